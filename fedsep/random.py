@@ -1,0 +1,91 @@
+"""Counter-based randomness: stateless, the same integers on every device, usable inside vmap.
+
+A key is an int64 scalar. ``fold`` derives a new key from a key and a number; the draws of a key are
+splitmix64 outputs at consecutive counters (Steele, Lea, Flood 2014). Server and client derive equal
+masks and sketches from equal keys, for the 8 bytes that the key takes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift(z: Tensor, by: int) -> Tensor:
+    """Logical right shift: torch's is arithmetic on signed integers."""
+    return (z >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    return z ^ _shift(z, 31)
+
+
+def key(seed: int) -> Tensor:
+    """The key of a seed, an int64 scalar."""
+    return _mix(torch.tensor(seed, dtype=torch.int64))
+
+
+def fold(key: Tensor, number: int | Tensor) -> Tensor:
+    """A new key from a key and a number; ``number`` may be a tensor of numbers, giving as many keys."""
+    number = torch.as_tensor(number, dtype=torch.int64, device=key.device)
+    return _mix(key ^ _mix(number + _GOLDEN))
+
+
+def bits(key: Tensor, count: int, start: int = 0) -> Tensor:
+    """``count`` int64 draws whose 64 bits are all random, at counters from ``start``."""
+    counter = torch.arange(start + 1, start + count + 1, device=key.device)
+    return _mix(key + _GOLDEN * counter)
+
+
+def uniform(key: Tensor, *shape: int) -> Tensor:
+    """Uniform draws in [0, 1), 24 bits in float32 and 53 in float64 (the default dtype decides)."""
+    digits = 53 if torch.get_default_dtype() == torch.float64 else 24
+    draws = _shift(bits(key, math.prod(shape)), 64 - digits)
+    return (draws.to(torch.get_default_dtype()) * 2.0**-digits).reshape(shape)
+
+
+def integers(key: Tensor, below: int, *shape: int) -> Tensor:
+    """int64 draws in [0, below), below < 2**31, by multiply-shift of 32 bits."""
+    if not 0 < below < 2**31:
+        raise ValueError(f"below must be in 1 .. 2**31 - 1 (got {below})")
+    return ((_shift(bits(key, math.prod(shape)), 32) * below) >> 32).reshape(shape)
+
+
+def normal(key: Tensor, *shape: int, start: int = 0) -> Tensor:
+    """Standard normal draws in the default float type: Box-Muller, two from the 64 bits of one counter.
+
+    Draw i depends on the key and on ``start + i // 2`` alone, so a long vector can be made in pieces.
+    The integers are the same on every device; the logarithm and cosine may differ in the last bit.
+    """
+    count = math.prod(shape)
+    draws = bits(key, (count + 1) // 2, start)
+    dtype = torch.get_default_dtype()
+    radius = _shift(draws, 32).to(dtype).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    angle = (draws & 0xFFFFFFFF).to(dtype).mul_(2 * math.pi * 2.0**-32)
+    pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
+    return pairs.reshape(-1)[:count].reshape(shape)
+
+
+def permutation(key: Tensor, n: int) -> Tensor:
+    """A random order of 0 .. n-1, int64."""
+    return torch.argsort(bits(key, n))
+
+
+def sample(key: Tensor, n: int, k: int) -> list[int]:
+    """k distinct numbers below n in increasing order, in O(k) time and memory (Floyd's algorithm)."""
+    if k >= n:
+        return list(range(n))
+    chosen: set[int] = set()
+    draws = _shift(bits(key, k), 1).tolist()
+    for draw, top in zip(draws, range(n - k, n), strict=True):
+        number = draw % (top + 1)
+        chosen.add(top if number in chosen else number)
+    return sorted(chosen)

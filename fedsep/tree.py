@@ -1,0 +1,102 @@
+"""Arithmetic on trees of tensors, and their size in bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from fedsep.core import Payload, Tree
+
+__all__ = [
+    "add", "dot", "flatten", "leaves", "map", "named_bytes", "nbytes", "norm", "ravel", "scale",
+    "stack", "sub", "unflatten", "unstack", "zeros_like",
+]  # fmt: skip
+
+map = tree_map
+leaves = tree_leaves
+unflatten = tree_unflatten
+
+
+def flatten(tree: Tree) -> tuple[list[Tensor], object]:
+    """The leaves in order, and the structure to put them back with ``unflatten(leaves, structure)``."""
+    return tree_flatten(tree)
+
+
+def add(a: Tree, b: Tree, scale: float = 1.0) -> Tree:
+    """a + scale * b."""
+    return tree_map(lambda u, v: torch.add(u, v, alpha=scale), a, b)
+
+
+def sub(a: Tree, b: Tree) -> Tree:
+    """a - b."""
+    return tree_map(torch.sub, a, b)
+
+
+def scale(a: Tree, by: float | Tensor) -> Tree:
+    """by * a."""
+    return tree_map(lambda u: u * by, a)
+
+
+def zeros_like(a: Tree) -> Tree:
+    """A tree of zeros of the same shapes and dtypes."""
+    return tree_map(torch.zeros_like, a)
+
+
+def dot(a: Tree, b: Tree) -> Tensor:
+    """The inner product over all leaves, a scalar."""
+    products = [(u * v).sum() for u, v in zip(tree_leaves(a), tree_leaves(b), strict=True)]
+    return torch.stack(products).sum()
+
+
+def norm(a: Tree) -> Tensor:
+    """The Euclidean norm over all leaves, a scalar."""
+    return dot(a, a).sqrt()
+
+
+def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
+    """All leaves as one vector, and the function that puts such a vector back into the tree's shapes."""
+    parts, structure = tree_flatten(tree)
+    shapes = [part.shape for part in parts]
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def unravel(vector: Tensor) -> Tree:
+        pieces = vector.split(sizes)
+        return tree_unflatten([p.reshape(s) for p, s in zip(pieces, shapes, strict=True)], structure)
+
+    return torch.cat([part.reshape(-1) for part in parts]), unravel
+
+
+def nbytes(payload: Payload) -> int:
+    """Bytes of a payload's tensors.
+
+    Raises:
+        TypeError: A leaf is not a tensor: it would cross the wire uncounted.
+    """
+    total = 0
+    for leaf in tree_leaves(payload):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"a payload holds tensors and nothing else (got {type(leaf).__name__}: {leaf!r})")
+        total += leaf.numel() * leaf.element_size()
+    return total
+
+
+def named_bytes(payload: Payload) -> dict[str, int]:
+    """Bytes of a payload by its top-level names; model parameters count together as ``"model"``."""
+    if not isinstance(payload, dict) or all(isinstance(part, Tensor) and "." in name for name, part in payload.items()):
+        return {"model": nbytes(payload)}
+    return {str(name): nbytes(part) for name, part in payload.items()}
+
+
+def stack(trees: Sequence[Tree]) -> Tree:
+    """One tree whose leaves have a new first axis over ``trees``."""
+    return tree_map(lambda *parts: torch.stack(parts), *trees)
+
+
+def unstack(tree: Tree) -> list[Tree]:
+    """The inverse of ``stack``."""
+    count = tree_leaves(tree)[0].shape[0]
+    return [tree_map(lambda part, i=i: part[i], tree) for i in range(count)]
