@@ -1,0 +1,162 @@
+"""FedSep with a lower-level problem of the user's own: Eq. (1) to (3) in general."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fedsep.codecs.implicit import Curvature, Implicit, Solver
+from fedsep.core import FedSepError, Params, Task, Tree, Wire
+from fedsep.fedsep import FedSep, Weighting
+from fedsep.implicit import Inner, Optimality
+from fedsep.learners.schedules import Schedule
+from fedsep.learners.sgd import sgd
+from fedsep.ranges import Count, Momentum, NonNegative, NonNegativeInt, Positive, checked
+from fedsep.servers.optimize import Optimize, Rule
+from fedsep.servers.sgd import SGDRule
+from fedsep.wires.dense import Dense
+
+
+def _same(tree: Tree) -> Tree:
+    return tree
+
+
+@checked
+def fedsep_implicit(
+    task: Task,
+    *,
+    inner: Inner | None = None,
+    optimality: Optimality | None = None,
+    initial: Callable[[Params], Tree] = _same,
+    start: Callable[[Tree], Params] = _same,
+    serve: Callable[[Tree], Params] = _same,
+    decode_steps: NonNegativeInt = 10,
+    decode_lr: Positive = 0.1,
+    decode_batch_size: Count | None = None,
+    warm_start: bool = True,
+    solver: Solver = "neumann",
+    terms: NonNegativeInt = 10,
+    tau: Positive = 0.1,
+    tolerance: Positive = 1e-6,
+    damping: NonNegative = 0.0,
+    encode_batch_size: Count | None = None,
+    reuse: bool = False,
+    curvature: Curvature = "hessian",
+    lr: Positive = 0.1,
+    steps: Count | None = None,
+    epochs: Count | None = None,
+    batch_size: Count | None = 64,
+    momentum: Momentum = 0.0,
+    weight_decay: NonNegative = 0.0,
+    clip: Positive | None = None,
+    schedule: Schedule | None = None,
+    server: Rule | None = None,
+    weighting: Weighting = "uniform",
+    uplink: Wire[Any] | None = None,
+    downlink: Wire[Any] | None = None,
+) -> FedSep:
+    r"""y_x = argmin_y g(x, y) by gradient steps; dx = -d_xy g (d_yy g)^-1 (y_I - y_0), never forming a Hessian.
+
+    The server's step on x is then one on h(x) = mean_m f_m(y_x^m): Remark 1.
+
+    Args:
+        task: The local problem f.
+        inner: g(x, y, batch), a scalar, strongly convex in y. For ``curvature="gauss_newton"`` a ``Composite``.
+        optimality: Instead of g, F(x, y, batch) with F = 0 at the decoded y (a prox's fixed point, say).
+        initial: The model's parameters to x_1; by default x_1 is the model.
+        start: x to y_0 of a client without memory; by default x.
+        serve: x to the server's model; by default x.
+        decode_steps: I_dec.
+        decode_lr: gamma, below 1/L for g's largest curvature L.
+        decode_batch_size: b_y; None takes all of the client's examples.
+        warm_start: Decode from the client's last y (its memory) instead of y_0.
+        solver: ``neumann``, the paper's Eq. (3), or ``cg`` (symmetric curvature only; one minibatch).
+        terms: Q, or the largest number of steps of cg.
+        tau: Step of the Neumann series, below 1/L.
+        tolerance: Relative residual at which cg stops.
+        damping: Added to the curvature's eigenvalues in encode.
+        encode_batch_size: b_x; None takes all of the client's examples.
+        reuse: One minibatch in all factors of the series (Eq. 3 as printed), which leaves a bias of order 1/b_x.
+        curvature: ``hessian``, or ``gauss_newton``: never negative, where g is a ``Composite``.
+        lr: eta, the local learning rate.
+        steps: I, the local steps in a round; 5 if neither steps nor epochs are given.
+        epochs: Passes over a client's data in a round, instead of steps.
+        batch_size: Examples in a minibatch of the learning stage; None takes all.
+        momentum: Local momentum, started anew in every round.
+        weight_decay: Local weight decay.
+        clip: Largest norm of a local gradient.
+        schedule: Factor of lr by round, from ``fedsep.learners``.
+        server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
+        weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
+        uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
+        downlink: How x is sent; float32 by default.
+
+    Bytes:
+        up: 4 * p
+        down: 4 * p
+
+    p is the number of entries of x.
+
+    Memory:
+        Server: x. Client: its last y with ``warm_start``, else nothing.
+
+    Reference:
+        FedSep (NeurIPS 2023), Algorithm 1 and Eq. (1) to (3).
+
+    Raises:
+        FedSepError: Neither or both of ``inner`` and ``optimality``, or a solver that does not fit.
+    """
+    codec = Implicit(
+        initial,
+        start,
+        serve,
+        inner,
+        optimality,
+        decode_steps,
+        decode_lr,
+        decode_batch_size,
+        warm_start,
+        solver,
+        terms,
+        tau,
+        tolerance,
+        damping,
+        encode_batch_size,
+        reuse,
+        curvature,
+    )
+    _refuse_mismatch(codec)
+    learner = sgd(
+        task,
+        lr=lr,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        clip=clip,
+        schedule=schedule,
+    )
+    return FedSep(
+        learner,
+        codec=codec,
+        uplink=uplink or Dense(),
+        downlink=downlink or Dense(),
+        server=Optimize(server or SGDRule()),
+        weighting=weighting,
+    )
+
+
+def _refuse_mismatch(codec: Implicit) -> None:
+    """Names every pair of options that cannot go together."""
+    composite = hasattr(codec.inner, "outputs") and hasattr(codec.inner, "objective")
+    errors = [
+        ("give exactly one of inner (g) and optimality (F)", (codec.inner is None) == (codec.optimality is None)),
+        ("solver='cg' needs a symmetric system: give inner, or use solver='neumann'",
+         codec.optimality is not None and codec.solver == "cg"),
+        ("curvature='gauss_newton' needs an inner with the methods outputs and objective (fedsep.implicit.Composite)",
+         codec.curvature == "gauss_newton" and not composite),
+    ]  # fmt: skip
+    wrong = [message for message, holds in errors if holds]
+    if wrong:
+        raise FedSepError("fedsep_implicit: " + "; ".join(wrong))

@@ -1,0 +1,124 @@
+"""Remark 2's linear codec, with a sketch that both ends re-draw as they go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from fedsep import random, tree
+from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
+from fedsep.memo import Memo
+from fedsep.operators import LinearOperator, gaussian
+from fedsep.views.catch_up import Calendar, SketchState
+
+MakeOperator = Callable[[int, int, Tensor], LinearOperator]
+"""p, d and a key to S."""
+
+
+class Received(TypedDict, total=False):
+    """What a client is sent: the coordinates it lacks, or the anchor and the current coordinates."""
+
+    omegas: Tensor
+    anchor: Params
+    omega: Tensor
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = theta_0 + S^+ x and dx = (S^+)^T dy, S^+ = S^T (S S^T)^-1.
+
+    beta = 0 in Eq. (4) with p < d leaves S^T S singular: Remark 2's inverse is read as the pseudo-inverse.
+    Every ``period`` rounds both ends fold the decoded change into the anchor, theta_0 <- theta_0 + S^+ x,
+    x <- 0, and draw a new S from a key that all clients share.
+
+    Attributes:
+        start: theta_0 of round 0, which both ends make from the seed.
+        p: Communication dimension.
+        calendar: When S is re-drawn.
+        key: Shared by server and clients; folded with the number of the period.
+        operator: Makes S.
+        sent_as: The float type in which x travels: what is folded is what travelled. None: as it is.
+    """
+
+    start: Params
+    p: int
+    calendar: Calendar
+    key: Tensor
+    operator: MakeOperator = gaussian
+    sent_as: torch.dtype | None = None
+    _folds: Memo = field(default_factory=Memo, compare=False, repr=False)
+
+    def init(self, params: Params) -> SketchState:
+        """x_1 = 0 around the anchor.
+
+        Raises:
+            FedSepError: The parameters are not those that the clients will start from.
+        """
+        same = params.keys() == self.start.keys() and all(torch.equal(params[n], self.start[n]) for n in params)
+        if not same:
+            raise FedSepError("a sketch starts at the task's own initial parameters: clients make them from the seed")
+        flat = tree.ravel(params)[0]
+        none = flat.new_zeros(0, self.p)
+        return SketchState(anchor=params, omega=flat.new_zeros(self.p), history=none, epoch=torch.tensor(0))
+
+    def enroll(self, x: Received, ctx: Ctx) -> Params:
+        """The anchor of round 0, not communicated."""
+        return self.start
+
+    def decode(self, x: Received, memory: Params, shard: Shard, ctx: Ctx) -> tuple[Decoded, Params]:
+        """Catches the anchor up with this period, then adds S^+ x."""
+        epoch = self.calendar.epoch(ctx.round)
+        if "anchor" in x:
+            anchor, current = x["anchor"], x.get("omega")
+        else:
+            omegas = list(x["omegas"])
+            current = None if self.calendar.begins(ctx.round) else omegas.pop()
+            anchor = memory
+            for number, omega in enumerate(omegas, start=epoch - len(omegas)):
+                anchor = self._fold(anchor, omega, number)
+        return Decoded(anchor if current is None else self._fold(anchor, current, epoch)), anchor
+
+    def encode(
+        self, start: Decoded, y: Params, x: Received, memory: Params, shard: Shard, ctx: Ctx
+    ) -> tuple[dict[str, Tensor], Params, Info]:
+        """(S^+)^T dy."""
+        sketch = self._sketch(self.calendar.epoch(ctx.round))
+        return {"omega": sketch.solve(sketch.mv(tree.ravel(tree.sub(y, start.y))[0]))}, memory, {}
+
+    def advance(self, x: SketchState, round: int) -> tuple[SketchState, bool]:
+        """Folds x into the anchor where a new period begins."""
+        if not self.calendar.begins(round):
+            return x, False
+        omega = x["omega"] if self.sent_as is None else x["omega"].to(self.sent_as).to(x["omega"].dtype)
+        epoch = self.calendar.epoch(round)
+        kept = x["history"][-(self._dimension() // self.p) :]  # any longer, and the anchor is the smaller download
+        folded = SketchState(
+            anchor=self._fold(x["anchor"], omega, epoch - 1),
+            omega=torch.zeros_like(omega),
+            history=torch.cat([kept, omega[None]]),
+            epoch=torch.tensor(epoch),
+        )
+        return folded, True
+
+    def model(self, x: SketchState) -> Params:
+        """theta_0 + S^+ x."""
+        return self._fold(x["anchor"], x["omega"], int(x["epoch"]))
+
+    def _fold(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
+        """anchor + S^+ omega, S being the sketch of period ``epoch``."""
+        return self._folds(lambda: self._add(anchor, omega, epoch), epoch, anchor, omega)
+
+    def _add(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
+        sketch = self._sketch(epoch)
+        flat, unravel = tree.ravel(anchor)
+        return unravel(flat + sketch.rmv(sketch.solve(omega)))
+
+    def _sketch(self, epoch: int) -> LinearOperator:
+        return self.operator(self.p, self._dimension(), random.fold(self.key, epoch))
+
+    def _dimension(self) -> int:
+        return sum(part.numel() for part in self.start.values())

@@ -1,0 +1,124 @@
+"""Algorithm 1 of the paper: decode, learn, encode, aggregate, over five exchangeable parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from fedsep.codecs.identity import Identity
+from fedsep.core import (
+    Codec,
+    Ctx,
+    Info,
+    Learner,
+    Params,
+    Payload,
+    Reply,
+    Server,
+    Shard,
+    Tree,
+    Update,
+    View,
+    Wire,
+    stage,
+)
+from fedsep.servers.optimize import Optimize
+from fedsep.views.whole import Whole
+from fedsep.wires.dense import Dense
+
+Weighting = Literal["uniform", "samples"]
+
+
+class ServerState(NamedTuple):
+    """What the server keeps: x, its optimiser's state, and the number of the round to come."""
+
+    x: Tree
+    optimizer: Tree
+    round: int
+
+
+class ClientState(NamedTuple):
+    """What a client remembers between its rounds."""
+
+    codec: Tree
+    wire: Tree
+
+
+@dataclass(frozen=True)
+class FedSep:
+    """Algorithm 1 (Separating Communication and Learning in FL), in the convention of one sign.
+
+    ``encode`` is +J^T dy and the server adds: the paper's two minus signs (Eq. 2 and line 20) cancel to
+    this, and FedAvg becomes literally the identity on all five parts.
+
+    Attributes:
+        learner: How a client learns (lines 12-16).
+        codec: How x becomes y and back (lines 5-11 and 17-18).
+        view: Which part of x a client is sent (line 6).
+        uplink: How the encoded change becomes bytes.
+        downlink: How what a client is sent becomes bytes.
+        server: How the changes move x (line 20).
+        weighting: ``"uniform"`` as in line 20, or ``"samples"`` as in FedAvg.
+    """
+
+    learner: Learner
+    codec: Codec[Any] = field(default_factory=Identity)
+    view: View = field(default_factory=Whole)
+    uplink: Wire[Any] = field(default_factory=Dense)
+    downlink: Wire[Any] = field(default_factory=Dense)
+    server: Server[Any] = field(default_factory=Optimize)
+    weighting: Weighting = "uniform"
+
+    def init(self, params: Params) -> ServerState:
+        """Line 1: x_1."""
+        x = self.codec.init(params)
+        return ServerState(x, self.server.init(x), 0)
+
+    def broadcast(self, state: ServerState, ctx: Ctx) -> Payload:
+        """Line 6, the server's side."""
+        return self.downlink.pack(self.view.cut(state.x, ctx), (), ctx)[0]
+
+    def enroll(self, payload: Payload, ctx: Ctx) -> ClientState:
+        """A client's memory before its first accepted round; the wire's starts with its first message."""
+        return ClientState(self.codec.enroll(self.downlink.unpack(payload, None, ctx), ctx), ())
+
+    def update(
+        self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx
+    ) -> tuple[Payload, ClientState, Info]:
+        """Lines 5-18: a client's round."""
+        with stage("decode"):  # lines 5-11
+            x = self.downlink.unpack(payload, None, ctx)
+            start, memory = self.codec.decode(x, client.codec, shard, ctx)
+        with stage("learn"):  # lines 12-16
+            y, learned = self.learner.learn(start, shard, ctx)
+        with stage("encode"):  # lines 17-18
+            dx, memory, encoded = self.codec.encode(start, y, x, memory, shard, ctx)
+        with stage("pack"):
+            fresh = isinstance(client.wire, tuple) and not client.wire
+            reply, wire = self.uplink.pack(dx, self.uplink.init(dx) if fresh else client.wire, ctx)
+        return reply, ClientState(memory, wire), {**learned, **encoded}
+
+    def aggregate(self, state: ServerState, replies: Iterable[Reply]) -> tuple[ServerState, Info]:
+        """Line 20, over replies as they come; without replies only the clock moves."""
+        x, optimizer = self.server.step(state.x, self._updates(state.x, replies), state.optimizer)
+        x, renewed = self.codec.advance(x, state.round + 1)
+        return ServerState(x, self.server.init(x) if renewed else optimizer, state.round + 1), {}
+
+    def model(self, state: ServerState) -> Params:
+        """The server's model."""
+        return self.codec.model(state.x)
+
+    def local_models(
+        self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx
+    ) -> tuple[Params, Params]:
+        """The client's own model before and after its local steps: y_0 and y_I."""
+        x = self.downlink.unpack(payload, None, ctx)
+        start, _ = self.codec.decode(x, client.codec, shard, ctx)
+        return start.y, self.learner.learn(start, shard, ctx)[0]
+
+    def _updates(self, x: Tree, replies: Iterable[Reply]) -> Iterator[Update]:
+        for reply in replies:
+            dx = self.uplink.unpack(reply.payload, self.view.like(x, reply.ctx), reply.ctx)
+            value, cover = self.view.paste(dx, x, reply.ctx)
+            yield Update(value, float(reply.samples) if self.weighting == "samples" else 1.0, cover)

@@ -1,0 +1,104 @@
+"""Local stochastic gradient descent: the learning stage of Algorithm 1 (lines 12-16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsep import tree
+from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Task
+from fedsep.gradients import value_and_gradient
+from fedsep.learners.batches import minibatches, per_epoch
+from fedsep.learners.schedules import Schedule
+from fedsep.random import fold
+from fedsep.ranges import Count, Momentum, NonNegative, Positive, checked
+
+_BATCHES = 1  # what the client's key is folded with to draw minibatches
+
+
+@dataclass(frozen=True)
+class SGD:
+    """See ``sgd``."""
+
+    task: Task
+    lr: float = 0.1
+    steps: int | None = 5
+    epochs: int | None = None
+    batch_size: int | None = 64
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip: float | None = None
+    proximal: float = 0.0
+    schedule: Schedule | None = None
+
+    def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
+        """y_I, and the mean minibatch loss of the round."""
+        lr = self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
+        y, velocity, losses = start.y, None, list[Tensor]()
+        for batch in minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard)):
+            loss, gradient = value_and_gradient(lambda y, batch=batch: self._objective(start, y, batch), y)
+            velocity = self._velocity(gradient, y, start.y, velocity)
+            y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
+            losses.append(loss)
+        return y, {"loss": torch.stack(losses).mean()}
+
+    def _objective(self, start: Decoded, y: Params, batch: object) -> Tensor:
+        loss = self.task.loss(y, batch)  # type: ignore[arg-type]
+        return loss if start.penalty is None else loss + start.penalty(y)
+
+    def _count(self, shard: Shard) -> int:
+        if self.epochs is None:
+            assert self.steps is not None
+            return self.steps
+        return self.epochs * per_epoch(shard.train, self.batch_size or shard.train.size)
+
+    def _velocity(self, gradient: Params, y: Params, y0: Params, velocity: Params | None) -> Params:
+        """The direction of descent: the gradient with proximal term, clipped, decayed, with momentum."""
+        if self.proximal:
+            gradient = tree.add(gradient, tree.sub(y, y0), self.proximal)
+        if self.clip is not None:
+            gradient = tree.scale(gradient, (self.clip / tree.norm(gradient).clamp_min(1e-12)).clamp_max(1.0))
+        if self.weight_decay:
+            gradient = tree.add(gradient, y, self.weight_decay)
+        if velocity is None or not self.momentum:
+            return gradient
+        return tree.add(gradient, velocity, self.momentum)
+
+
+@checked
+def sgd(
+    task: Task,
+    *,
+    lr: Positive = 0.1,
+    steps: Count | None = None,
+    epochs: Count | None = None,
+    batch_size: Count | None = 64,
+    momentum: Momentum = 0.0,
+    weight_decay: NonNegative = 0.0,
+    clip: Positive | None = None,
+    proximal: NonNegative = 0.0,
+    schedule: Schedule | None = None,
+) -> SGD:
+    """y <- y - lr (clip(grad f(y; B) + proximal (y - y_0)) + weight_decay y), with momentum started anew each round.
+
+    Args:
+        task: Gives f.
+        lr: eta, the local learning rate.
+        steps: I, the number of local steps; 5 if neither steps nor epochs are given.
+        epochs: Passes over the client's data, instead of steps.
+        batch_size: b_y; None means the client's whole data in every step.
+        momentum: Heavy-ball momentum inside the round.
+        weight_decay: Coefficient of y in the direction, outside the clipping, as in torch's SGD.
+        clip: Largest Euclidean norm of the gradient over all parameters together.
+        proximal: mu of FedProx (arXiv:1812.06127).
+        schedule: Factor of lr by round.
+
+    Raises:
+        FedSepError: Both steps and epochs are given, or a number is out of range.
+    """
+    if steps is not None and epochs is not None:
+        raise FedSepError(f"steps and epochs exclude each other (got steps={steps}, epochs={epochs}): give one")
+    count = 5 if steps is None and epochs is None else steps
+    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule)

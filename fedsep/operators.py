@@ -1,0 +1,122 @@
+"""Linear operators made from a key: both ends build the same one, only the seed would ever travel."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fedsep import random
+from fedsep.core import FedSepError
+
+_BLOCK = 1 << 15  # counters drawn at a time: the intermediate vectors stay in the cache
+_LARGEST = 1 << 31  # bytes of a stored operator
+
+
+class LinearOperator(Protocol):
+    """S: R^d -> R^p. ``mv`` and ``rmv`` work on the last axis and accept any batch axes before it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p, d)."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """c where S S^T is about c I; 1 for orthonormal rows."""
+        ...
+
+    def mv(self, v: Tensor) -> Tensor:
+        """S v, shape (..., d) -> (..., p)."""
+        ...
+
+    def rmv(self, x: Tensor) -> Tensor:
+        """S^T x, shape (..., p) -> (..., d)."""
+        ...
+
+    def solve(self, x: Tensor) -> Tensor:
+        """(S S^T)^-1 x, shape (..., p); x itself where the rows are orthonormal."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A stored p x d matrix; ``whiten`` is W with W rows rows^T W^T = I, or None if the rows are orthonormal."""
+
+    rows: Tensor
+    whiten: Tensor | None
+    orthonormal: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(p, d)."""
+        return self.rows.shape[0], self.rows.shape[1]
+
+    @property
+    def scale(self) -> float:
+        """1 with orthonormal rows, else d / p: the entries have variance 1 / p."""
+        return 1.0 if self.orthonormal else self.shape[1] / self.shape[0]
+
+    def mv(self, v: Tensor) -> Tensor:
+        """S v."""
+        u = v @ self.rows.mT
+        return u @ self.whiten.mT if self.orthonormal and self.whiten is not None else u
+
+    def rmv(self, x: Tensor) -> Tensor:
+        """S^T x."""
+        return (x @ self.whiten if self.orthonormal and self.whiten is not None else x) @ self.rows
+
+    def solve(self, x: Tensor) -> Tensor:
+        """(S S^T)^-1 x."""
+        if self.orthonormal or self.whiten is None:
+            return x
+        return x @ self.whiten.mT @ self.whiten
+
+
+def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussian:
+    """A dense Gaussian matrix from a key, stored; the last two are kept for whoever asks again.
+
+    With orthonormal rows S = W A, A with standard normal entries and W the inverse Cholesky factor of A A^T:
+    the law of S is that of the first p rows of a random rotation, and A stays as drawn. Without, entries
+    have variance 1 / p.
+
+    Memory:
+        4 p d bytes in float32, on both ends, plus 4 p^2.
+
+    Raises:
+        FedSepError: p > d, or the matrix would take more than 2 GiB.
+    """
+    if not 1 <= p <= d:
+        raise FedSepError(f"p must be between 1 and d = {d}, the number of model parameters (got {p})")
+    dtype = torch.get_default_dtype()
+    if p * d * dtype.itemsize > _LARGEST:
+        size = p * d * dtype.itemsize / 2**30
+        raise FedSepError(f"a stored {p} x {d} matrix takes {size:.1f} GiB, the limit is 2: choose a smaller p")
+    return _gaussian(p, d, int(key), orthonormal, dtype, key.device)
+
+
+@functools.lru_cache(maxsize=2)
+def _gaussian(p: int, d: int, key: int, orthonormal: bool, dtype: torch.dtype, device: torch.device) -> Gaussian:
+    rows = _normal(torch.tensor(key, device=device), p * d).reshape(p, d)
+    if orthonormal and 4 * p > d:  # A A^T would be too ill conditioned for its Cholesky factor
+        return Gaussian(torch.linalg.qr(rows.mT)[0].mT.contiguous(), None, True)
+    if not orthonormal:
+        rows /= p**0.5
+    return Gaussian(rows, _whiten(rows), orthonormal)
+
+
+def _whiten(rows: Tensor) -> Tensor:
+    factor = torch.linalg.cholesky(rows @ rows.mT)
+    identity = torch.eye(rows.shape[0], dtype=rows.dtype, device=rows.device)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
+
+
+def _normal(key: Tensor, count: int) -> Tensor:
+    out = torch.empty(count, device=key.device)
+    for start in range(0, (count + 1) // 2, _BLOCK):
+        piece = out[2 * start : 2 * (start + _BLOCK)]
+        piece.copy_(random.normal(key, piece.numel(), start=start))
+    return out

@@ -1,0 +1,69 @@
+"""What a client of a re-drawn sketch is sent: the coordinates it missed, or everything when that is smaller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from fedsep.core import Ctx, Params, Tree
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """When the sketch is re-drawn: every ``period`` rounds, or never (None)."""
+
+    period: int | None
+
+    def epoch(self, round: int) -> int:
+        """The number of the sketch that is in use in ``round``; that of round -1 is 0, too."""
+        return max(round, 0) // self.period if self.period else 0
+
+    def begins(self, round: int) -> bool:
+        """Whether a new sketch is first used in ``round``: then x is 0, which nobody needs to be sent."""
+        return round == 0 or (self.period is not None and round % self.period == 0)
+
+
+class SketchState(TypedDict):
+    """The communication state (anchor, omega) on the server.
+
+    ``history`` has the coordinates at the end of the latest periods, shape (k, p): what absent clients missed.
+    """
+
+    anchor: Params
+    omega: Tensor
+    history: Tensor
+    epoch: Tensor
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """Sends the coordinates of every period that ended since the client was last seen, then the current ones.
+
+    Bytes:
+        Down: 4 p a round for a client that is never away (0 in round 0); 4 p more for every period that
+        ended while it was away, or 4 d + 4 p when that is smaller. Up: 4 p.
+    """
+
+    calendar: Calendar
+
+    def cut(self, x: SketchState, ctx: Ctx) -> dict[str, Tree]:
+        """``{"omegas": (k, p)}``, or ``{"anchor": ..., "omega": (p,)}`` when that has fewer numbers."""
+        missed = self.calendar.epoch(ctx.round) - self.calendar.epoch(ctx.seen)
+        current = [] if self.calendar.begins(ctx.round) else [x["omega"]]
+        history, omega = x["history"], x["omega"]
+        dimension = sum(part.numel() for part in x["anchor"].values())
+        if missed > len(history) or missed * omega.numel() > dimension:
+            return {"anchor": x["anchor"], **({"omega": omega} if current else {})}
+        rows = [*history[len(history) - missed :], *current]
+        return {"omegas": torch.stack(rows) if rows else omega.new_zeros(0, omega.numel())}
+
+    def like(self, x: SketchState, ctx: Ctx) -> dict[str, Tensor]:
+        """A client's change has the shape of omega."""
+        return {"omega": x["omega"]}
+
+    def paste(self, dx: dict[str, Tensor], x: SketchState, ctx: Ctx) -> tuple[dict[str, Tensor], None]:
+        """Only omega changes; anchor and history are the codec's."""
+        return dx, None
