@@ -5,7 +5,7 @@ Read this file first, then ``fedsep.py``, which composes the five parts into Alg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -317,7 +317,7 @@ _stage_watchers: list[Callable[[str], None]] = []
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
+def stage(name: str) -> Generator[None]:
     """Names the part of a client's work that is running, so that a failure can say where it was."""
     for watch in _stage_watchers:
         watch(name)

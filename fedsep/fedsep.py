@@ -109,9 +109,7 @@ class FedSep:
         """The server's model."""
         return self.codec.model(state.x)
 
-    def local_models(
-        self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx
-    ) -> tuple[Params, Params]:
+    def local_models(self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx) -> tuple[Params, Params]:
         """The client's own model before and after its local steps: y_0 and y_I."""
         x = self.downlink.unpack(payload, None, ctx)
         start, _ = self.codec.decode(x, client.codec, shard, ctx)

@@ -11,10 +11,11 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp, vjp
+from torch.func import grad, vjp
 
 from fedsep import tree
 from fedsep.core import Batch, FedSepError, Params, Tree
+from fedsep.gradients import value_and_gradient
 
 Inner = Callable[[Tree, Params, Batch | None], Tensor]
 """g(x, y, batch), a scalar, strongly convex in y; ``batch`` is None where the server decodes without data."""
@@ -53,12 +54,12 @@ class Solution(NamedTuple):
 
 def gradient_condition(inner: Inner) -> Optimality:
     """F = d_y g."""
-    return lambda x, y, batch: grad(lambda z: inner(x, z, batch))(y)
+    return lambda x, y, batch: value_and_gradient(lambda z: inner(x, z, batch), y)[1]
 
 
 def adjoint_product(condition: Optimality, x: Tree, y: Params, batch: Batch | None) -> Callable[[Tree], Tree]:
     """u to (d_y F)^T u at (x, y); for F = d_y g this is the Hessian, which is symmetric."""
-    _, pull = vjp(lambda z: condition(x, z, batch), y)
+    pull = vjp(lambda z: condition(x, z, batch), y)[1]
     return lambda u: pull(u)[0]
 
 
@@ -71,19 +72,16 @@ def gauss_newton_product(inner: Composite, x: Tree, y: Params, batch: Batch | No
     def stacked(z: Params) -> tuple[Tree, Params]:
         return inner.outputs(x, z, batch), z
 
-    point, pull = vjp(stacked, y)
-
-    def product(u: Tree) -> Tree:
-        _, pushed = jvp(stacked, (y,), (u,))
-        _, curved = jvp(grad(lambda at: inner.objective(at[0], x, at[1], batch)), (point,), (pushed,))
-        return pull(curved)[0]
-
-    return product
+    point, pull = stacked(y), vjp(stacked, y)[1]
+    # The transpose of w -> K^T w is K itself: reverse mode alone, and every graph is built once.
+    push = vjp(lambda w: pull(w)[0], tree.zeros_like(point))[1]
+    curve = vjp(grad(lambda at: inner.objective(at[0], x, at[1], batch)), point)[1]
+    return lambda u: pull(curve(push(u)[0])[0])[0]
 
 
 def cross_product(condition: Optimality, x: Tree, y: Params, u: Tree, batch: Batch | None) -> Tree:
     """(d_x F)^T u at (x, y); for F = d_y g this is d_xy g u."""
-    _, pull = vjp(lambda z: condition(z, y, batch), x)
+    pull = vjp(lambda z: condition(z, y, batch), x)[1]
     return pull(u)[0]
 
 
@@ -152,4 +150,3 @@ def _refuse_negative(u: Tree, curved: Tree) -> None:
             "Jacobian there: add damping or a larger quadratic term to g, use curvature='gauss_newton', "
             "or run more decode steps"
         )
-

@@ -1,4 +1,4 @@
-"""Remembers what a pure function gave, found again by equal arguments: clients that were sent the same share the work."""
+"""Remembers what a pure function gave, by equal arguments: clients that were sent the same share the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges of arguments, written once in the signature: checked in Python calls and in recipes, shown by ``fedsep show``."""
+"""Ranges of arguments, written once in the signature: checked in calls and recipes, shown by ``fedsep show``."""
 
 from __future__ import annotations
 

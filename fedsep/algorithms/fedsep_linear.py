@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import warnings
@@ -45,7 +46,7 @@ def fedsep_linear(
     downlink: Dense | None = None,
     seed: int = 0,
 ) -> FedSep:
-    r"""p numbers up and p numbers down: y = theta_0 + S^+ x, dx = (S^+)^T (y_I - y_0), S re-drawn every ``period`` rounds.
+    r"""p numbers up and down: y = theta_0 + S^+ x, dx = (S^+)^T (y_I - y_0), S re-drawn every ``period`` rounds.
 
     A fixed S confines learning to a p-dimensional affine subspace. Here both ends fold what was decoded into
     the anchor, theta_0 <- theta_0 + S^+ x, x <- 0, and draw the next S from a shared key: nothing extra travels.
@@ -71,7 +72,7 @@ def fedsep_linear(
         orthonormal: Rows of S orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How x is sent; float32 by default. What is folded is what travelled.
+        downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded.
         seed: Of the sketches; the same on both ends.
 
     Bytes:
@@ -106,7 +107,8 @@ def fedsep_linear(
         schedule=schedule,
     )
     calendar = Calendar(None if period == "never" else default_period(p, d) if period == "auto" else period)
-    down = downlink or Dense()
+    # A client that was away must get the very anchor that the others keep: rounded, it would never agree again.
+    down = dataclasses.replace(downlink or Dense(), exact=("anchor",))
     operator = functools.partial(gaussian, orthonormal=orthonormal)
     rate = _server_rate(p, d, 1.0 if orthonormal else d / p, server_lr)
     return FedSep(

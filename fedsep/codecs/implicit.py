@@ -81,9 +81,7 @@ class Implicit:
         """y_0, if decode starts warm."""
         return self.start(x) if self.warm_start else ()
 
-    def decode(
-        self, x: Tree, memory: Params | tuple[()], shard: Shard, ctx: Ctx
-    ) -> tuple[Decoded, Params | tuple[()]]:
+    def decode(self, x: Tree, memory: Params | tuple[()], shard: Shard, ctx: Ctx) -> tuple[Decoded, Params | tuple[()]]:
         """Lines 7-11: I_dec steps of y <- y - gamma d_y g(x, y; B_y).
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,12 +19,20 @@ MakeOperator = Callable[[int, int, Tensor], LinearOperator]
 """p, d and a key to S."""
 
 
-class Received(TypedDict, total=False):
-    """What a client is sent: the coordinates it lacks, or the anchor and the current coordinates."""
+class Missed(TypedDict):
+    """What a client is sent: the coordinates it lacks, a row a period, the current ones last."""
 
     omegas: Tensor
+
+
+class Everything(TypedDict):
+    """What a client is sent instead when it is smaller; no omega where it is 0."""
+
     anchor: Params
-    omega: Tensor
+    omega: NotRequired[Tensor]
+
+
+Received = Missed | Everything
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Linear:
     def decode(self, x: Received, memory: Params, shard: Shard, ctx: Ctx) -> tuple[Decoded, Params]:
         """Catches the anchor up with this period, then adds S^+ x."""
         epoch = self.calendar.epoch(ctx.round)
-        if "anchor" in x:
+        if "omegas" not in x:
             anchor, current = x["anchor"], x.get("omega")
         else:
             omegas = list(x["omegas"])
@@ -87,14 +95,13 @@ class Linear:
     ) -> tuple[dict[str, Tensor], Params, Info]:
         """(S^+)^T dy."""
         sketch = self._sketch(self.calendar.epoch(ctx.round))
-        return {"omega": sketch.solve(sketch.mv(tree.ravel(tree.sub(y, start.y))[0]))}, memory, {}
+        return {"omega": sketch.solve(sketch.mv(self._ravel(tree.sub(y, start.y))[0]))}, memory, {}
 
     def advance(self, x: SketchState, round: int) -> tuple[SketchState, bool]:
         """Folds x into the anchor where a new period begins."""
         if not self.calendar.begins(round):
             return x, False
-        omega = x["omega"] if self.sent_as is None else x["omega"].to(self.sent_as).to(x["omega"].dtype)
-        epoch = self.calendar.epoch(round)
+        epoch, omega = self.calendar.epoch(round), self._as_sent(x["omega"])
         kept = x["history"][-(self._dimension() // self.p) :]  # any longer, and the anchor is the smaller download
         folded = SketchState(
             anchor=self._fold(x["anchor"], omega, epoch - 1),
@@ -105,17 +112,24 @@ class Linear:
         return folded, True
 
     def model(self, x: SketchState) -> Params:
-        """theta_0 + S^+ x."""
-        return self._fold(x["anchor"], x["omega"], int(x["epoch"]))
+        """theta_0 + S^+ x, with x as it travels: the model that every client decodes."""
+        return self._fold(x["anchor"], self._as_sent(x["omega"]), int(x["epoch"]))
+
+    def _as_sent(self, omega: Tensor) -> Tensor:
+        return omega if self.sent_as is None else omega.to(self.sent_as).to(omega.dtype)
 
     def _fold(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
         """anchor + S^+ omega, S being the sketch of period ``epoch``."""
-        return self._folds(lambda: self._add(anchor, omega, epoch), epoch, anchor, omega)
+        return self._folds(lambda: self._add(anchor, omega, epoch), epoch, omega, anchor)  # the smaller first
 
     def _add(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
         sketch = self._sketch(epoch)
-        flat, unravel = tree.ravel(anchor)
+        flat, unravel = self._ravel(anchor)
         return unravel(flat + sketch.rmv(sketch.solve(omega)))
+
+    def _ravel(self, params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
+        """One vector in the order of ``start``, whatever the order in which the names came."""
+        return tree.ravel({name: params[name] for name in self.start})
 
     def _sketch(self, epoch: int) -> LinearOperator:
         return self.operator(self.p, self._dimension(), random.fold(self.key, epoch))

@@ -22,6 +22,7 @@ class Cosine:
     warmup: int
 
     def __call__(self, round: int) -> float:
+        """The factor in ``round``."""
         if round < self.warmup:
             return (round + 1) / self.warmup
         share = min(1.0, (round - self.warmup) / max(1, self.rounds - self.warmup))
@@ -48,6 +49,7 @@ class Milestones:
     factor: float
 
     def __call__(self, round: int) -> float:
+        """The factor in ``round``."""
         return self.factor ** sum(round >= milestone for milestone in self.at)
 
 
@@ -74,6 +76,7 @@ class Exponential:
     rate: float
 
     def __call__(self, round: int) -> float:
+        """The factor in ``round``."""
         return self.rate**round
 
 

@@ -52,9 +52,7 @@ class AdaptiveRule:
 
 
 @checked
-def adam(
-    *, lr: Positive = 0.01, beta1: Momentum = 0.9, beta2: Momentum = 0.99, tau: Positive = 1e-3
-) -> AdaptiveRule:
+def adam(*, lr: Positive = 0.01, beta1: Momentum = 0.9, beta2: Momentum = 0.99, tau: Positive = 1e-3) -> AdaptiveRule:
     """FedAdam: v <- b2 v + (1 - b2) change^2.
 
     Memory:
@@ -73,9 +71,7 @@ def adam(
 
 
 @checked
-def yogi(
-    *, lr: Positive = 0.01, beta1: Momentum = 0.9, beta2: Momentum = 0.99, tau: Positive = 1e-3
-) -> AdaptiveRule:
+def yogi(*, lr: Positive = 0.01, beta1: Momentum = 0.9, beta2: Momentum = 0.99, tau: Positive = 1e-3) -> AdaptiveRule:
     """FedYogi: v <- v - (1 - b2) change^2 sign(v - change^2).
 
     Memory:

@@ -14,7 +14,9 @@ from fedsep.core import Tree, Update
 class Reduce(Protocol):
     """Folds updates as they come, in the order given; None if there were none."""
 
-    def __call__(self, updates: Iterable[Update]) -> Tree | None: ...
+    def __call__(self, updates: Iterable[Update]) -> Tree | None:
+        """The reduced change."""
+        ...
 
 
 def mean(updates: Iterable[Update]) -> Tree | None:

@@ -8,37 +8,45 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fedsep import tree
 from fedsep.core import Ctx, Payload, Tree
+from fedsep.tree import map as map_leaves
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Dense:
-    """See ``dense``; ``dtype`` None sends floats as they are."""
+    """See ``dense``; ``dtype`` None sends floats as they are, and so does what is named in ``exact``."""
 
     dtype: torch.dtype | None = None
+    exact: tuple[str, ...] = ()
 
     def init(self, like: Tree) -> tuple[()]:
         """Nothing is remembered."""
         return ()
 
-    def pack(self, tree_: Tree, memory: tuple[()], ctx: Ctx) -> tuple[Payload, tuple[()]]:
+    def pack(self, tree: Tree, memory: tuple[()], ctx: Ctx) -> tuple[Payload, tuple[()]]:
         """The tree with its floats in ``dtype``."""
-        return self.round(tree_), memory
+        return self.round(tree), memory
 
     def unpack(self, payload: Payload, like: Tree, ctx: Ctx) -> Tree:
         """Floats in the dtype of ``like``, or in the default float type where ``like`` is None."""
         if self.dtype is None:
             return payload
         if like is None:
-            return tree.map(lambda part: _cast(part, torch.get_default_dtype()), payload)
-        return tree.map(lambda part, model: _cast(part, model.dtype), payload, like)
+            return map_leaves(lambda part: _cast(part, torch.get_default_dtype()), payload)
+        return map_leaves(lambda part, model: _cast(part, model.dtype), payload, like)
 
-    def round(self, tree_: Tree) -> Tree:
+    def round(self, tree: Tree) -> Tree:
         """What the receiver will read, still in the wire's dtype."""
-        return tree_ if self.dtype is None else tree.map(lambda part: _cast(part, self.dtype), tree_)
+        if self.dtype is None:
+            return tree
+        if self.exact and isinstance(tree, dict):
+            return {name: part if name in self.exact else self._cast(part) for name, part in tree.items()}
+        return self._cast(tree)
+
+    def _cast(self, tree: Tree) -> Tree:
+        return map_leaves(lambda part: _cast(part, self.dtype), tree)
 
 
 def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
