@@ -1,0 +1,94 @@
+"""Choosing one of several classes: cross-entropy and accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsep.core import Batch, Params
+from fedsep.tasks.pure import Pure, pure
+
+
+@dataclass(frozen=True)
+class Classification:
+    """See ``classification``."""
+
+    model: Pure
+    higher_is_better: ClassVar[Mapping[str, bool]] = MappingProxyType({"accuracy": True, "loss": False})
+
+    def init(self) -> Params:
+        """The model's initial parameters, as fresh tensors."""
+        return self.model.init()
+
+    def predict(self, params: Params, x: Tensor) -> Tensor:
+        """Logits, shape (batch, classes)."""
+        return self.model(params, x)
+
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy in nats, a scalar."""
+        return F.cross_entropy(outputs, targets.to(torch.int64))
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        """Mean cross-entropy of a batch in nats, a scalar."""
+        return self.criterion(self.model(params, batch.x), batch.y)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """``accuracy`` from 0 to 1, and ``loss``, the mean cross-entropy in nats; nan for no examples."""
+        if not len(targets):
+            return dict.fromkeys(self.higher_is_better, math.nan)
+        right = int((outputs.argmax(1) == targets).sum())
+        return {"accuracy": right / len(targets), "loss": float(self.criterion(outputs, targets))}
+
+    def mistakes(self, outputs: Tensor, targets: Tensor) -> list[str]:
+        """Why data with these targets cannot be learned by a model that gives such outputs.
+
+        Args:
+            outputs: Of a few examples.
+            targets: Of all examples.
+        """
+        found = _score_mistakes(outputs) + _label_mistakes(targets)
+        given, highest = outputs.shape[-1], 0 if found else int(targets.max())
+        if found or highest < given:
+            return found
+        return [
+            f"the model gives {given} outputs, and the data has {highest + 1} classes (labels up to {highest}): "
+            f"build the model with {highest + 1} outputs"
+        ]
+
+
+def _score_mistakes(outputs: Tensor) -> list[str]:
+    if outputs.dim() != 2:
+        return [f"the model must give one score per class, shape (batch, classes), and gives {tuple(outputs.shape)}"]
+    if outputs.shape[1] == 1:
+        return ["the model gives 1 output, which is no choice: give it 2, or use fedsep.tasks.binary"]
+    return []
+
+
+def _label_mistakes(targets: Tensor) -> list[str]:
+    if targets.dim() != 1:
+        shape = tuple(targets.shape)
+        return [f"labels must be one whole number an example, and have shape {shape}: of one-hot rows take argmax(1)"]
+    if targets.is_floating_point():
+        kind = str(targets.dtype).removeprefix("torch.")
+        return [f"labels must be whole numbers, and are {kind}: to predict numbers, use fedsep.tasks.regression"]
+    lowest = int(targets.min())
+    return [] if lowest >= 0 else [f"labels must be 0, 1, ..., classes - 1, and the lowest is {lowest}"]
+
+
+def classification(model: nn.Module) -> Classification:
+    """Multi-class classification: mean cross-entropy is minimised, accuracy is reported.
+
+    Args:
+        model: Gives one logit per class; its own parameters are the initial ones.
+
+    Raises:
+        FedSepError: The model cannot be a pure function of its parameters; see ``fedsep.tasks.check_module``.
+    """
+    return Classification(pure(model))
