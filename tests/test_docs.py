@@ -1,0 +1,87 @@
+"""What the documentation shows can be run as it stands, and names what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def run(script: str, folder: Path) -> str:
+    file = folder / "script.py"
+    file.write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(file)], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_fedavg_of_the_concepts_page_runs_and_learns_in_25_lines(tmp_path):
+    script = blocks("docs/concepts.md")[0]
+    assert sum(bool(line.strip()) for line in script.splitlines()) <= 25
+    found = re.search(r"test accuracy (0\.\d+)", run(script, tmp_path))
+    assert found is not None
+    assert float(found[1]) > 0.85
+
+
+def test_python_example_runs_and_is_the_same_everywhere(tmp_path):
+    [script] = blocks("README.md")
+    assert blocks("docs/quick-start.md") == [script]
+    assert "rounds=50" in script
+    assert len(run(script.replace("rounds=50", "rounds=2"), tmp_path).splitlines()) == 2
+
+
+def test_skeleton_keeps_the_laws_trains_and_is_caught_with_a_wrong_sign(tmp_path):
+    skeleton, law = blocks("docs/adding-an-algorithm.md")[:2]
+    wrong = skeleton.replace("tree.sub(body, x)", "tree.sub(x, body)").partition("\n\n\n")[2]
+    assert "tree.sub(x, body)" in wrong
+    use = """
+test_personal_head()
+torch.set_default_dtype(torch.float32)
+from fedsep import fit, testing
+federation = data.digits(clients=10, partition=data.classes(2))
+task = tasks.classification(models.mlp(federation.shape, federation.classes))
+run = fit(personal_head(task, head="layer2"), task, federation, rounds=3, seed=0)
+assert run.summary["bytes"] == {"up": 4 * 65 * 64, "down": 4 * 65 * 64}, run.summary["bytes"]
+"""
+    caught = """
+try:
+    test_personal_head()
+except testing.LawBroken:
+    print("caught")
+"""
+    assert run(f"{skeleton}\n{law}\n{use}\n{wrong}\n{caught}", tmp_path) == "caught\n"
+
+
+def test_every_method_is_in_the_reference():
+    from fedsep import algorithms
+
+    page = (ROOT / "docs/api/algorithms.md").read_text(encoding="utf-8")
+    assert [name for name in algorithms.__all__ if f".{name}\n" not in page] == []
+
+
+def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
+    from fedsep.recipes import read
+
+    [recipe] = blocks("docs/recipes.md", "yaml")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe, encoding="utf-8")
+    assert list(read(file).methods) == ["fedavg", "fedsep_linear"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_is_loaded_from_the_network(page):
+    assert re.findall(r"!\[[^]]*\]\(https?:|<(?:script|img|link|iframe)\b", page.read_text(encoding="utf-8")) == []
