@@ -1,0 +1,124 @@
+"""Which runs are seeds of one method: those whose recipes differ in seeds only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fedsep.report.reading import Record, RunData
+
+SEEDS = ("seed", "seeds")
+"""Keys of a recipe that may differ between the runs of a group, at any depth."""
+
+LABEL_SETTINGS = 3
+"""Settings that a label names at most."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one method with the same settings.
+
+    Attributes:
+        label: The method's name; with what tells it apart where two groups have one name.
+        runs: One run a seed, in order of seeds.
+        settings: The recipe without seeds, by dotted key; the method's own start with ``method.``.
+    """
+
+    label: str
+    runs: tuple[RunData, ...]
+    settings: Record
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.runs[0].method
+
+    @property
+    def metric(self) -> str | None:
+        """The headline metric, None if no run has been evaluated."""
+        return next((run.metric for run in self.runs if run.metric is not None), None)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The runs' seeds, as far as they are known."""
+        return [run.seed for run in self.runs if run.seed is not None]
+
+
+def group_runs(runs: Iterable[RunData]) -> list[Group]:
+    """Gathers seeds into groups, in the order in which their first runs come."""
+    gathered: dict[str, list[RunData]] = {}
+    for run in runs:
+        gathered.setdefault(_identity(run), []).append(run)
+    members = [tuple(sorted(several, key=_seed_first)) for several in gathered.values()]
+    settings = [flatten(several[0].recipe) for several in members]
+    labels = _labels([several[0] for several in members], settings)
+    return [Group(*parts) for parts in zip(labels, members, settings, strict=True)]
+
+
+def flatten(recipe: Record) -> Record:
+    """A recipe by dotted keys without seeds; a single method, in a list or not, is ``method``."""
+    recipe = dict(recipe)
+    methods = recipe.get("methods")
+    if isinstance(methods, list) and len(cast(list[Any], methods)) == 1:
+        recipe["method"] = recipe.pop("methods")[0]
+    return dict(_leaves("", recipe))
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        yield prefix, value
+        return
+    for key, inner in cast(Mapping[Any, Any], value).items():
+        if key not in SEEDS:
+            yield from _leaves(f"{prefix}.{key}" if prefix else str(key), inner)
+
+
+def _identity(run: RunData) -> str:
+    """Runs without a recipe are seeds of one method only if they lie side by side."""
+    if run.recipe:
+        return json.dumps([run.method, flatten(run.recipe)], sort_keys=True, default=str)
+    return json.dumps([run.method, _place(run)])
+
+
+def _place(run: RunData) -> str:
+    seed_folder = run.folder.name.startswith("seed") and run.folder.name[4:].isdigit()
+    return (run.folder.parent if seed_folder else run.folder).as_posix()
+
+
+def _seed_first(run: RunData) -> tuple[int, str]:
+    return (-1 if run.seed is None else run.seed, run.folder.as_posix())
+
+
+def _labels(firsts: Sequence[RunData], settings: Sequence[Record]) -> list[str]:
+    labels: list[str] = []
+    for run, own in zip(firsts, settings, strict=True):
+        rivals = [other for twin, other in zip(firsts, settings, strict=True) if twin.method == run.method]
+        differing = _differing(own, rivals)
+        told = ", ".join(f"{key.removeprefix('method.')}={show(own.get(key))}" for key in differing[:LABEL_SETTINGS])
+        labels.append(f"{run.method} · {told}" if told else run.method)
+    placed = [
+        label if labels.count(label) == 1 else f"{label} · {_place(run)}"
+        for label, run in zip(labels, firsts, strict=True)
+    ]
+    return [
+        label if placed.count(label) == 1 else f"{label} ({placed[: at + 1].count(label)})"
+        for at, label in enumerate(placed)
+    ]
+
+
+def _differing(own: Record, rivals: Sequence[Record]) -> list[str]:
+    """Keys whose values are not the same everywhere, the method's own first."""
+    keys = {key: None for record in [own, *rivals] for key in record}
+    differ = [key for key in keys if any(record.get(key) != own.get(key) for record in rivals)]
+    return sorted(differ, key=lambda key: not key.startswith("method."))
+
+
+def show(value: object) -> str:
+    """A setting as a person writes it: the last part of a dotted path, plain lists."""
+    if isinstance(value, list):
+        return "[" + ", ".join(show(item) for item in cast(list[object], value)) + "]"
+    if isinstance(value, str) and value.startswith("fedsep."):
+        return value.rsplit(".", 1)[-1]
+    return str(value)
