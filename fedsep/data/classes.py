@@ -1,0 +1,122 @@
+"""The rule ``classes(k)``: every client holds k classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from fedsep import random
+from fedsep.core import FedSepError
+from fedsep.data.drawing import order
+from fedsep.data.parts import Indices
+from fedsep.data.rules import Pool, by_class, class_name
+from fedsep.ranges import Count, checked
+
+Mode = Literal["balanced", "heterofl", "pathological"]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """See ``classes``."""
+
+    k: int
+    mode: Mode
+    column: str | None = None
+
+    def clients(self, pool: Pool) -> int | None:
+        """Any number, as far as k allows."""
+        return None
+
+    def deal(self, pool: Pool, clients: int) -> Indices:
+        """The client of every sample."""
+        _check(self, pool, clients)
+        return _MODES[self.mode](pool, clients, self.k)
+
+
+@checked
+def classes(k: Count, *, mode: Mode = "balanced") -> Classes:
+    """Every client holds k classes.
+
+    Args:
+        k: Classes per client.
+        mode: ``balanced``: exactly k classes each, every class with equally many clients, sizes equal to within one,
+            nothing dropped; where classes differ in size, surplus moves along shared classes.
+            ``heterofl``: the rule of HeteroFL's and FedRolex's public code, to compare with figures made by it: the
+            list of classes, each repeated clients k / classes times, is shuffled and cut in k per client, and
+            duplicates collapse, so that a client may hold fewer than k classes and some samples are nobody's.
+            ``pathological``: the rule of McMahan et al. 2017: samples sorted by class are cut in clients k equal
+            shards and every client gets k of them at random; a shard may reach into the next class.
+
+    Raises:
+        FedSepError: An unknown mode. When dealing: more classes than there are, numbers that do not divide, or
+            classes so unequal that equal shares do not exist.
+    """
+    if mode not in _MODES:
+        raise FedSepError(f"mode must be one of {', '.join(_MODES)} (got {mode!r})")
+    return Classes(k, mode)
+
+
+def _check(rule: Classes, pool: Pool, clients: int) -> None:
+    if pool.classes < 2:
+        raise FedSepError("classes: the targets are no classes, use iid, sizes or natural for a regression")
+    if rule.k > pool.classes:
+        raise FedSepError(f"k must be at most the {pool.classes} classes of the data (got {rule.k})")
+    if rule.mode != "pathological" and clients * rule.k % pool.classes:
+        raise FedSepError(
+            f"k does not divide: clients x k must be a multiple of the {pool.classes} classes, so that every class has "
+            f"as many clients (got {clients} x {rule.k} = {clients * rule.k}{_fitting(clients, rule.k, pool.classes)})"
+        )
+    if rule.mode == "pathological" and clients * rule.k > len(pool.labels):
+        raise FedSepError(
+            f"k must leave each of clients x k shards a sample ({clients * rule.k:,} shards of {len(pool.labels):,})"
+        )
+    holders, held = clients * rule.k // pool.classes, np.bincount(pool.labels, minlength=pool.classes)
+    if rule.mode != "pathological" and held.min() < holders:
+        least = int(held.argmin())
+        raise FedSepError(
+            f"k is too large: class {class_name(pool, least)} has {held[least]:,} training samples but "
+            f"{clients} x {rule.k} / {pool.classes} = {holders:,} clients must hold it"
+        )
+
+
+def _fitting(clients: int, k: int, total: int) -> str:
+    """Which k, or else which number of clients, would do."""
+    fits = [other for other in range(1, total + 1) if clients * other % total == 0]
+    near = sorted(sorted(fits, key=lambda other: abs(other - k))[:3])
+    step = total // np.gcd(k, total)
+    below, above = clients // step * step, (clients // step + 1) * step
+    counts = " or ".join(str(count) for count in (below, above) if count)
+    return f", k = {', '.join(map(str, near))} would do, or {counts} clients"
+
+
+def _balanced(pool: Pool, clients: int, k: int) -> Indices:
+    from fedsep.data.balanced import deal  # brings scipy, which nothing else here needs
+
+    return deal(pool, clients, k)
+
+
+def _heterofl(pool: Pool, clients: int, k: int) -> Indices:
+    shards = clients * k // pool.classes
+    cards = np.repeat(np.arange(pool.classes), shards)[order(random.fold(pool.key, 0), clients * k)].reshape(clients, k)
+    owner = np.full(len(pool.labels), -1, np.int64)
+    for label in range(pool.classes):
+        members = np.flatnonzero(pool.labels == label)
+        size = len(members) // shards
+        place = np.arange(len(members))
+        shard = np.where(place < size * shards, place // size, place - size * shards)
+        holders = np.flatnonzero((cards == label).any(axis=1))
+        taker = np.full(shards, -1, np.int64)
+        taker[order(random.fold(pool.key, 1 + label), shards)[: len(holders)]] = holders
+        owner[members] = taker[shard]
+    return owner
+
+
+def _pathological(pool: Pool, clients: int, k: int) -> Indices:
+    count, shards = len(pool.labels), clients * k
+    shard = np.arange(count) * shards // count
+    return by_class(pool, (order(random.fold(pool.key, 0), shards) // k)[shard])
+
+
+_MODES = {"balanced": _balanced, "heterofl": _heterofl, "pathological": _pathological}

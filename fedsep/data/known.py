@@ -1,0 +1,169 @@
+"""Data sets known by name: ``digits`` comes with scikit-learn, the others are looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fedsep.core import FedSepError
+from fedsep.data.federation import Dealing, Federation, federate
+from fedsep.data.hub import download as fetch
+from fedsep.data.imagetable import Wanted
+from fedsep.data.parquet import Share, parquet_source
+from fedsep.data.rules import Rule, iid
+from fedsep.data.search import find, missing
+from fedsep.data.source import Source, targets
+from fedsep.ranges import Count, NonNegativeInt, checked
+
+
+@checked
+def digits(
+    *,
+    clients: Count | None = None,
+    partition: Rule = iid(),
+    validation: NonNegativeInt = 0,
+    test: Share = 0.2,
+    seed: int = 0,
+) -> Federation:
+    """Handwritten digits, 1,797 grey images of 8 x 8 pixels in 10 classes; they come with scikit-learn.
+
+    Args:
+        clients: Number of clients; None: as the partition says, else 10.
+        partition: Rule by which training samples are dealt.
+        validation: Number of training samples held out before the others are dealt.
+        test: Share held out for testing, by class.
+        seed: Of everything random here.
+
+    Raises:
+        FedSepError: Numbers that do not fit the data.
+    """
+    return federate(_digits(), Dealing(clients, partition, validation, seed, test))
+
+
+def _digits() -> Source:
+    """Read from scikit-learn's file itself: its loaders take a second to import."""
+    import gzip
+    from importlib.util import find_spec
+
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise FedSepError("digits: the data come with scikit-learn, which is not installed: pip install scikit-learn")
+    file = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        with gzip.open(file, "rt") as stream:
+            table = np.loadtxt(stream, delimiter=",", dtype=np.int64)
+    except (OSError, ValueError) as error:
+        raise FedSepError(f"digits: {file} cannot be read ({error}); reinstall scikit-learn") from error
+    found = targets(table[:, -1], None, "digits", labels=tuple("0123456789"))
+    return Source(
+        "digits", table[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), found.y, found.classes, labels=found.labels
+    )
+
+
+@checked
+def mnist(
+    *,
+    clients: Count | None = None,
+    partition: Rule = iid(),
+    validation: NonNegativeInt = 0,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+) -> Federation:
+    """Handwritten digits, 60,000 training and 10,000 test images of 28 x 28 grey pixels in 10 classes.
+
+    Looked for as ``mnist/**/*.parquet`` in ``data_dir``, in FEDSEP_DATA, in the user's cache and in a data folder
+    beside the checkout.
+
+    Args:
+        clients: Number of clients; None: as the partition says, else 10.
+        partition: Rule by which training samples are dealt.
+        validation: Number of training samples held out before the others are dealt.
+        seed: Of everything random here.
+        data_dir: First of the folders that are searched.
+        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
+
+    Raises:
+        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+    """
+    source = _known("mnist", "ylecun/mnist", Wanted(group=partition.column, lossless=True), data_dir, download)
+    return federate(source, Dealing(clients, partition, validation, seed))
+
+
+@checked
+def cifar10(
+    *,
+    clients: Count | None = None,
+    partition: Rule = iid(),
+    validation: NonNegativeInt = 0,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+) -> Federation:
+    """Objects and animals, 50,000 training and 10,000 test images of 32 x 32 colour pixels in 10 classes.
+
+    Looked for as ``cifar10/**/*.parquet``; a copy made of JPEG images is lossy, which the federation's note says.
+
+    Args:
+        clients: Number of clients; None: as the partition says, else 10.
+        partition: Rule by which training samples are dealt.
+        validation: Number of training samples held out before the others are dealt.
+        seed: Of everything random here.
+        data_dir: First of the folders that are searched.
+        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
+
+    Raises:
+        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+    """
+    source = _known("cifar10", "uoft-cs/cifar10", Wanted(group=partition.column, lossless=True), data_dir, download)
+    return federate(source, Dealing(clients, partition, validation, seed))
+
+
+@checked
+def cifar100(
+    *,
+    coarse: bool = False,
+    clients: Count | None = None,
+    partition: Rule = iid(),
+    validation: NonNegativeInt = 0,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+) -> Federation:
+    """Objects and animals, 50,000 training and 10,000 test images of 32 x 32 colour pixels in 100 classes.
+
+    Looked for as ``cifar100/**/*.parquet``; a copy made of JPEG images is lossy, which the federation's note says.
+
+    Args:
+        coarse: Whether the 20 superclasses are the classes.
+        clients: Number of clients; None: as the partition says, else 10.
+        partition: Rule by which training samples are dealt.
+        validation: Number of training samples held out before the others are dealt.
+        seed: Of everything random here.
+        data_dir: First of the folders that are searched.
+        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
+
+    Raises:
+        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+    """
+    wanted = Wanted(label="coarse_label" if coarse else "fine_label", group=partition.column, lossless=True)
+    source = _known("cifar100", "uoft-cs/cifar100", wanted, data_dir, download)
+    return federate(source, Dealing(clients, partition, validation, seed))
+
+
+def _known(name: str, repository: str, wanted: Wanted, data_dir: str | Path | None, download: bool) -> Source:
+    folder = find(name, ".parquet", data_dir)
+    if folder is None and download:
+        folder = fetch(name, repository)
+    if folder is None:
+        raise missing(name, data_dir, _cure(name, repository))
+    return parquet_source(name, folder, wanted)
+
+
+def _cure(name: str, repository: str) -> str:
+    return (
+        "To get it: add --download (in Python download=True), which needs pip install 'fedsep[hf]', or put the parquet "
+        f"files of https://huggingface.co/datasets/{repository} into a folder {name}/ in one of these, or in another "
+        "that you name by --data-dir (data_dir=) or FEDSEP_DATA. fedsep.data.digits needs no download."
+    )
