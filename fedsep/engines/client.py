@@ -1,0 +1,126 @@
+"""One client's part of a round: the same functions in every engine and in every process."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedsep import tree
+from fedsep.core import (
+    Algorithm,
+    Failure,
+    FedSepError,
+    Info,
+    Invitation,
+    Params,
+    Payload,
+    Reply,
+    Samples,
+    Task,
+    Tree,
+    stage,
+)
+from fedsep.engines.engine import Delivered, Fleet, Local, Recall
+from fedsep.engines.lost import lost
+
+PREDICT_ROWS = 500
+"""Rows of one forward pass in evaluation: fixed, so that the bits do not depend on the engine."""
+
+
+class Job(NamedTuple):
+    """What a client needs for its part; ``memory`` is None before its first accepted round.
+
+    ``sent`` has the payload's bytes by top-level name.
+    """
+
+    invitation: Invitation
+    payload: Payload
+    memory: Tree | None
+    sent: dict[str, int] = {}  # noqa: RUF012 - never mutated
+
+
+class Result(NamedTuple):
+    """What a client's part gives: the reply's payload, its memory if that is accepted, scalars, sample count."""
+
+    payload: Payload
+    memory: Tree
+    info: dict[str, float]
+    samples: int
+
+
+def prepare(algorithm: Algorithm[Any, Any], state: Any, invitation: Invitation, recall: Recall) -> Job | Failure:
+    """The server's side of a client's part: what it is sent, and the memory it comes with."""
+    try:
+        with stage("broadcast"):
+            payload = algorithm.broadcast(state, invitation.ctx)
+            sent = tree.named_bytes(payload)
+        with stage("memory"):
+            return Job(invitation, payload, recall(invitation.client, invitation.ctx.seen), sent)
+    except Exception as error:
+        return failure(invitation, error)
+
+
+def run(algorithm: Algorithm[Any, Any], job: Job, fleet: Fleet) -> Result | Failure:
+    """Runs one client's part of a round; whatever goes wrong in it becomes a ``Failure``."""
+    try:
+        with stage("data"):
+            shard = fleet.shard(job.invitation.client)
+        memory = _memory(algorithm, job)
+        with stage("update"):
+            payload, memory, info = algorithm.update(job.payload, memory, shard, job.invitation.ctx)
+            tree.nbytes(payload)
+        return Result(payload, memory, scalars(info), shard.train.size)
+    except Exception as error:
+        return failure(job.invitation, error, job.sent)
+
+
+def run_local(algorithm: Algorithm[Any, Any], task: Task, job: Job, fleet: Fleet) -> Local | Failure:
+    """One client's metrics on its own test part, before and after its local steps."""
+    client, ctx = job.invitation
+    try:
+        with stage("data"):
+            shard = fleet.shard(client)
+        if shard.test is None or shard.test.size == 0:
+            raise FedSepError(f"client {client} has no test examples to be evaluated on")
+        with stage("evaluate"):
+            models = algorithm.local_models(job.payload, _memory(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
+            before, after = (task.metrics(predict(task, y, shard.test), shard.test.y) for y in models)
+        return Local(client, before, after)
+    except Exception as error:
+        return failure(job.invitation, error, job.sent)
+
+
+def _memory(algorithm: Algorithm[Any, Any], job: Job) -> Tree:
+    if job.memory is not None:
+        return job.memory
+    with stage("enroll"):
+        return algorithm.enroll(job.payload, job.invitation.ctx)
+
+
+def delivered(job: Job, result: Result) -> Delivered:
+    """The reply as the loop reads it."""
+    client, ctx = job.invitation
+    return Delivered(Reply(client, ctx, result.payload, result.samples, job.sent, result.info), result.memory)
+
+
+def predict(task: Task, params: Params, samples: Samples, start: int = 0, stop: int | None = None) -> Tensor:
+    """Outputs for rows ``start`` to ``stop`` of ``samples``; ``start`` is a multiple of ``PREDICT_ROWS``."""
+    stop = samples.size if stop is None else min(stop, samples.size)
+    with torch.no_grad():
+        chunks = [
+            task.predict(params, samples.take(slice(at, min(at + PREDICT_ROWS, stop))).x)
+            for at in range(start, stop, PREDICT_ROWS)
+        ]
+    return torch.cat(chunks)
+
+
+def scalars(info: Info) -> dict[str, float]:
+    """The scalars of a client as plain numbers."""
+    return {name: float(value) for name, value in info.items()}
+
+
+def failure(invitation: Invitation, error: Exception, sent: dict[str, int] | None = None) -> Failure:
+    """A client's error as a value; ``sent`` has the bytes that it had been sent."""
+    return Failure(*invitation, *lost(error, "update"), sent or {})

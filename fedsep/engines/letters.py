@@ -1,0 +1,104 @@
+"""Trees as letters: the tensors are put aside as raw bytes, the rest is pickled with a note of where they lie."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import marshal
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsep.engines.settle import dense
+
+INLINE_BYTES = 256
+"""Tensors up to this size travel inside the letter: a key, a scalar, a short report."""
+
+Note = bytes
+"""What a letter says of a tensor that was put aside. It is unlike any other note that is in use."""
+Form = tuple[tuple[int, ...], tuple[int, ...], int]
+"""A tensor's shape, strides, and the number of its dtype."""
+Identity = tuple[int, int, torch.dtype, torch.Size, tuple[int, ...]]
+"""Address, version, dtype, shape and strides: two tensors with equal ones, while both live, have equal values."""
+
+_DTYPES = sorted({kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}, key=str)
+_NUMBERS = {kind: number for number, kind in enumerate(_DTYPES)}
+
+
+def identity(tensor: Tensor) -> Identity:
+    """What tells a tensor from another without a look at its values."""
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, tensor.dtype, tensor.shape, tensor.stride()
+
+
+def write(value: object, put: Callable[[Tensor], Note]) -> bytes:
+    """The letter of ``value``; ``put`` puts a tensor of more than ``INLINE_BYTES`` aside.
+
+    Raises:
+        Exception: Whatever pickle raises for what it cannot write, such as a function or a class made in a function.
+    """
+    file = io.BytesIO()
+    _Pickler(file, put).dump(value)
+    return file.getvalue()
+
+
+def read(letter: bytes, get: Callable[[Note], Tensor]) -> Any:
+    """What ``write`` was given; ``get`` finds what ``put`` put aside."""
+    return _Unpickler(io.BytesIO(letter), get).load()
+
+
+def note(tensor: Tensor, offset: int, serial: int) -> Note:
+    """Notes where a dense tensor's bytes lie; ``serial`` tells it from what lay there before."""
+    return marshal.dumps((_form(tensor), offset, serial))
+
+
+def opened(note: Note) -> tuple[Form, int]:
+    """The form of a tensor, and where its bytes lie."""
+    return marshal.loads(note)[:2]
+
+
+def blank(form: Form) -> Tensor:
+    """A fresh tensor; its values are undefined."""
+    return torch.empty_strided(form[0], form[1], dtype=_DTYPES[form[2]])
+
+
+def fits(tensor: Tensor, form: Form) -> bool:
+    """Whether a tensor has this form."""
+    return tensor.shape == form[0] and tensor.stride() == form[1] and tensor.dtype is _DTYPES[form[2]]
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, file: io.BytesIO, put: Callable[[Tensor], Note]) -> None:
+        super().__init__(file, protocol=5)
+        self._put = put
+
+    def persistent_id(self, obj: object) -> Note | tuple[bytes] | None:
+        if not isinstance(obj, Tensor) or obj.layout is not torch.strided or obj.device.type != "cpu":
+            return None
+        return self._put(obj) if obj.nbytes > INLINE_BYTES else (_inline(dense(obj)),)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, get: Callable[[Note], Tensor]) -> None:
+        super().__init__(file)
+        self._get = get
+
+    def persistent_load(self, pid: Note | tuple[bytes]) -> Tensor:
+        if not isinstance(pid, tuple):
+            return self._get(pid)
+        form, data = marshal.loads(pid[0])
+        tensor = blank(form)
+        ctypes.memmove(tensor.data_ptr(), data, len(data))
+        return tensor
+
+
+def _form(tensor: Tensor) -> Form:
+    return tuple(tensor.shape), tensor.stride(), _NUMBERS[tensor.dtype]
+
+
+def _inline(tensor: Tensor) -> bytes:
+    data = ctypes.string_at(tensor.data_ptr(), tensor.nbytes) if tensor.numel() else b""
+    return marshal.dumps((_form(tensor), data))

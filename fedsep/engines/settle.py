@@ -1,0 +1,54 @@
+"""Tensors as they lie in memory after a journey, so that bits do not depend on whether there was one.
+
+Matrix-vector products and dot products of MKL, and convolutions, round differently when a tensor starts at an
+odd address or is a strided view. What crosses the wire is therefore dense and aligned in every engine.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from fedsep import tree
+from fedsep.core import Tree
+
+T = TypeVar("T")
+
+ALIGNMENT = 64
+"""Bytes: where torch's own allocator starts every tensor."""
+
+
+def settled(value: T) -> T:
+    """The tree with every tensor dense, aligned and without history; where all are, the tree itself."""
+    return value if _is_settled(value) else tree.map(_settle, value)
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor without history and gaps; strides are kept where there are no gaps (channels last, transposed)."""
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    if tensor.is_contiguous() or torch.empty_like(tensor, device="meta").stride() == tensor.stride():
+        return tensor
+    return tensor.clone()
+
+
+def _is_settled(node: Tree) -> bool:
+    # By hand, because this is asked for every message, and pytree takes ten times as long.
+    if isinstance(node, Tensor):
+        return node.layout is not torch.strided or (dense(node) is node and node.data_ptr() % ALIGNMENT == 0)
+    if isinstance(node, dict):
+        return all(map(_is_settled, node.values()))
+    if isinstance(node, list | tuple):
+        return all(map(_is_settled, node))
+    return True
+
+
+def _settle(leaf: T) -> T:
+    if not isinstance(leaf, Tensor) or _is_settled(leaf):
+        return leaf
+    source = dense(leaf)
+    return torch.empty_strided(source.shape, source.stride(), dtype=source.dtype, device=source.device).copy_(source)

@@ -1,0 +1,93 @@
+"""The sender's side of an arena that all workers read: what several of them are sent lies there once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+from torch import Tensor
+
+from fedsep.engines import letters
+from fedsep.engines.arena import Arena
+from fedsep.engines.letters import Identity, Note
+from fedsep.engines.settle import dense
+
+_SMALLEST = 512
+
+
+@dataclass
+class Block:
+    """A part of the arena that is in use; ``tensor`` stays alive with it, so that its identity stays its own."""
+
+    offset: int
+    size: int
+    note: Note | None = None
+    tensor: Tensor | None = None
+    identity: Identity | None = None
+    users: int = 1
+
+
+class Store:
+    """Writes letters into an arena, and takes their blocks back when they have been read.
+
+    Blocks have sizes of powers of two and are used again, the last one freed first: the arena grows to what is
+    under way at one time, and stays in the processor's cache.
+    """
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._free: defaultdict[int, list[int]] = defaultdict(list)
+        self._end = 0
+        self._serials = count()
+        self._known: dict[Identity, Block] = {}
+
+    def write(self, value: object) -> tuple[bytes, list[Block]]:
+        """The letter of ``value``, and the blocks its tensors lie in."""
+        blocks: list[Block] = []
+        try:
+            return letters.write(value, partial(self._put, blocks)), blocks
+        except Exception:
+            self.release(blocks)
+            raise
+
+    def write_bytes(self, data: bytes) -> Block:
+        """Puts bytes into a block of their own."""
+        block = self._take(len(data))
+        self._arena.write_bytes(block.offset, data)
+        return block
+
+    def release(self, blocks: list[Block]) -> None:
+        """Gives one use of every block back."""
+        for block in blocks:
+            block.users -= 1
+            if not block.users:
+                self._free[block.size].append(block.offset)
+                if block.identity is not None:
+                    del self._known[block.identity]
+
+    def _put(self, blocks: list[Block], tensor: Tensor) -> Note:
+        key = letters.identity(tensor)
+        block = self._known.get(key)
+        if block is None:
+            source = dense(tensor)
+            block = self._take(source.nbytes)
+            blocks.append(block)
+            self._arena.write(block.offset, source)
+            block.note = letters.note(source, block.offset, next(self._serials))
+            block.tensor, block.identity = tensor, key
+            self._known[key] = block
+        else:
+            block.users += 1
+            blocks.append(block)
+        assert block.note is not None
+        return block.note
+
+    def _take(self, size: int) -> Block:
+        size = max(_SMALLEST, 1 << (size - 1).bit_length())
+        free = self._free[size]
+        if free:
+            return Block(free.pop(), size)
+        offset, self._end = self._end, self._end + size
+        return Block(offset, size)

@@ -1,0 +1,88 @@
+"""Tasks in their order: taken from their source only when a worker is free, told in order however they end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from fedsep.engines.lost import lost
+from fedsep.engines.process import Answer, Task
+from fedsep.engines.store import Store
+
+HELD_BYTES = 1 << 28
+"""Outcomes that wait for a slower one before them: above this many bytes, no task is begun that is not overdue."""
+
+
+class Work:
+    """A series of tasks on its way through the workers.
+
+    Args:
+        calls: What is to be done, made on demand.
+        count: About how many there are.
+        store: Where their letters' tensors are put.
+        spread: So many outcomes may wait for one before them whatever they take.
+    """
+
+    def __init__(self, calls: Iterable[object], count: int, store: Store, spread: int) -> None:
+        self._fresh = self._letters(calls)
+        self._count = count
+        self._store = store
+        self._spread = spread
+        self._again: deque[Task] = deque()
+        self._outcomes: dict[int, tuple[Any, int]] = {}
+        self._held = 0
+        self._taken = 0
+        self._told = 0
+        self._exhausted = False
+
+    @property
+    def left(self) -> int:
+        """About how many tasks no worker has been given yet."""
+        return max(self._count - self._taken, 0) + len(self._again)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next outcome in order is here."""
+        return self._told in self._outcomes
+
+    @property
+    def finished(self) -> bool:
+        """Whether every outcome has been told."""
+        return self._exhausted and self._told == self._taken
+
+    def take(self, most: int) -> list[Task]:
+        """Tasks for one worker; one alone if it killed a worker, none if there are none for now."""
+        if self._again:
+            return [self._again.popleft()]
+        if len(self._outcomes) >= self._spread and self._held >= HELD_BYTES:
+            return []
+        return list(islice(self._fresh, most))
+
+    def again(self, task: Task) -> None:
+        """A task that a worker did not finish."""
+        self._again.append(task)
+
+    def end(self, answer: Answer) -> None:
+        """A task's outcome."""
+        self._outcomes[answer.task.number] = answer.outcome, answer.nbytes
+        self._held += answer.nbytes
+
+    def tell(self) -> Any:
+        """The next outcome in order."""
+        outcome, nbytes = self._outcomes.pop(self._told)
+        self._held -= nbytes
+        self._told += 1
+        return outcome
+
+    def _letters(self, calls: Iterable[object]) -> Iterator[Task]:
+        for number, call in enumerate(calls):
+            self._taken += 1
+            try:
+                letter, blocks = self._store.write(call)
+            except Exception as error:
+                self._outcomes[number] = lost(error, "send"), 0
+            else:
+                yield Task(number, letter, blocks)
+        self._exhausted = True

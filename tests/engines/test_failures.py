@@ -1,0 +1,128 @@
+"""What goes wrong in a client's part is a value with its client, stage and reason, the same from both engines."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from engines.toys import FedAvg, Fleet, Task, differences, invite
+
+from fedsep.core import Failure, FedSepError
+from fedsep.engines import sequential, workers
+from fedsep.engines.engine import Delivered
+
+
+class Mistaken(FedAvg):
+    """Fails for some clients, in every stage there is."""
+
+    def broadcast(self, state, ctx):
+        if ctx.capability == 0.25:
+            raise ValueError("cannot be sent")
+        return {"part": "text"} if ctx.capability == 0.125 else state
+
+    def enroll(self, payload, ctx):
+        if ctx.capability == 0.5:
+            raise FedSepError("this client cannot enroll")
+        return ()
+
+    def update(self, payload, client, shard, ctx):
+        if ctx.capability == 0.75:
+            return {"update": 3.0}, client, {}
+        if ctx.capability == 0.875:
+            self.learn({}, shard, ctx)
+        return super().update(payload, client, shard, ctx)
+
+
+CAPABILITIES = {0: 0.125, 2: 0.25, 3: 0.5, 4: 0.75, 6: 0.875}
+
+
+class Holey(Fleet):
+    """Has lost the data of client 5."""
+
+    def shard(self, client):
+        if client == 5:
+            raise FileNotFoundError("shard 5")
+        return super().shard(client)
+
+
+def outcomes(engine, algorithm, recall=lambda *_: None, method="round"):
+    session = engine.open(algorithm, Task(), Holey(clients=8), recall)
+    cohort = [invite(0, c) for c in range(8)]
+    cohort = [i._replace(ctx=i.ctx._replace(capability=CAPABILITIES.get(i.client, 1.0))) for i in cohort]
+    try:
+        return list(getattr(session, method)(Task().init(), cohort))
+    finally:
+        session.close()
+
+
+def test_every_stage_can_fail():
+    found = outcomes(workers(processes=2), Mistaken())
+    stages = {o.client: o.stage for o in found if isinstance(o, Failure)}
+    assert stages == {0: "broadcast", 2: "broadcast", 3: "enroll", 4: "update", 5: "data", 6: "learn"}
+    assert [o.reply.client for o in found if isinstance(o, Delivered)] == [1, 7]
+    assert [o.client if isinstance(o, Failure) else o.reply.client for o in found] == list(range(8))
+    assert found[3].reason == "this client cannot enroll"
+    assert not found[3].traceback
+    assert found[5].reason == "FileNotFoundError: shard 5"
+    assert "FileNotFoundError" in found[5].traceback
+    assert found[5].sent == {"model": 8 * sum(part.numel() for part in Task().init().values())}
+    assert found[2].sent == {}
+
+
+@pytest.mark.parametrize("method", ["round", "local"])
+def test_failures_are_the_same_in_both_engines(method):
+    expected = outcomes(sequential(), Mistaken(), method=method)
+    assert not differences(expected, outcomes(workers(processes=2), Mistaken(), method=method))
+
+
+def test_a_memory_that_cannot_be_recalled():
+    def recall(client, seen):
+        if client == 1:
+            raise FedSepError("the memory of client 1 is gone")
+
+    expected = outcomes(sequential(), FedAvg(), recall)
+    assert (expected[1].stage, expected[1].reason) == ("memory", "the memory of client 1 is gone")
+    assert not differences(expected, outcomes(workers(processes=2), FedAvg(), recall))
+
+
+def test_what_cannot_be_sent_is_a_failure():
+    class Local(FedAvg):
+        def update(self, payload, client, shard, ctx):
+            payload, _, info = super().update(payload, client, shard, ctx)
+            return payload, (lambda: 0) if ctx.capability < 1 else (), info
+
+    found = outcomes(workers(processes=2), Local())
+    assert [isinstance(o, Failure) for o in found] == [c in CAPABILITIES or c == 5 for c in range(8)]
+    assert "pickle" in found[0].reason
+
+    class Strange(FedAvg):
+        def update(self, payload, client, shard, ctx):
+            return super().update(payload, client, shard, ctx)[0], made_by_a_worker(), {}
+
+    found = outcomes(workers(processes=2), Strange())
+    assert {o.stage for o in found} == {"reply", "data"}
+
+    found = outcomes(workers(processes=2), FedAvg(), lambda client, seen: (lambda: 0) if client == 2 else None)
+    assert [o.client for o in found if isinstance(o, Failure)] == [2, 5]
+    assert found[2].stage == "send"
+
+
+def made_by_a_worker():
+    """An instance of a class that does not exist in the parent."""
+    made = type("Made", (), {"__module__": __name__})
+    globals()["Made"] = made
+    return made()
+
+
+class Untidy(Task):
+    def predict(self, params, x):
+        if x[0, 0, 0, 0] != 0:
+            raise ZeroDivisionError("in the user's model")
+        return super().predict(params, x)
+
+
+def test_an_error_in_the_model_is_raised_as_it_is():
+    session = workers(processes=2).open(FedAvg(), Untidy(), Fleet(), lambda *_: None)
+    with pytest.raises(ZeroDivisionError, match="in the user's model"):
+        session.predict(Task().init(), "test")
+    session.close()
+    assert torch.get_num_threads() == 1
