@@ -85,7 +85,7 @@ def cross_product(condition: Optimality, x: Tree, y: Params, u: Tree, batch: Bat
     return pull(u)[0]
 
 
-def neumann(product: Product, v: Tree, *, terms: int, step: float) -> Solution:
+def neumann(product: Product, v: Tree, *, terms: int, step: float, symmetric: bool = True) -> Solution:
     """tau sum_{q=0..Q} (I - tau H)^q v, the truncated inverse of Eq. (3).
 
     On a mu-strongly convex g with tau < 1/L its error is at most (1 - tau mu)^(Q+1) / mu |v|.
@@ -95,6 +95,7 @@ def neumann(product: Product, v: Tree, *, terms: int, step: float) -> Solution:
         v: Right-hand side.
         terms: Q.
         step: tau.
+        symmetric: Whether H is; negative curvature is looked for only then, since <u, H u> says nothing else.
 
     Raises:
         EncodeError: The terms grow: tau >= 2/L, or H has negative curvature along them.
@@ -102,7 +103,8 @@ def neumann(product: Product, v: Tree, *, terms: int, step: float) -> Solution:
     term = total = v
     for number in range(terms):
         curved = product(term, number)
-        _refuse_negative(term, curved)
+        if symmetric:
+            _refuse_negative(term, curved)
         term = tree.add(term, curved, -step)
         total = tree.add(total, term)
     share = tree.norm(term) / tree.norm(v).clamp_min(torch.finfo(torch.float32).tiny)
@@ -133,7 +135,10 @@ def conjugate_gradient(product: Product, v: Tree, *, steps: int, tolerance: floa
             break
         curved = product(direction, 0)
         _refuse_negative(direction, curved)
-        along = square / tree.dot(direction, curved)
+        curvature = tree.dot(direction, curved)
+        if not bool(curvature > 0):
+            break  # none but rounding is left: H is singular there
+        along = square / curvature
         solution = tree.map(lambda s, d, a=along: s + a * d, solution, direction)
         residual = tree.map(lambda r, c, a=along: r - a * c, residual, curved)
         square, before = tree.dot(residual, residual), square
@@ -144,6 +149,11 @@ def conjugate_gradient(product: Product, v: Tree, *, steps: int, tolerance: floa
 def _refuse_negative(u: Tree, curved: Tree) -> None:
     """Raises if <u, H u> is negative beyond rounding, or not a number."""
     along, size = tree.dot(u, curved), tree.norm(u) * tree.norm(curved)
+    if not bool(torch.isfinite(size)):
+        raise EncodeError(
+            "the change to encode, or g's curvature along it, is not a finite number: the learning stage or decode "
+            "diverged, or the Neumann series did; choose a smaller lr, decode_lr or tau"
+        )
     if not bool(along >= -1e-4 * size):
         raise EncodeError(
             f"g has negative curvature at the decoded y (u'Hu / |u||Hu| = {float(along / size):.3g}), so decode has no "

@@ -48,8 +48,7 @@ def zeros_like(a: Tree) -> Tree:
 
 def dot(a: Tree, b: Tree) -> Tensor:
     """The inner product over all leaves, a scalar."""
-    products = [(u * v).sum() for u, v in zip(tree_leaves(a), tree_leaves(b), strict=True)]
-    return torch.stack(products).sum()
+    return torch.stack(tree_leaves(tree_map(lambda u, v: (u * v).sum(), a, b))).sum()
 
 
 def norm(a: Tree) -> Tensor:

@@ -1,0 +1,84 @@
+"""Where and how a run was made: ``environment.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedsep.files import write_json
+from fedsep.folder import RunFolder
+
+_FILE = "environment.json"
+
+
+def environment(engine: object, seed: int) -> dict[str, Any]:
+    """The versions, machine, command and engine of a run that starts now."""
+    return {
+        "fedsep": _version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
+        "started": _now(),
+        "command": shlex.join(sys.argv),
+        "seed": seed,
+        "engine": re.sub(r" at 0x[0-9a-f]+", "", repr(engine)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def record_start(
+    folder: RunFolder | None, engine: object, seed: int, fleet: object, recipe: Mapping[str, Any] | None
+) -> None:
+    """Writes what a run is, before its first round: recipe, environment and partition."""
+    if folder is None:
+        return
+    if recipe is not None:
+        folder.write_recipe(recipe)
+    write_json(folder.path / _FILE, environment(engine, seed))
+    folder.write_partition(fleet)
+
+
+def record_resumption(folder: RunFolder | None, round: int, recipe: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Adds when and how a run went on after ``round`` rounds, and gives its rows of metrics so far."""
+    assert folder is not None
+    if recipe is not None:
+        folder.write_recipe(recipe)
+    path = folder.path / _FILE
+    known = json.loads(path.read_bytes()) if path.exists() else {}
+    again = {"round": round, "started": _now(), "command": shlex.join(sys.argv)}
+    write_json(path, known | {"resumed": [*known.get("resumed", []), again]})
+    (folder.path / "summary.json").unlink(missing_ok=True)  # what the run had come to is no longer true
+    return folder.rows()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fedsep")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu() -> str:
+    """The processor's name; on Linux ``platform`` does not know it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1) if found else platform.processor()

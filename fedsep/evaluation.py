@@ -1,0 +1,83 @@
+"""How good the server's model is, and each client's own before and after its local steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fedsep.core import Algorithm, Failure, Invitation, Task
+from fedsep.engines.engine import Fleet, Local, Session, Split
+from fedsep.errors import RunFailed
+
+_SPLITS: tuple[Split, ...] = ("validation", "test")
+_AT_ONCE = 256  # clients that are invited at a time, so that memory does not grow with the fleet
+
+
+def evaluate_server(
+    algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, session: Session, state: Any
+) -> dict[str, float]:
+    """The metrics of the server's model as columns: ``validation_accuracy``, ``test_accuracy``, ..."""
+    params = algorithm.model(state)
+    columns: dict[str, float] = {}
+    for split in _SPLITS:
+        samples = getattr(fleet, split)
+        if samples is not None and samples.size:
+            metrics = task.metrics(session.predict(params, split), samples.y)
+            columns |= {f"{split}_{name}": float(value) for name, value in metrics.items()}
+    return columns
+
+
+class ClientsEvaluated(NamedTuple):
+    """Means over the clients that could be evaluated as columns, and a row for every client."""
+
+    columns: dict[str, float]
+    rows: list[dict[str, Any]]
+
+
+def evaluate_clients(
+    session: Session, state: Any, clients: int, round: int, invite: Callable[[Sequence[int]], Sequence[Invitation]]
+) -> ClientsEvaluated:
+    """Every client's metrics on its own test part: ``client_accuracy_before``, ``client_accuracy_after``, ...
+
+    Args:
+        session: The engine at work.
+        state: The server's.
+        clients: Number of clients of the fleet.
+        round: Number of the round, from 1.
+        invite: Makes the invitations of some clients; nothing of this is remembered or counted.
+
+    Raises:
+        RunFailed: No client could be evaluated.
+    """
+    rows = [_row(round, outcome) for outcome in _outcomes(session, state, clients, invite)]
+    good = [row for row in rows if "failure" not in row]
+    if not good:
+        stage, reason = rows[0]["failure"].values()
+        raise RunFailed(f"round {round}: no client could be evaluated (client {rows[0]['client']}, {stage}: {reason})")
+    columns = {
+        f"client_{name}_{when}": _mean([row[when][name] for row in good])
+        for name in good[0]["before"]
+        for when in ("before", "after")
+    }
+    return ClientsEvaluated(columns, rows)
+
+
+def _outcomes(
+    session: Session, state: Any, clients: int, invite: Callable[[Sequence[int]], Sequence[Invitation]]
+) -> Iterator[Local | Failure]:
+    for start in range(0, clients, _AT_ONCE):
+        yield from session.local(state, invite(range(start, min(start + _AT_ONCE, clients))))
+
+
+def _row(round: int, outcome: Local | Failure) -> dict[str, Any]:
+    row: dict[str, Any] = {"round": round, "client": outcome.client}
+    if isinstance(outcome, Failure):
+        return row | {"failure": {"stage": outcome.stage, "reason": outcome.reason}}
+    return row | {"before": outcome.before, "after": outcome.after}
+
+
+def _mean(values: list[float]) -> float:
+    """Over the clients that have a value: an AUC needs two classes."""
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan

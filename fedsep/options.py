@@ -1,0 +1,87 @@
+"""When ``fit`` evaluates, saves and stops: plain values, checked together before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from fedsep.ranges import Count, Positive, range_errors
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """When the server's model is evaluated; the last round always is.
+
+    Attributes:
+        every: Every so many rounds; None: only the last.
+        rounds: At these rounds (counted from 1) instead.
+        clients: Also every client's own model on its own test part, before and after its local steps.
+        last: ``mean_last`` in the summary is the mean of this many evaluations.
+    """
+
+    every: Count | None = 10
+    rounds: tuple[Count, ...] | None = None
+    clients: bool = False
+    last: Count = 10
+
+    def due(self, round: int, rounds: int) -> bool:
+        """Whether to evaluate after ``round`` (counted from 1) of ``rounds``."""
+        if round == rounds:
+            return True
+        return round in self.rounds if self.rounds is not None else bool(self.every) and round % self.every == 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """When the run is saved; it always is at its start, at its end and when it is interrupted.
+
+    Attributes:
+        every: Every so many rounds; None: not by rounds.
+        seconds: When so many seconds have passed since the last one; None: not by time.
+    """
+
+    every: Count | None = 25
+    seconds: Positive | None = None
+
+    def due(self, round: int, seconds: float) -> bool:
+        """Whether to save after ``round`` (counted from 1), ``seconds`` after the last checkpoint."""
+        return bool(self.every and round % self.every == 0) or (self.seconds is not None and seconds >= self.seconds)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a run gives up, or has had its time.
+
+    Attributes:
+        min_replies: A round with fewer replies is void: nothing of it is kept but the clock.
+        patience: The run fails after so many void rounds in a row.
+        seconds: Wall-clock limit of this call of ``fit``: it saves and stops after the round that exceeds it.
+    """
+
+    min_replies: Count = 1
+    patience: Count = 3
+    seconds: Positive | None = None
+
+
+def option_errors(name: str, options: Any) -> list[str]:
+    """What is wrong with the fields of a frozen dataclass, by the ranges and literals in their hints."""
+    hints = get_type_hints(type(options), include_extras=True)
+    return [
+        error
+        for field in fields(options)
+        for value in _each(getattr(options, field.name))
+        for check in (range_errors, _literal_errors)
+        for error in check(f"{name}.{field.name}", value, hints[field.name])
+    ]
+
+
+def _each(value: object) -> Iterable[object]:
+    return cast(list[object], value) if isinstance(value, list | tuple) else (value,)
+
+
+def _literal_errors(name: str, value: object, hint: object) -> list[str]:
+    allowed = get_args(hint) if get_origin(hint) is Literal else ()
+    if not allowed or value in allowed:
+        return []
+    return [f"{name} must be {' or '.join(allowed)} (got {value!r})"]

@@ -1,0 +1,66 @@
+"""What ``fit`` was told to do, checked as a whole before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fedsep.cohort import Cohort
+from fedsep.core import Algorithm, FedSepError, Invitation, Task
+from fedsep.engines.engine import Fleet
+from fedsep.options import Checkpoint, Evaluate, Stop, option_errors
+from fedsep.ranges import Count, NonNegativeInt
+from fedsep.round import Accepted, Memories
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arguments of ``fit`` that say what is computed; see there."""
+
+    algorithm: Algorithm[Any, Any]
+    task: Task
+    fleet: Fleet
+    rounds: Count
+    seed: NonNegativeInt
+    cohort: Cohort
+    evaluate: Evaluate
+    checkpoint: Checkpoint
+    stop: Stop
+    states: Literal["memory", "disk"]
+    name: str
+
+    def check(self) -> None:
+        """Refuses what cannot be run.
+
+        Raises:
+            FedSepError: With every mistake.
+        """
+        clients = self.fleet.clients
+        errors = [*self.cohort.errors(clients), *self._own_errors()]
+        for name in ("evaluate", "checkpoint", "stop"):
+            errors += option_errors(name, getattr(self, name))
+        size = self.cohort.size(clients)
+        if self.stop.min_replies > size:
+            errors.append(f"stop.min_replies must be at most the cohort's size, {size} (got {self.stop.min_replies})")
+        if self.evaluate.clients and not hasattr(self.algorithm, "local_models"):
+            method = type(self.algorithm).__name__
+            errors.append(f"evaluate.clients needs a method with local_models (got {method}, which has none)")
+        if errors:
+            raise FedSepError("\n".join(errors))
+
+    def invite(self, round: int, members: Sequence[int], accepted: Accepted, memories: Memories) -> list[Invitation]:
+        """The seats of ``members`` in ``round`` (from 0), with what the server knows of each."""
+
+        def report(client: int) -> Any:
+            return memories.reports.recall(client, int(accepted.told[client]))
+
+        return self.cohort.invitations(self.seed, round, members, accepted.seen, report)
+
+    def _own_errors(self) -> list[str]:
+        errors = [error.removeprefix("fit.") for error in option_errors("fit", self)]
+        if self.seed >= 2**63:
+            errors.append(f"seed must be < 2**63 (got {self.seed})")
+        if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
+            errors.append(f"name must be usable as a folder's name (got {self.name!r})")
+        return errors

@@ -1,0 +1,260 @@
+"""``fit``: the only loop. Sample a cohort, play a round, evaluate, log, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from fedsep.cohort import Cohort
+from fedsep.core import Algorithm, Params, Task
+from fedsep.engines.engine import Engine, Fleet, Session
+from fedsep.engines.sequential import sequential
+from fedsep.environment import record_resumption, record_start
+from fedsep.errors import Interrupted, RunFailed, terminable
+from fedsep.evaluation import evaluate_clients, evaluate_server
+from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
+from fedsep.identity import identify
+from fedsep.ledger import rows as ledger_rows
+from fedsep.options import Checkpoint, Evaluate, Stop
+from fedsep.plan import Plan
+from fedsep.results import Row, Run, count, summary, write_results
+from fedsep.round import Played, play, too_few
+from fedsep.saving import Keeper, Point, memories_in, start
+
+__all__ = ["Checkpoint", "Cohort", "Evaluate", "Interrupted", "Progress", "Run", "RunFailed", "Stop", "fit"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A round that is over.
+
+    Attributes:
+        round: Its number, from 1.
+        rounds: How many there are to be.
+        metrics: Its row of ``metrics.jsonl``.
+        bytes_up: Payload from all clients since the start.
+        bytes_down: Payload to all clients since the start.
+        seconds: Time spent in rounds since the start.
+    """
+
+    round: int
+    rounds: int
+    metrics: Row
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A plan, and what carries it out."""
+
+    plan: Plan
+    keeper: Keeper
+    session: Session
+    parameters: int
+    watch: Callable[[Progress], None] | None
+    rows: list[Row] = field(default_factory=list[Row])
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def folder(self) -> RunFolder | None:
+        """Where the run is written; None: nowhere."""
+        return self.keeper.folder
+
+    @property
+    def path(self) -> Path | None:
+        """The same as a path."""
+        return self.folder.path if self.folder else None
+
+    def late(self) -> bool:
+        """Whether this call of ``fit`` has had its time."""
+        limit = self.plan.stop.seconds
+        return limit is not None and time.monotonic() - self.began >= limit
+
+
+def fit(
+    algorithm: Algorithm[Any, Any],
+    task: Task,
+    fleet: Fleet,
+    *,
+    rounds: int,
+    seed: int = 0,
+    cohort: Cohort = Cohort(),
+    engine: Engine = sequential(),
+    evaluate: Evaluate = Evaluate(),
+    checkpoint: Checkpoint = Checkpoint(),
+    stop: Stop = Stop(),
+    states: Literal["memory", "disk"] = "memory",
+    out: str | Path | None = None,
+    name: str = "run",
+    recipe: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Runs federated learning: the same bits for the same seed, on every engine, interrupted or not.
+
+    Args:
+        algorithm: The method.
+        task: The local problem; gives the initial model and the metrics.
+        fleet: The clients' data, and the server's.
+        rounds: Number of rounds.
+        seed: Of cohorts, capabilities and the clients' keys.
+        cohort: Who takes part.
+        engine: How the clients are run.
+        evaluate: When the model is evaluated.
+        checkpoint: When the run is saved.
+        stop: When it gives up, or has had its time.
+        states: Where the clients' memories live; ``"disk"`` for fleets whose memories do not fit.
+        out: Folder of results: the run is written to ``<out>/<name>/seed<seed>``; None: nowhere.
+        name: The run's name, by default its method's in a recipe.
+        recipe: Written beside the results as ``recipe.yaml``.
+        resume: Go on from the last checkpoint in the run's folder; start if there is none.
+        overwrite: Remove what an earlier run wrote into the folder.
+        watch: Called after every round.
+
+    Raises:
+        FedSepError: An argument cannot be right, the folder cannot be used, or the checkpoint is of another run.
+        RunFailed: Too few replies came for too long, something is not finite, or the disk is full.
+        Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
+    """
+    plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name)
+    plan.check()
+    with ExitStack() as stack:
+        folder = None
+        if out is not None:
+            folder = open_folder(Path(out) / name / f"seed{seed}", resume=resume, overwrite=overwrite)
+            stack.callback(folder.close)
+        params = task.init()
+        identity = identify(
+            algorithm=algorithm, params=params, fleet=fleet, cohort=cohort, seed=seed, states=states, recipe=recipe
+        )
+        keeper = Keeper(folder, memories_in(folder, states, stack), identity)
+        saved = keeper.find(rounds) if resume else None
+        session = engine.open(algorithm, task, fleet, keeper.memories.clients.recall)
+        stack.callback(session.close)
+        stack.enter_context(terminable())
+        work = _Work(plan, keeper, session, count(params), watch)
+        if saved is None:
+            point = start(algorithm.init(params), fleet.clients)
+            record_start(folder, engine, seed, fleet, recipe)
+        else:
+            point = keeper.restore(saved)
+            work.rows.extend(record_resumption(folder, point.round, recipe))
+        return _run(work, point)
+
+
+def _run(work: _Work, point: Point) -> Run:
+    """All rounds from ``point`` on; however that ends, the last complete round is saved."""
+    plan = work.plan
+    try:
+        work.keeper.save(point)
+        while point.round < plan.rounds:
+            point = _advance(work, point)
+            if plan.checkpoint.due(point.round, time.monotonic() - work.keeper.at):
+                work.keeper.save(point)
+            _tell(work, point)
+            if work.late():
+                break
+        late = f"the limit of {plan.stop.seconds} s was reached" if point.round < plan.rounds else ""
+        params = plan.algorithm.model(point.state)
+        return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
+    except KeyboardInterrupt:
+        _close(work, point, "interrupted", "interrupted from outside")
+        raise Interrupted(f"interrupted after round {point.round}; {_where(work)}", work.path, point.round) from None
+    except Exception as error:
+        with suppress(Exception):  # what ended the run is what counts; its last checkpoint is whole in any case
+            _close(work, point, "failed", str(error))
+        if isinstance(error, RunFailed):
+            raise type(error)(f"{error}; {_where(work)}") from error
+        raise
+
+
+def _advance(work: _Work, point: Point) -> Point:
+    """One round: played, evaluated where that is due, and logged as a whole."""
+    plan, memories, began = work.plan, work.keeper.memories, time.perf_counter()
+    members = plan.cohort.members(plan.seed, point.round, plan.fleet.clients)
+    cohort = plan.invite(point.round, members, point.accepted, memories)
+    played = play(plan.algorithm, work.session, point.state, cohort, memories, point.accepted, plan.stop.min_replies)
+    void = 0 if played.kept else point.void + 1
+    if void >= plan.stop.patience:
+        raise RunFailed(too_few(point.round + 1, void, plan.stop.min_replies, len(cohort), played.tally.failures))
+    after = point._replace(
+        round=point.round + 1,
+        state=played.state,
+        accepted=played.accepted,
+        totals=point.totals.plus(played.tally.messages),
+        void=void,
+        seconds=point.seconds + time.perf_counter() - began,
+    )
+    return _log(work, *_evaluated(work, after), played)
+
+
+def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
+    """The columns of an evaluation, and a row for every client; empty where none is due."""
+    plan, began = work.plan, time.perf_counter()
+    if not plan.evaluate.due(point.round, plan.rounds):
+        return point, {}, []
+    columns: Row = dict(evaluate_server(plan.algorithm, plan.task, plan.fleet, work.session, point.state))
+    rows: list[Row] = []
+    if plan.evaluate.clients:
+        invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)
+        own, rows = evaluate_clients(work.session, point.state, plan.fleet.clients, point.round, invite)
+        columns |= own
+    return point._replace(evaluating=point.evaluating + time.perf_counter() - began), columns, rows
+
+
+def _log(work: _Work, point: Point, columns: Row, clients: list[Row], played: Played) -> Point:
+    """Writes a round's lines; they count from the moment that the new point is returned."""
+    row: Row = {
+        "round": point.round,
+        **played.columns,
+        "replies": len(played.tally.delivered),
+        "failures": len(played.tally.failures),
+        "bytes_up": point.totals.up,
+        "bytes_down": point.totals.down,
+        "header_bytes": point.totals.header,
+        **columns,
+        "wall_seconds": point.seconds,
+        "wall_evaluation_seconds": point.evaluating,
+    }
+    row = finite(row)
+    if work.folder is not None:
+        work.folder.append(LEDGER, ledger_rows(point.round, played.tally.messages, played.kept))
+        work.folder.append(CLIENTS, clients)
+        work.folder.append(METRICS, [row])
+        point = point._replace(offsets=work.folder.offsets())
+    work.rows.append(row)
+    return point
+
+
+def _tell(work: _Work, point: Point) -> None:
+    if work.watch is not None:
+        up, down = point.totals.up, point.totals.down
+        work.watch(Progress(point.round, work.plan.rounds, work.rows[-1], up, down, point.seconds))
+
+
+def _close(work: _Work, point: Point, status: str, reason: str, model: Params | None = None) -> dict[str, Any]:
+    """Leaves the folder as it was after the last complete round, saved and summarised; gives the summary."""
+    del work.rows[point.round :]
+    facts = summary(work.plan, point, work.rows, work.parameters, work.path) | {"status": status, "reason": reason}
+    if work.folder is not None:
+        work.folder.truncate(point.offsets)
+        work.keeper.save(point)
+        write_results(work.folder, facts, work.rows, model)
+    return facts
+
+
+def _where(work: _Work) -> str:
+    """What is kept of a run that ends early."""
+    if work.path is None:
+        return "nothing was written, since no folder was given"
+    if work.keeper.round < 0:
+        return "it had not been saved yet"
+    return f"its checkpoint of round {work.keeper.round} is whole: fedsep resume {work.path}"
