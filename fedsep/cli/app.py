@@ -1,0 +1,170 @@
+"""The commands and their options; what they do is imported when they are called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedsep.cli import options as o
+
+app = typer.Typer(
+    name="fedsep",
+    help="Federated learning with communication and learning kept apart: decode, learn, encode.",
+    epilog="Exit codes: 0 done, 1 a run failed, 2 bad input, 130 interrupted. --debug shows tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"fedsep {version('fedsep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fedsep(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Federated learning with communication and learning kept apart: decode, learn, encode."""
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A YAML file or a shipped recipe's name.")] = "quickstart",
+    changes: o.Set = None,
+    out: o.Out = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    engine: o.Engine = None,
+    device: o.Device = "cpu",
+    seed: o.Seed = None,
+    seeds: o.Seeds = None,
+    allow: o.Allow = None,
+    overwrite: o.Overwrite = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show what would run, write nothing.")
+    ] = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+) -> int:
+    """Run a recipe: every method, every seed; then compare them and write a report."""
+    from fedsep.cli.run import run as start
+
+    return start(
+        o.reading(recipe, changes, engine, seed, seeds, allow),
+        o.machine(data_dir, download, device),
+        o.talk(quiet, json),
+        out,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or the results folder above it.")],
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    device: o.Device = "cpu",
+    allow: o.Allow = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+) -> int:
+    """Continue what was interrupted, from the last checkpoint; start what was not started."""
+    from fedsep.cli.run import resume as start
+
+    return start(folder, tuple(allow or ()), o.machine(data_dir, download, device), o.talk(quiet, json))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or folders that hold runs.")],
+    to: Annotated[Path | None, typer.Option("--to", help="File to write (default: report.html in the folder).")] = None,
+) -> int:
+    """Write one HTML page about runs: curves, tables, recipe, environment."""
+    from fedsep.cli.results import report as start
+
+    return start(folders, to)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or folders that hold runs.")],
+    json: Annotated[bool, typer.Option("--json", help="One JSON line per finished run.")] = False,
+) -> int:
+    """Compare runs in a table: accuracy, bytes, time; mean and standard deviation over seeds."""
+    from fedsep.cli.results import compare as start
+
+    return start(folders, json)
+
+
+@app.command()
+def check(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="YAML files or shipped recipes' names.")],
+    changes: o.Set = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    engine: o.Engine = None,
+    allow: o.Allow = None,
+) -> int:
+    """Validate recipes; show them resolved, with measured bytes per client and round, and memory."""
+    from fedsep.cli.check import check as start
+
+    readings = [o.reading(recipe, changes, engine, None, None, allow) for recipe in recipes]
+    return start(readings, o.machine(data_dir, download, "cpu"))
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A YAML file or a shipped recipe's name.")],
+    grid: Annotated[
+        list[str], typer.Option("--grid", metavar="PATH=V1,V2,...", help="Values to try; repeat for a product.")
+    ],
+    select: Annotated[str, typer.Option(help="What settings are chosen on: validation.")] = "validation",
+    changes: o.Set = None,
+    out: o.Out = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    engine: o.Engine = None,
+    device: o.Device = "cpu",
+    seed: o.Seed = None,
+    seeds: o.Seeds = None,
+    allow: o.Allow = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+) -> int:
+    """Try settings and choose on validation data; what is done is skipped, so a sweep can be repeated."""
+    from fedsep.cli.sweep import sweep as start
+
+    reading = o.reading(recipe, changes, engine, seed, seeds, allow)
+    return start(reading, grid, select, o.machine(data_dir, download, device), o.talk(quiet, json), out)
+
+
+@app.command()
+def ls(
+    kind: Annotated[str | None, typer.Argument(help="methods, recipes, datasets, models, codecs, ...")] = None,
+) -> int:
+    """List what there is, one line each."""
+    from fedsep.cli.listing import ls as start
+
+    return start(kind)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A name that ls lists, or a dotted path.")], allow: o.Allow = None
+) -> int:
+    """Say what something does: equations, parameters with defaults and ranges, bytes, source."""
+    from fedsep.cli.show import show as start
+
+    return start(name, tuple(allow or ()))
+
+
+__all__: list[Any] = ["app"]

@@ -1,0 +1,107 @@
+"""``fedsep check``: a recipe validated and resolved, its traffic and memory measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from fedsep.cli.entry import BAD_INPUT, DONE
+from fedsep.cli.measure import Cost, measure
+from fedsep.cli.options import Reading, Talk
+from fedsep.cli.screen import Screen
+from fedsep.core import HEADER_BYTES, FedSepError
+from fedsep.recipes import Experiment, Mistake, Sources, build
+from fedsep.recipes.text import dump
+from fedsep.report.wording import bytes_text
+
+
+def check(readings: Sequence[Reading], sources: Sources) -> int:
+    """Checks recipes one after the other; the exit code."""
+    screen, code = Screen(Talk()), DONE
+    for reading in readings:
+        try:
+            _check(screen, reading, sources)
+        except FedSepError as error:
+            screen.warn(str(error))
+            code = BAD_INPUT
+    return code
+
+
+def _check(screen: Screen, reading: Reading, sources: Sources) -> None:
+    recipe = reading.read()
+    experiment = build(recipe, recipe.seeds[0], sources)
+    costs = _costs(experiment)
+    parameters = sum(part.numel() for part in experiment.task.init().values())
+    screen.result(f"# {recipe.file}: every default written out")
+    screen.result(dump(recipe.resolved()))
+    screen.result(experiment.federation.describe())
+    screen.result(f"{parameters:,} parameters\n")
+    screen.result("Payload bytes per client and round, measured on a tiny run:")
+    screen.result(traffic_table(costs))
+    screen.result(f"and a header of {HEADER_BYTES} bytes on every message.\n")
+    screen.result("Memory, estimated:")
+    for line in _memory(experiment, costs):
+        screen.result(line)
+    screen.result("")
+
+
+def _costs(experiment: Experiment) -> dict[tuple[str, float], Cost]:
+    """The cost of every method at every capability of the cohort."""
+    recipe, found, mistakes = experiment.recipe, dict[tuple[str, float], Cost](), list[Mistake]()
+    capabilities: tuple[float, ...] = recipe.settings["cohort"].build({}).capabilities
+    for name, algorithm in experiment.algorithms.items():
+        for capability in dict.fromkeys(capabilities):
+            batch = _batch(recipe.methods[name].resolved(), experiment)
+            try:
+                found[name, capability] = measure(algorithm, experiment.task, experiment.federation, capability, batch)
+            except FedSepError as error:
+                mistakes.append(Mistake(f"methods.{name}", str(error)))
+    if mistakes:
+        raise recipe.error(mistakes)
+    return found
+
+
+def _batch(block: Mapping[str, Any], experiment: Experiment) -> int:
+    """Examples in a method's minibatch: at most what client 0 has."""
+    size = experiment.federation.shard(0).train.size
+    given = block.get("batch_size")
+    return min(given, size) if isinstance(given, int) else size
+
+
+def traffic_table(costs: Mapping[tuple[str, float], Cost]) -> Table:
+    """Measured payload bytes: the first round, and a later one if it differs."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("method", "capability", "round", "up", "down"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for (name, capability), cost in costs.items():
+        last = len(cost.rounds) - 1
+        for number in dict.fromkeys((0, last)) if cost.rounds[0] != cost.rounds[last] else (0,):
+            label = "every" if cost.rounds[0] == cost.rounds[last] else "1" if number == 0 else "later"
+            up, down = cost.rounds[number]
+            table.add_row(name, f"{capability:g}", label, f"{up:,}", f"{down:,}")
+    return table
+
+
+def _memory(experiment: Experiment, costs: Mapping[tuple[str, float], Cost]) -> list[str]:
+    lines = [f"  data: {_parts(_data(experiment.federation))}"]
+    for name in experiment.algorithms:
+        cost = max((c for (method, _), c in costs.items() if method == name), key=lambda c: sum(c.client.values()))
+        lines += [f"  {name}, server: {_parts(cost.server)}", f"  {name}, client: {_parts(cost.client)}"]
+    return lines
+
+
+def _data(federation: Any) -> dict[str, int]:
+    sets = {name: getattr(federation, name, None) for name in ("train", "validation", "test")}
+    return {
+        name: sum(part.numel() * part.element_size() for part in (samples.x, samples.y))
+        for name, samples in sets.items()
+        if samples is not None
+    }
+
+
+def _parts(parts: Mapping[str, int]) -> str:
+    listed = " + ".join(f"{bytes_text(size)} {name}" for name, size in parts.items() if size)
+    return f"{bytes_text(sum(parts.values()))} = {listed}"

@@ -1,0 +1,41 @@
+"""Whether what the user wants to compute on is there."""
+
+from __future__ import annotations
+
+from fedsep.core import FedSepError
+
+
+def use_device(name: str) -> None:
+    """Makes a device torch's default, if this machine has it.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+
+    Raises:
+        FedSepError: There is none of this name, or torch cannot use it here.
+    """
+    import torch
+
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
+        raise FedSepError(f"--device: must be cpu, cuda, cuda:N or mps (got {name!r})")
+    lacking = "" if kind == "cpu" else _lacking_mps() if kind == "mps" else _lacking_cuda(int(number or 0))
+    if lacking:
+        raise FedSepError(f"--device: {name} cannot be used here: {lacking} (cpu always can)")
+    if kind != "cpu":
+        torch.set_default_device(name)
+
+
+def _lacking_cuda(number: int) -> str:
+    import torch
+
+    if not torch.backends.cuda.is_built():
+        return f"torch {torch.__version__} was built without CUDA"
+    count = torch.cuda.device_count()
+    return "" if number < count else f"torch sees {count or 'no'} CUDA device{'s' * (count != 1)}"
+
+
+def _lacking_mps() -> str:
+    import torch
+
+    return "" if torch.backends.mps.is_available() else "this is no Apple GPU, or torch was built without it"

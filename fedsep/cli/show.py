@@ -1,0 +1,99 @@
+"""``fedsep show``: what something does, its parameters, what it sends, where its source is."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from fedsep.cli.docstring import Docstring, docstring
+from fedsep.cli.entry import DONE
+from fedsep.cli.kinds import KINDS, part, parts
+from fedsep.cli.options import Talk
+from fedsep.cli.screen import Screen
+from fedsep.core import FedSepError
+from fedsep.recipes.bind import signature, written
+from fedsep.recipes.hints import describe
+from fedsep.recipes.mistakes import shown
+from fedsep.recipes.resolve import UnknownPath
+from fedsep.recipes.shipped import folder, names
+
+_FILLED_IN = {
+    "methods": ("task", "seed"),
+    "models": ("shape", "classes", "seed"),
+    "tasks": ("model",),
+    "datasets": ("seed", "data_dir", "download"),
+    "learners": ("task",),
+}
+
+
+def show(name: str, allow: tuple[str, ...] = ()) -> int:
+    """Prints all that is known about a part, or a shipped recipe's text.
+
+    Raises:
+        FedSepError: There is nothing of this name.
+    """
+    screen = Screen(Talk())
+    if name in names():
+        screen.result((folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+        return DONE
+    try:
+        path, found = part(name, allow)
+    except UnknownPath as error:
+        raise FedSepError(error.reason + (f" (did you mean {error.meant}?)" if error.meant else "")) from None
+    doc = docstring(found)
+    screen.result(f"{path}\n{doc.summary}\n")
+    if doc.body:
+        screen.result(_indented(doc.body) + "\n")
+    _parameters(screen, path, found, doc)
+    for header, text in doc.sections.items():
+        screen.result(f"{header}\n{_indented(text)}\n")
+    screen.result(f"Source\n  {_source(found)}")
+    return DONE
+
+
+def _parameters(screen: Screen, path: str, found: Any, doc: Docstring) -> None:
+    taken = signature(found)[0]
+    filled = [name for name in _filled_in(path) if name in taken]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for column in ("name", "is", "default", "means"):
+        table.add_column(column, overflow="fold")
+    for name, parameter in taken.items():
+        if name not in filled:
+            table.add_row(name, describe(parameter.hint), _default(parameter.default), doc.arguments.get(name, ""))
+    if table.row_count:
+        screen.result("Parameters")
+        screen.result(table)
+    if filled:
+        screen.result(f"A recipe fills in {', '.join(filled)}.\n")
+
+
+def _default(value: Any) -> str:
+    if value is inspect.Parameter.empty:
+        return "required"
+    block = written(value)
+    if isinstance(value, str) or block is None:
+        return str(value)
+    return block["use"].rpartition(".")[2] if isinstance(block, dict) else shown(block, 30)
+
+
+def _filled_in(path: str) -> tuple[str, ...]:
+    kinds = [kind for kind in _FILLED_IN if any(path == known for known, _ in parts(kind))]
+    return _FILLED_IN[kinds[0]] if kinds else ()
+
+
+def _source(found: Any) -> str:
+    plain = inspect.unwrap(found)
+    try:
+        return f"{inspect.getsourcefile(plain)}:{inspect.getsourcelines(plain)[1]}"
+    except (OSError, TypeError):
+        return "not available"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" if line else "" for line in text.splitlines())
+
+
+__all__ = ["KINDS", "show"]

@@ -1,0 +1,99 @@
+"""``fedsep sweep``: a grid of settings, each in a folder of its own, chosen between on validation data alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedsep.cli.entry import DONE, FAILED
+from fedsep.cli.grid import Axis, Point, parse_axis, points
+from fedsep.cli.options import Reading, Talk
+from fedsep.cli.plan import TOP, Job, plan, standing
+from fedsep.cli.run import carry_out
+from fedsep.cli.screen import Screen
+from fedsep.cli.verdict import conclude
+from fedsep.core import FedSepError
+from fedsep.recipes import Recipe, RecipeError, Sources, build, write
+
+
+def sweep(reading: Reading, grid: Sequence[str], select: str, sources: Sources, talk: Talk, out: Path | None) -> int:
+    """Runs what is not done of a grid, then chooses; the exit code."""
+    _check_select(select)
+    recipe, screen = reading.read(), Screen(talk)
+    axes = [parse_axis(text, recipe) for text in grid]
+    out = out or Path("runs") / f"{recipe.name}_sweep"
+    todo = points(axes, recipe)
+    recipes = _read_all(reading, todo, recipe)
+    jobs = {point: plan(recipes[point], out / point.slug) for point in todo}
+    states = {job: _state(job, recipes[point]) for point in todo for job in jobs[point]}
+    left = {point: [job for job in jobs[point] if states[job] not in ("done", "failed")] for point in todo}
+    _check_buildable(screen, {point: recipes[point] for point in todo if left[point]}, sources)
+    screen.note(f"{len(todo)} settings, {len(states)} runs, of which {sum(map(len, left.values()))} are to be done")
+    failed = False
+    for point in todo:
+        if left[point]:
+            folder = out / point.slug
+            folder.mkdir(parents=True, exist_ok=True)
+            write(recipes[point].resolved(), folder / TOP)
+            screen.note(f"{point.slug}:")
+            failed |= carry_out(screen, recipes[point], left[point], sources, None, resume=True) != DONE
+    chosen = conclude(screen, recipe, axes, [(point, recipes[point], jobs[point]) for point in todo], out)
+    return DONE if chosen == set(recipe.methods) else FAILED
+
+
+def _check_select(select: str) -> None:
+    if select == "test":
+        raise FedSepError(
+            "--select test: settings are never chosen on test data, since the test accuracy of what was chosen would "
+            "then be too high; hold out training samples with data.validation and choose on those"
+        )
+    if select != "validation":
+        raise FedSepError(f"--select: must be validation (got {select!r})")
+
+
+def _read_all(reading: Reading, todo: list[Point], base: Recipe) -> dict[Point, Recipe]:
+    """The recipe of every point with the methods that the point is about; all mistakes at once."""
+    found: dict[Point, Recipe] = {}
+    mistakes: dict[str, None] = {}
+    for point in todo:
+        try:
+            recipe = reading.read(point.changes)
+        except RecipeError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+        else:
+            kept = {name: call for name, call in recipe.methods.items() if name in point.methods}
+            found[point] = dataclasses.replace(recipe, methods=kept, name=base.name)
+    if mistakes:
+        raise FedSepError("\n".join(mistakes))
+    return found
+
+
+def _state(job: Job, recipe: Recipe) -> str:
+    state, unlike = standing(job, recipe)
+    if state == "other":
+        raise FedSepError(
+            f"{job.folder} holds a run of another recipe ({'; '.join(unlike[:3])}): choose another folder with --out"
+        )
+    return state
+
+
+def _check_buildable(screen: Screen, recipes: dict[Point, Recipe], sources: Sources) -> None:
+    """Builds every point once before the first is run: the last one should not fail in the night."""
+    mistakes: dict[str, None] = {}
+    for recipe in recipes.values():
+        try:
+            experiment = build(recipe, recipe.seeds[0], sources)
+        except FedSepError as error:
+            mistakes |= dict.fromkeys(str(error).splitlines())
+            continue
+        if experiment.federation.validation is None:
+            raise FedSepError(
+                f"{recipe.file}: a sweep chooses on validation data, and this recipe holds none out: "
+                "add validation: N to its data block"
+            )
+    if mistakes:
+        raise FedSepError("\n".join(mistakes))
+
+
+__all__ = ["Axis", "sweep"]

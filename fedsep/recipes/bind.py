@@ -1,0 +1,183 @@
+"""``use:`` blocks against the signatures they name: every mistake is found, nothing is called."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, NamedTuple, get_origin
+
+from fedsep.recipes.call import Call, Reference
+from fedsep.recipes.hints import arms, bare, convert, describe, element, is_callable, is_plain
+from fedsep.recipes.mistakes import Mistake, nearest, shown
+from fedsep.recipes.produces import unfit_reason
+from fedsep.recipes.resolve import UnknownPath, resolve
+
+
+class Scope(NamedTuple):
+    """What parameters receive by their name: ``fills`` may be given in the recipe, ``keeps`` may not.
+
+    Attributes:
+        fills: Names that are filled in unless the recipe gives them.
+        keeps: Names that are always filled in, each with where the value comes from.
+    """
+
+    fills: tuple[str, ...] = ()
+    keeps: Mapping[str, str] = {}
+
+
+class _Parameter(NamedTuple):
+    hint: Any
+    default: Any
+
+
+@dataclass
+class Binder:
+    """Binds blocks and collects what is wrong with them.
+
+    Attributes:
+        allow: Packages beside ``fedsep`` that may be named.
+        mistakes: Found so far.
+    """
+
+    allow: Sequence[str] = ()
+    mistakes: list[Mistake] = field(default_factory=list[Mistake])
+
+    def block(self, block: Any, path: str, scope: Scope, wanted: Any = Any) -> Call | None:
+        """A ``use:`` block as a call; None where it cannot be bound at all.
+
+        Args:
+            block: From the recipe.
+            path: Where it stands.
+            scope: What is filled in by name, here and in the blocks inside.
+            wanted: The type that the call should give.
+        """
+        if not isinstance(block, dict):
+            self._wrong(path, "must be a block with use:", shown(block))
+            return None
+        use = block.get("use")
+        if not isinstance(use, str):
+            missing = "" if "use" in block else "is missing: it "
+            reason = f"{missing}must be a dotted path, as in fedsep.data.digits"
+            self._wrong(f"{path}.use", reason, shown(use) if use else "")
+            return None
+        target = self._target(use, f"{path}.use", wanted)
+        return target and self.call(target, use, {k: v for k, v in block.items() if k != "use"}, path, scope)
+
+    def call(
+        self, target: Callable[..., Any], use: str, given: Mapping[str, Any], path: str, scope: Scope = Scope()
+    ) -> Call:
+        """A call of ``target`` with the arguments ``given``, each checked against its parameter."""
+        parameters, open_ended = signature(target)
+        filled = {*scope.keeps, *(name for name in scope.fills if name not in given)}
+        left_out = {name: p for name, p in parameters.items() if name not in filled and name not in given}
+        for name, parameter in left_out.items():
+            if parameter.default is inspect.Parameter.empty:
+                self._wrong(f"{path}.{name}", f"is missing: {use} needs {describe(parameter.hint)}")
+        arguments: dict[str, Any] = {}
+        for name, value in given.items():
+            where = f"{path}.{name}"
+            if name in scope.keeps and name in parameters:
+                self._wrong(where, f"is filled in from {scope.keeps[name]}: leave it out", shown(value))
+            elif name in parameters or open_ended:
+                hint = parameters[name].hint if name in parameters else Any
+                arguments[name] = self.value(value, hint, where, scope)
+            else:
+                self._unknown(where, use, name, value, [other for other in parameters if other not in scope.keeps])
+        inject = tuple(name for name in parameters if name in filled)
+        return Call(use, target, arguments, inject, path, _written_defaults(left_out))
+
+    def value(self, value: Any, hint: Any, path: str, scope: Scope) -> Any:
+        """One argument: a plain value, a block, a function's path, or a list or mapping of these."""
+        if isinstance(value, dict) and "use" in value:
+            return self._made(value, hint, path, scope)
+        if isinstance(value, str) and any(is_callable(arm) for arm in arms(hint)):
+            target = self._target(value, path, Any)
+            return target and Reference(value, target)
+        if isinstance(value, list) and _holds_block(value):
+            return [self.value(part, element(hint), f"{path}.{i}", scope) for i, part in enumerate(value)]
+        if isinstance(value, dict) and _holds_block(list(value.values())):
+            inner = _mapped(hint)
+            return {key: self.value(part, inner, f"{path}.{key}", scope) for key, part in value.items()}
+        result, mistakes = convert(value, hint, path)
+        self.mistakes += mistakes
+        return result
+
+    def _made(self, block: dict[str, Any], hint: Any, path: str, scope: Scope) -> Call | None:
+        made = [arm for arm in arms(hint) if not is_plain(arm) or bare(arm) is Any]
+        if not made:
+            self._wrong(path, f"must be {describe(hint)}", f"a block with use: {block['use']}")
+            return None
+        return self.block(block, path, scope, made[0] if len(made) == 1 else Any)
+
+    def _target(self, use: str, path: str, wanted: Any) -> Callable[..., Any] | None:
+        try:
+            target = resolve(use, self.allow)
+        except UnknownPath as error:
+            self._wrong(path, error.reason, meant=error.meant)
+            return None
+        except ImportError as error:
+            self._wrong(path, f"importing {use} failed: {error}")
+            return None
+        reason = unfit_reason(use, target, wanted)
+        if reason:
+            self._wrong(path, reason)
+            return None
+        return target
+
+    def _unknown(self, path: str, use: str, name: str, value: Any, offered: list[str]) -> None:
+        reason = f"{use} has no such {'argument' if '.' in use else 'key'}"
+        self._wrong(path, reason, shown(value), nearest(name, offered) or _few(offered))
+
+    def _wrong(self, path: str, reason: str, got: str = "", meant: str = "") -> None:
+        self.mistakes.append(Mistake(path, reason, got, meant))
+
+
+def signature(target: Callable[..., Any]) -> tuple[dict[str, _Parameter], bool]:
+    """A callable's named parameters with their type hints, and whether it takes others too."""
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except Exception:  # a hint that names what only a type checker imports: then values are not checked
+        hints = {}
+    parameters = inspect.signature(target).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = {p.name: _Parameter(hints.get(p.name, Any), p.default) for p in parameters if p.kind in kinds}
+    return named, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def written(default: Any) -> Any:
+    """A default as a recipe would write it; None if it cannot be written.
+
+    A description such as ``Iid()`` is written as the factory of that name, if the factory's own defaults give it.
+    """
+    if default is None or isinstance(default, bool | int | float | str):
+        return default
+    if isinstance(default, list | tuple):
+        return None if any(written(part) is None for part in default) else [written(part) for part in default]
+    kind: type[Any] = type(default)
+    path = f"{kind.__module__.rpartition('.')[0]}.{kind.__name__.lower()}"
+    try:
+        return {"use": path} if is_dataclass(default) and resolve(path)() == default else None
+    except (UnknownPath, TypeError):
+        return None
+
+
+def _written_defaults(parameters: Mapping[str, _Parameter]) -> dict[str, Any]:
+    pairs = ((name, parameter.default, written(parameter.default)) for name, parameter in parameters.items())
+    return {name: text for name, default, text in pairs if default is None or text is not None}
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " or " * (len(names) > 1) + names[-1] if 0 < len(names) <= 4 else ""
+
+
+def _holds_block(values: list[Any]) -> bool:
+    return any(isinstance(value, dict) and "use" in value for value in values)
+
+
+def _mapped(hint: Any) -> Any:
+    for arm in arms(hint):
+        if get_origin(bare(arm)) in (dict, Mapping):
+            return typing.get_args(bare(arm))[1]
+    return Any

@@ -1,0 +1,148 @@
+"""From a checked recipe to objects: the data, the task and the algorithms of one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedsep.core import Algorithm, FedSepError, Task
+from fedsep.plan import Plan
+from fedsep.recipes.call import Call
+from fedsep.recipes.mistakes import Mistake, RecipeError, located
+from fedsep.recipes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fedsep.data import Federation
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where data are looked for. These are the machine's affair, so they are no part of a recipe.
+
+    Attributes:
+        data_dir: Folder that is searched first; None leaves the search to the data set.
+        download: Whether a data set may be fetched.
+    """
+
+    data_dir: Path | None = None
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the runs of one seed share, and their algorithms by name."""
+
+    recipe: Recipe
+    seed: int
+    federation: Federation
+    task: Task
+    algorithms: Mapping[str, Algorithm[Any, Any]]
+
+
+def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozenset[str] | None = None) -> Experiment:
+    """Loads the data and builds the task and every algorithm.
+
+    Args:
+        recipe: A checked recipe.
+        seed: One of its seeds.
+        sources: Where data are looked for.
+        only: Names of the methods to build. None: all.
+
+    Raises:
+        RecipeError: What could be found only with the data: every method's mistakes at once.
+        FedSepError: The data are not there or not readable.
+    """
+    with torch.device("cpu"):
+        federation = _called(recipe, _with_sources(recipe.data, sources), _data_scope(seed, sources))
+        model = _model(recipe, seed, federation)
+    federation, model = _placed(federation), _placed(model)
+    task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model})
+    _check_task(recipe, task, federation)
+    wanted = [name for name in recipe.methods if only is None or name in only]
+    algorithms, mistakes = _algorithms(recipe, wanted, seed, task)
+    mistakes += _plan_mistakes(recipe, seed, federation, task, algorithms)
+    if mistakes:
+        raise recipe.error(mistakes)
+    return Experiment(recipe, seed, federation, task, algorithms)
+
+
+def _placed(thing: Any) -> Any:
+    """A model or a federation on torch's default device."""
+    device = torch.get_default_device()
+    return thing if device.type == "cpu" else thing.to(device)
+
+
+def _check_task(recipe: Recipe, task: Task, federation: Federation) -> None:
+    from fedsep.tasks import check_fit
+
+    try:
+        check_fit(task, federation.train if hasattr(federation, "train") else federation.shard(0).train)
+    except FedSepError as error:
+        raise recipe.error([Mistake("model", str(error))]) from error
+
+
+def _algorithms(
+    recipe: Recipe, names: list[str], seed: int, task: Task
+) -> tuple[dict[str, Algorithm[Any, Any]], list[Mistake]]:
+    """Every algorithm, started once: what does not fit the model is found before any work."""
+    built: dict[str, Algorithm[Any, Any]] = {}
+    mistakes: list[Mistake] = []
+    for name in names:
+        call = recipe.methods[name]
+        try:
+            built[name] = call.build({"seed": seed, "task": task})
+            built[name].init(task.init())
+        except RecipeError as error:
+            mistakes += error.mistakes
+        except FedSepError as error:
+            mistakes += call.mistakes(error)
+    return built, mistakes
+
+
+def _plan_mistakes(
+    recipe: Recipe, seed: int, federation: Federation, task: Task, algorithms: Mapping[str, Algorithm[Any, Any]]
+) -> list[Mistake]:
+    """What ``fit`` would refuse, of all the methods before the first is run."""
+    settings = recipe.options()
+    lines: dict[str, None] = {}
+    for name, algorithm in algorithms.items():
+        plan = Plan(algorithm, task, federation, recipe.rounds, seed, states=recipe.states, name=name, **settings)
+        try:
+            plan.check()
+        except FedSepError as error:
+            lines |= dict.fromkeys(str(error).splitlines())
+    return [located(line) for line in lines]
+
+
+def _called(recipe: Recipe, call: Call, scope: Mapping[str, Any]) -> Any:
+    try:
+        return call.build(scope)
+    except RecipeError as error:
+        raise recipe.error(error.mistakes) from error
+
+
+def _model(recipe: Recipe, seed: int, federation: Federation) -> Any:
+    """A module that is not ours draws its weights from torch's global state: that is set for the while."""
+    from fedsep.models.seeded import seeded
+
+    ours = recipe.model.use.startswith("fedsep.models.")
+    with nullcontext() if ours else seeded(seed):
+        told = {name: getattr(federation, name) for name in ("shape", "classes") if hasattr(federation, name)}
+        return _called(recipe, recipe.model, {"seed": seed, **told})
+
+
+def _data_scope(seed: int, sources: Sources) -> dict[str, Any]:
+    scope: dict[str, Any] = {"seed": seed, "download": sources.download}
+    return scope if sources.data_dir is None else {**scope, "data_dir": sources.data_dir}
+
+
+def _with_sources(call: Call, sources: Sources) -> Call:
+    """What the command line says about sources wins over what the recipe says."""
+    if sources.data_dir is None or "data_dir" not in call.arguments:
+        return call
+    return replace(call, arguments={**call.arguments, "data_dir": sources.data_dir})

@@ -1,0 +1,177 @@
+"""``check``, ``ls``, ``show``, ``report``, ``compare``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fedsep import models, tasks
+from fedsep.algorithms import fedavg, fedsep_linear
+from fedsep.cli import invoke
+from fedsep.cli.docstring import docstring
+from fedsep.cli.kinds import KINDS, parts
+from fedsep.cli.measure import measure
+from fedsep.data import digits
+from fedsep.train import fit
+
+
+@pytest.fixture(scope="module")
+def federation():
+    return digits(clients=3, validation=20)
+
+
+def make(federation, factory, **arguments):
+    task = tasks.classification(models.logistic(federation.shape, federation.classes))
+    return task, factory(task, steps=2, batch_size=8, **arguments)
+
+
+def test_measured_bytes_are_those_of_a_run(federation, tmp_path):
+    for factory, arguments in ((fedavg, {}), (fedsep_linear, {"p": 20, "period": 3})):
+        task, algorithm = make(federation, factory, **arguments)
+        cost = measure(algorithm, task, federation, 1.0, 8)
+        fit(algorithm, task, federation, rounds=3, out=tmp_path, name=factory.__name__)
+        ledger = (tmp_path / factory.__name__ / "seed0/ledger.jsonl").read_text().splitlines()
+        real = {
+            (row["round"], row["direction"]): row["payload"] for row in map(json.loads, ledger) if row["client"] == 0
+        }
+        assert [(t.up, t.down) for t in cost.rounds] == [(real[r, "up"], real[r, "down"]) for r in (1, 2, 3)]
+
+
+def test_memory_is_counted(federation):
+    task, algorithm = make(federation, fedavg)
+    d = sum(part.numel() for part in task.init().values())
+    cost = measure(algorithm, task, federation, 1.0, 8)
+    assert cost.client["memory between rounds"] == 0
+    assert cost.client["start, current point, gradient"] == 3 * 8 * d
+    assert cost.server["one reply"] == 8 * d  # the tests are in double precision
+    task, algorithm = make(federation, fedsep_linear, p=20)
+    cost = measure(algorithm, task, federation, 1.0, 8)
+    assert cost.client["memory between rounds"] == 8 * d
+    sketch = 8 * 20 * d
+    assert sketch <= cost.client["kept by the method (sketches)"] <= 3 * sketch
+    assert cost.client["activations of a batch of 8"] >= 8 * 8 * 64
+
+
+def test_check(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["check", "quickstart", "--set", "methods.fedsep_linear.p=30"]) == 0
+    out = capsys.readouterr().out
+    assert "momentum: 0.0" in out
+    assert "4,810 parameters" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["fedavg", "1", "every", "38,480", "38,480"] in lines  # in double precision, as all tests are
+    assert ["fedsep_linear", "1", "1", "240", "0"] in lines
+    assert ["fedsep_linear", "1", "later", "240", "240"] in lines
+    assert "header of 32 bytes" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_goes_on_after_a_bad_recipe(capsys, tmp_path):
+    (tmp_path / "bad.yaml").write_text("rounds: 0")
+    assert invoke(["check", str(tmp_path / "bad.yaml"), "quickstart"]) == 2
+    out, err = capsys.readouterr()
+    assert "rounds: must be a whole number >= 1 (got 0)" in err
+    assert "38,480" in out
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "recipes"])
+def test_ls(kind, capsys):
+    assert invoke(["ls", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines), "everything says in a line what it is"
+
+
+def test_ls_finds_what_there_is(capsys):
+    assert invoke(["ls"]) == 0
+    out = capsys.readouterr().out
+    for word in (
+        "fedavg",
+        "mnist",
+        "dirichlet",
+        "cnn",
+        "regression",
+        "Implicit",
+        "cosine",
+        "yogi",
+        "workers",
+        "quickstart",
+    ):
+        assert f"\n  {word} " in out
+
+
+@pytest.mark.parametrize("path", [path for kind in KINDS for path, _ in parts(kind)])
+def test_show(path, capsys):
+    assert invoke(["show", path]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(path + "\n")
+    assert ".py:" in out.splitlines()[-1]
+    if path.startswith("fedsep.algorithms."):
+        assert "\nBytes\n" in out
+
+
+def test_show_explains_parameters(capsys):
+    assert invoke(["show", "fedsep_linear"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    lr = next(line for line in lines if line.startswith(" lr "))
+    assert "a number > 0" in lr
+    assert "0.1" in lr
+    assert "local learning rate" in lr
+    assert any(line.split()[:1] == ["p"] and "required" in line for line in lines)
+    assert "A recipe fills in task, seed." in lines
+    assert "  up: 4 * p" in lines
+
+
+def test_show_prints_a_recipe(capsys):
+    assert invoke(["show", "mnist_cnn/fedavg"]) == 0
+    assert "use: fedsep.data.mnist" in capsys.readouterr().out
+
+
+def test_docstring_parts():
+    def example():
+        """What it
+        does.
+
+        x <- y
+
+        Args:
+            a: First,
+                continued: here.
+            b (int): Second.
+
+        Bytes:
+            up: 4
+            down: 8
+
+        More about bytes.
+
+        Reference:
+            A paper.
+        """
+
+    found = docstring(example)
+    assert found.summary == "What it does."
+    assert found.body == "x <- y"
+    assert found.arguments == {"a": "First, continued: here.", "b": "Second."}
+    assert found.sections["Bytes"] == "up: 4\ndown: 8\n\nMore about bytes."
+    assert found.sections["Reference"] == "A paper."
+
+
+def test_report_and_compare(federation, tmp_path, capsys):
+    for seed in (0, 1):
+        task, algorithm = make(federation, fedavg)
+        fit(algorithm, task, federation, rounds=2, seed=seed, out=tmp_path, name="fedavg")
+    assert invoke(["compare", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "0, 1" in out
+    assert "±" in out
+    assert invoke(["compare", str(tmp_path / "fedavg/seed1"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 1
+    assert invoke(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/report.html\n"
+    assert (
+        invoke(["report", str(tmp_path / "fedavg/seed0"), str(tmp_path / "fedavg/seed1"), "--to", str(tmp_path / "x")])
+        == 0
+    )
+    assert (tmp_path / "x/report.html").stat().st_size > 1000

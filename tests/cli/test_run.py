@@ -1,0 +1,332 @@
+"""``run`` and ``resume``: what is printed, what is written, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fedsep.cli import invoke
+from fedsep.recipes.text import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RECIPE = """
+rounds: 3
+data: {use: fedsep.data.digits, clients: 3, validation: 20}
+model: {use: fedsep.models.logistic}
+methods:
+  - {use: fedsep.algorithms.fedavg, steps: 1, batch_size: 8}
+  - {use: fedsep.algorithms.fedsep_linear, p: 20, steps: 1, batch_size: 8}
+evaluate: {every: 1}
+checkpoint: {every: 1}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty folder with a recipe in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def page(request, monkeypatch):
+    """The report takes seconds to draw; one test looks at the real one."""
+
+    def write(paths, to):
+        (Path(to) / "report.html").touch()
+        return Path(to) / "report.html"
+
+    if "end_to_end" not in request.node.name:
+        monkeypatch.setattr("fedsep.report.write_report", write)
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command; gives exit code, standard output and standard error."""
+
+    def run(*words):
+        code = invoke(words)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_run_from_end_to_end(command, here):
+    code, out, err = command("run", "tiny.yaml")
+    assert code == 0
+    assert "digits: 1,418 training, 20 validation, 359 test samples" in err
+    assert "fedavg seed 0 · round 3/3" in err
+    assert [line.split()[0] for line in out.splitlines() if line.startswith((" fedavg", " fedsep_linear"))] == [
+        "fedavg", "fedsep_linear"]  # fmt: skip
+    assert "160 B" in out  # 20 numbers in double precision
+    assert out.splitlines()[-1] == "Report: runs/tiny/report.html"
+    for method in ("fedavg", "fedsep_linear"):
+        found = {path.name for path in (here / "runs/tiny" / method / "seed0").iterdir()}
+        assert found >= {
+            "recipe.yaml",
+            "summary.json",
+            "metrics.jsonl",
+            "ledger.jsonl",
+            "checkpoint",
+            "model.safetensors",
+        }
+    top = parse((here / "runs/tiny/recipe.yaml").read_text(), "top")
+    assert top["methods"][0]["momentum"] == 0.0
+    single = parse((here / "runs/tiny/fedavg/seed0/recipe.yaml").read_text(), "single")
+    assert single["method"] == top["methods"][0]
+    assert single["seed"] == 0
+
+
+def test_json_is_one_line_a_run_and_nothing_else(command):
+    code, out, err = command("run", "tiny.yaml", "--json", "--seeds", "0,5", "--out", "r")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [(line["method"], line["seed"]) for line in lines] == [
+        ("fedavg", 0), ("fedsep_linear", 0), ("fedavg", 5), ("fedsep_linear", 5)]  # fmt: skip
+    assert list(lines[0]) == ["run", "method", "seed", "rounds", "metrics", "bytes", "seconds"]
+    assert lines[1]["run"] == "r/fedsep_linear/seed0"
+    assert set(lines[0]["metrics"]["accuracy"]) == {"last", "best", "mean_last"}
+    assert lines[1]["bytes"] == {"up": 160, "down": 160 * 2 / 3}
+    assert "Report: r/report.html" in err
+
+
+def test_quiet_says_nothing(command):
+    assert command("run", "tiny.yaml", "-q") == (0, "", "")
+    code, out, err = command("run", "tiny.yaml", "--quiet", "--json", "--overwrite")
+    assert (code, len(out.splitlines()), err) == (0, 2, "")
+
+
+def test_a_dry_run_writes_nothing(command, here):
+    code, out, _ = command("run", "tiny.yaml", "--dry-run", "--seed", "7")
+    assert code == 0
+    assert "would run fedsep_linear seed 7 into runs/tiny/fedsep_linear/seed7" in out
+    assert [path.name for path in here.iterdir()] == ["tiny.yaml"]
+
+
+def test_what_is_done_is_not_done_again(command):
+    command("run", "tiny.yaml")
+    code, out, err = command("run", "tiny.yaml", "--engine", "workers")
+    assert (code, err) == (0, "runs/tiny holds all of this already; --overwrite runs it again\n")
+    assert "Report:" in out
+
+
+def test_an_occupied_folder_is_refused(command, here):
+    command("run", "tiny.yaml", "-q")
+    code, _, err = command("run", "tiny.yaml", "--set", "methods.fedavg.lr=0.5")
+    assert code == 2
+    assert err == (
+        "runs/tiny/fedavg/seed0 holds a run of another recipe (method.lr: 0.1 there, 0.5 here): "
+        "choose another folder with --out, or replace what is there with --overwrite\n"
+    )
+    (here / "runs/tiny/fedavg/seed0/summary.json").unlink()
+    code, _, err = command("run", "tiny.yaml")
+    assert (code, err) == (
+        2, "runs/tiny holds this recipe's runs, not all finished: "
+        "fedsep resume runs/tiny goes on, --overwrite starts anew\n"
+    )  # fmt: skip
+    (here / "other").mkdir()
+    (here / "other/thesis.tex").touch()
+    code, _, err = command("run", "tiny.yaml", "--out", "other")
+    assert (code, err) == (
+        2, "other is not empty: choose another folder with --out, or replace the runs in it with --overwrite\n"
+    )  # fmt: skip
+    assert command("run", "tiny.yaml", "--out", "other", "-q", "--overwrite")[0] == 0
+    assert (here / "other/thesis.tex").exists()
+
+
+def test_overwriting_removes_the_runs_of_the_old_recipe(command, here):
+    command("run", "tiny.yaml", "-q", "--seed", "1")
+    code, out, _ = command("run", "tiny.yaml", "--overwrite", "--set", "methods.fedavg.name=other")
+    assert code == 0
+    assert sorted(path.parent.name + "/" + path.name for path in (here / "runs/tiny").glob("*/*")) == [
+        "fedsep_linear/seed0", "other/seed0"]  # fmt: skip
+    assert " other" in out
+
+
+@contextmanager
+def interrupting(self, title, rounds):
+    """Stands in for progress: Ctrl-C in the second round of the second method."""
+
+    def watch(event):
+        if "fedsep_linear" in title and event.round == 2:
+            raise KeyboardInterrupt
+
+    yield watch
+
+
+def test_interrupted_and_resumed(command, here, monkeypatch):
+    from fedsep.cli.screen import Screen
+
+    command("run", "tiny.yaml", "-q", "--out", "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "watching", interrupting)
+        code, out, err = command("run", "tiny.yaml", "--json", "--out", "cut")
+    assert code == 130
+    assert [json.loads(line)["method"] for line in out.splitlines()] == ["fedavg"]
+    assert err.splitlines()[-2:] == [
+        "fedsep_linear seed 0: interrupted; its checkpoint of round 2 is whole: fedsep resume cut/fedsep_linear/seed0",
+        "fedsep resume cut goes on with all that is left",
+    ]
+    code, out, err = command("resume", "cut", "--json")
+    assert code == 0
+    assert [json.loads(line)["method"] for line in out.splitlines()] == ["fedsep_linear"]
+    assert "cut/fedavg/seed0 is finished" in err
+    for file in ("fedavg/seed0/model.safetensors", "fedsep_linear/seed0/model.safetensors"):
+        assert (here / "cut" / file).read_bytes() == (here / "whole" / file).read_bytes()
+
+
+def test_resume_takes_one_run_and_starts_what_was_not_started(command, here):
+    import shutil
+
+    command("run", "tiny.yaml", "-q", "--out", "r")
+    shutil.rmtree(here / "r/fedavg")
+    (here / "r/fedsep_linear/seed0/summary.json").unlink()
+    code, _, _ = command("resume", "r/fedsep_linear/seed0", "-q")
+    assert code == 0
+    assert (here / "r/fedsep_linear/seed0/summary.json").exists()
+    assert not (here / "r/fedavg").exists()
+    assert command("resume", "r", "-q") == (0, "", "")
+    assert (here / "r/fedavg/seed0/summary.json").exists()
+
+
+def test_resume_refuses_what_it_cannot_go_on_with(command, here):
+    assert command("resume", "nothing")[::2] == (2, "nothing: nothing to resume: there is no such folder\n")
+    (here / "empty").mkdir()
+    assert command("resume", "empty")[::2] == (2, "empty: nothing to resume: empty/recipe.yaml is missing\n")
+    command("run", "tiny.yaml", "-q", "--out", "r")
+    top = here / "r/recipe.yaml"
+    top.write_text(top.read_text().replace("rounds: 3", "rounds: 4"))
+    code, _, err = command("resume", "r")
+    assert (code, err) == (2, "r/fedavg/seed0 holds a run of another recipe: rounds: 3 there, 4 here\n")
+    (here / "r/fedavg/seed0").rename(here / "moved")
+    code, _, err = command("resume", "moved")
+    assert (code, err) == (2, "moved: a run's folder must keep its name, fedavg/seed0, to be resumed\n")
+
+
+def test_a_failed_run_does_not_stop_the_others(command, here):
+    code, out, err = command("run", "tiny.yaml", "--set", "methods.fedavg.lr=1e308", "--json")
+    assert code == 1
+    assert [json.loads(line)["method"] for line in out.splitlines()] == ["fedsep_linear"]
+    assert "fedavg seed 0: round" in err
+    assert json.loads((here / "runs/tiny/fedavg/seed0/summary.json").read_text())["status"] == "failed"
+    assert (here / "runs/tiny/report.html").exists()
+
+
+def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
+    from fedsep import train
+
+    def broken(*_, **__):
+        raise RuntimeError("the roof is on fire")
+
+    monkeypatch.setattr(train, "fit", broken)
+    code, _, err = command("run", "tiny.yaml")
+    *_, what, where = err.splitlines()
+    assert (code, what) == (1, "unexpected RuntimeError: the roof is on fire")
+    log = Path(where.removeprefix("the details are in "))
+    assert "Traceback (most recent call last)" in log.read_text()
+    log.unlink()
+    code, _, err = command("run", "tiny.yaml", "--debug", "--overwrite")
+    assert code == 1
+    assert "Traceback (most recent call last)" in err
+    assert "the details are in" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "tny.yaml"],
+         "tny.yaml: there is no such file, and no shipped recipe of this name (did you mean tiny.yaml?)"),
+        (["run", "tiny.yaml", "--set", "methods.fedavg.lrr=1"],
+         "--set methods.fedavg.lrr=1: methods.fedavg.lrr: fedsep.algorithms.fedavg has no such argument "
+         "(got 1; did you mean lr?)"),
+        (["run", "tiny.yaml", "--engine", "wrkers"],
+         "--engine wrkers: engine.use: there is no fedsep.engines.wrkers (did you mean fedsep.engines.workers?)"),
+        (["run", "tiny.yaml", "--device", "tpu"], "--device: must be cpu, cuda, cuda:N or mps (got 'tpu')"),
+        (["run", "tiny.yaml", "--seeds", "0;1"],
+         "--seeds: must be whole numbers with commas between them, as in 0,1,2 (got '0;1')"),
+        (["run", "tiny.yaml", "--seed", "1", "--seeds", "2"], "give --seed or --seeds, not both"),
+        (["run", "tiny.yaml", "--data-dir", "nowhere"], "--data-dir: there is no folder nowhere"),
+        (["run", "tiny.yaml", "--out", "tiny.yaml"], "--out: tiny.yaml cannot be written (File exists)"),
+        (["ls", "metods"],
+         "ls: there are methods, datasets, partitions, models, tasks, codecs, learners, schedules, servers, wires, "
+         "engines, recipes (got 'metods'; did you mean methods?)"),
+        (["show", "fedavgg"], "there is nothing called fedavgg (did you mean fedavg?)"),
+        (["show", "fedsep.models.cn"], "there is no fedsep.models.cn (did you mean fedsep.models.cnn?)"),
+        (["show", "sgd"], "sgd may be fedsep.learners.sgd or fedsep.servers.sgd: give the whole path"),
+        (["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr"],
+         "--grid: must be PATH=VALUE,VALUE,..., as in methods.fedavg.lr=0.03,0.1 (got 'methods.fedavg.lr')"),
+        (["sweep", "tiny.yaml", "--grid", "methods.fedprox.lr=1"],
+         "--grid methods.fedprox.lr=1: methods has fedavg, fedsep_linear, but not fedprox"),
+        (["sweep", "tiny.yaml", "--grid", "rounds=1,x"],
+         "--grid rounds=x: rounds: must be a whole number >= 1 (got 'x')"),
+        (["sweep", "tiny.yaml", "--grid", "rounds=1", "--set", "data.validation=0"],
+         "tiny.yaml: a sweep chooses on validation data, and this recipe holds none out: "
+         "add validation: N to its data block"),
+        (["sweep", "tiny.yaml", "--grid", "rounds=1", "--select", "train"],
+         "--select: must be validation (got 'train')"),
+        (["compare", "nowhere"], "nowhere: no such folder"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_and_2(command, words, message):
+    code, out, err = command(*words)
+    assert (code, out, err) == (2, "", message + "\n")
+
+
+def test_usage_errors_are_2(command):
+    code, _, err = command("run", "--outt", "x")
+    assert code == 2
+    assert "No such option: --outt" in err
+
+
+def environment():
+    """For processes: this checkout, few threads."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDSEP_DATA": ""}
+
+
+def test_a_process_is_interrupted_by_ctrl_c(here):
+    words = [
+        sys.executable,
+        "-m",
+        "fedsep",
+        "run",
+        "tiny.yaml",
+        "--set",
+        "rounds=100000",
+        "--set",
+        "checkpoint.every=1000",
+    ]
+    with subprocess.Popen(words, cwd=here, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "· round" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        left = process.stderr.read()
+    assert process.returncode == 130
+    assert "fedavg seed 0: interrupted; its checkpoint of round" in left
+    assert "fedsep resume runs/tiny goes on with all that is left" in left
+    assert "Traceback" not in left
+
+
+def test_help_is_quick_because_it_imports_little():
+    """The package itself is stood in for: what the commands import at their start is what counts here."""
+    program = (
+        "import sys, types\n"
+        "package = types.ModuleType('fedsep'); package.__path__ = ['fedsep']; sys.modules['fedsep'] = package\n"
+        "from fedsep.cli import invoke\n"
+        "assert invoke(['--help']) == 0 and invoke(['run', '--help']) == 0\n"
+        "print([name for name in ('torch', 'numpy', 'yaml', 'matplotlib', 'fedsep.core') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "resume" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
