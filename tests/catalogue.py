@@ -1,0 +1,228 @@
+"""Tiny instances of every method: the one list over which the laws are checked. A new method is a new row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsep import algorithms, random, servers, tree, wires
+from fedsep.core import Batch, Params, Samples, Shard
+from fedsep.fedsep import FedSep
+from fedsep.operators import gaussian
+from fedsep.testing.algorithms import rehearse
+from fedsep.testing.play import Played
+
+INPUTS, HIDDEN, OUTPUTS = 4, 3, 3
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A task of few parameters: a linear model or a small network, with a squared or a cross-entropy loss."""
+
+    hidden: int = HIDDEN
+    squared: bool = False
+    seed: int = 1
+
+    def init(self) -> Params:
+        sizes = [INPUTS, *([self.hidden] if self.hidden else []), OUTPUTS]
+        shapes = [(f"{n}.{kind}", shape) for n in range(len(sizes) - 1)
+                  for kind, shape in (("weight", (sizes[n + 1], sizes[n])), ("bias", (sizes[n + 1],)))]  # fmt: skip
+        return {name: 0.5 * random.normal(random.fold(random.key(self.seed), n), *shape)
+                for n, (name, shape) in enumerate(shapes)}  # fmt: skip
+
+    def predict(self, params: Params, x: Tensor) -> Tensor:
+        out = torch.nn.functional.linear(x, params["0.weight"], params["0.bias"])
+        return torch.nn.functional.linear(out.tanh(), params["1.weight"], params["1.bias"]) if self.hidden else out
+
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.squared:
+            return 0.5 * (outputs - targets).square().sum(-1).mean()
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        return self.criterion(self.predict(params, batch.x), batch.y)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        return {"loss": float(self.criterion(outputs, targets))}
+
+    @property
+    def d(self) -> int:
+        return sum(part.numel() for part in self.init().values())
+
+
+network, linear = Tiny(), Tiny(hidden=0, squared=True)
+
+
+def shard(task: Tiny, client: int = 0, size: int = 7) -> Shard:
+    """A client's examples; its inputs lie off the other clients'."""
+    key = random.fold(random.key(100), client)
+    x = random.normal(random.fold(key, 0), size, INPUTS) + 0.3 * client
+    labels = random.integers(random.fold(key, 1), OUTPUTS, size)
+    targets = random.normal(random.fold(key, 2), size, OUTPUTS) + 0.2 * client
+    return Shard(Samples(x, targets if task.squared else labels))
+
+
+def shards(task: Tiny, clients: int = 2) -> list[Shard]:
+    """Clients of unequal sizes."""
+    return [shard(task, client, 6 + 2 * client) for client in range(clients)]
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """g(x, y) = 1/2 |S y - x|^2 + rho/2 |y - theta_0|^2 over a sketch S: x has fewer numbers than y.
+
+    In closed form y_x = theta_0 + (S^T S + rho I)^-1 S^T (x - S theta_0).
+    """
+
+    sketch: Tensor
+    theta: Params
+    rho: float = 2.0
+
+    def initial(self, params: Params) -> dict[str, Tensor]:
+        return {"sketched": self.sketch @ tree.ravel(params)[0]}
+
+    def start(self, x: dict[str, Tensor]) -> Params:
+        return self.theta
+
+    def serve(self, x: dict[str, Tensor]) -> Params:
+        flat, unravel = tree.ravel(self.theta)
+        matrix = self.sketch.mT @ self.sketch + self.rho * torch.eye(flat.numel())
+        return unravel(flat + torch.linalg.solve(matrix, self.sketch.mT @ (x["sketched"] - self.sketch @ flat)))
+
+    def __call__(self, x: dict[str, Tensor], y: Params, batch: Batch | None) -> Tensor:
+        # By name: a tree's order of names means nothing.
+        flat, start = (torch.cat([part[name].reshape(-1) for name in self.theta]) for part in (y, self.theta))
+        return 0.5 * (self.sketch @ flat - x["sketched"]).square().sum() + self.rho / 2 * (flat - start).square().sum()
+
+
+def ridge(p: int = 5) -> Ridge:
+    """A ridge decode of the network's parameters from p numbers."""
+    return Ridge(gaussian(p, network.d, random.key(5)).rmv(torch.eye(p)), network.init())
+
+
+def skewed(x: Params, y: Params, batch: Batch | None) -> Params:
+    """An optimality condition that is no gradient: F(x, y) = y + 0.3 K y + 0.1 tanh(y) - x, K not symmetric."""
+
+    def part(a: Tensor, b: Tensor) -> Tensor:
+        return b + 0.3 * b.roll(1, 0) + 0.1 * b.tanh() - a
+
+    return {name: part(x[name], y[name]) for name in y}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tiny instance.
+
+    Attributes:
+        name: The row's name in test reports; its first word is the factory's.
+        task: The local problem.
+        arguments: Of the factory beside the task; made when called, in the default float type of then.
+        converged: Replaces some of them where encode must be the transposed Jacobian of decode: more steps,
+            all data. None: the row's decode or encode is meant to be rough.
+        narrow: Whether a wire rounds: then the bytes are not those of float32.
+        sizes: Values of the names in the docstring's closed forms of bytes.
+    """
+
+    name: str
+    task: Tiny
+    arguments: Callable[[], Mapping[str, Any]]
+    converged: Mapping[str, Any] | None
+    narrow: bool
+    sizes: Mapping[str, float]
+
+    @property
+    def factory(self) -> Callable[..., FedSep]:
+        return getattr(algorithms, self.name.split(" ")[0])
+
+    def build(self, *, converged: bool = False) -> FedSep:
+        more = self.converged if converged and self.converged is not None else {}
+        return self.factory(self.task, **{**self.arguments(), **more})
+
+    def shards(self) -> list[Shard]:
+        return shards(self.task)
+
+
+def row(
+    name: str,
+    task: Tiny = network,
+    *,
+    converged: Mapping[str, Any] | None = MappingProxyType({}),
+    narrow: bool = False,
+    sizes: Mapping[str, float] | None = None,
+    made: Callable[[], Mapping[str, Any]] = dict,
+    **arguments: Any,
+) -> Row:
+    """A row with two local steps on minibatches of four, unless the arguments say otherwise."""
+    local = {} if "epochs" in arguments else {"steps": 2}
+    every = {**local, "batch_size": 4, **arguments}
+    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {})
+
+
+def _ridge() -> Mapping[str, Any]:
+    g = ridge()
+    return {"inner": g, "initial": g.initial, "start": g.start, "serve": g.serve}
+
+
+_half = wires.dense(dtype="bfloat16")
+_p, _d = {"p": 6}, {"p": network.d}
+_rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "terms": 3, "tau": 0.08,
+          "decode_lr": 0.08, "strength": 10.0}  # fmt: skip
+_whole = {"decode_batch_size": None, "encode_batch_size": None, "tolerance": 1e-10, "decode_steps": 14, "terms": 14}
+_few = {"made": _ridge, "decode_steps": 3, "decode_lr": 0.4, "terms": 3, "tau": 0.4, "sizes": {"p": 5}}
+_more = {"decode_steps": 16, "terms": 16, "tolerance": 1e-12}
+
+CATALOGUE = [
+    row("fedavg"),
+    row("fedavg with epochs", epochs=1),
+    row("fedavg with every option", momentum=0.5, weight_decay=0.01, clip=0.5, weighting="uniform"),
+    row("fedavg in float16", narrow=True, uplink=wires.dense(dtype="float16")),
+    row("fedavg in bfloat16", narrow=True, uplink=_half, downlink=_half),
+    row("fedavg under momentum", server=servers.sgd(lr=0.5, momentum=0.9)),
+    row("fedavg under adam", server=servers.adam()),
+    row("fedavg under yogi", server=servers.yogi()),
+    row("fedprox", mu=0.5),
+    row("fedsep_linear", p=6, period=2, sizes=_p),
+    row("fedsep_linear drawn once", p=6, period="never", sizes=_p),
+    row("fedsep_linear as drawn", p=6, period=3, orthonormal=False, server_lr=1.0, sizes=_p),
+    row("fedsep_linear with p = d", p=network.d, period=2, sizes=_d),
+    row("fedsep_linear by samples", p=6, period=2, weighting="samples", sizes=_p),
+    row("fedsep_linear under adam", p=6, period=3, server=servers.adam(), sizes=_p),
+    row("fedsep_linear in bfloat16", p=6, period=2, narrow=True, uplink=_half, downlink=_half, sizes=_p),
+    row("fedsep_implicit of a ridge", **_few, converged=_more),
+    row("fedsep_implicit of a ridge without warm start", **_few, warm_start=False, converged=_more),
+    row("fedsep_implicit of a ridge by cg", **_few, solver="cg", converged=_more),
+    row("fedsep_implicit of a condition", optimality=skewed, decode_steps=3, decode_lr=0.9, terms=3, tau=0.9, sizes=_d,
+        converged={"decode_steps": 24, "terms": 24}),
+    row("fedsep_personal", linear, **_rough, converged=_whole),
+    row("fedsep_personal with warm start", linear, **_rough, warm_start=True, converged=_whole),
+    row("fedsep_personal by neumann", linear, **_rough, solver="neumann", curvature="hessian", converged=_whole),
+    row("fedsep_personal of a network", **_rough, curvature="hessian", converged=_whole),
+    row("fedsep_personal by gauss-newton", **_rough, converged=None),
+    row("fedsep_personal by fresh minibatches", **_rough, solver="neumann", curvature="hessian", converged=None),
+]  # fmt: skip
+
+CONVERGED = [each for each in CATALOGUE if each.converged is not None]
+"""Rows whose encode can be made the transposed Jacobian of their decode."""
+
+
+@functools.cache
+def _rehearsed(name: str) -> tuple[FedSep, Played]:
+    row = next(each for each in CATALOGUE if each.name == name)
+    algorithm = row.build()
+    return algorithm, rehearse(algorithm, row.task, row.shards())
+
+
+def rehearsed(row: Row) -> tuple[FedSep, Played]:
+    """The row's method and some rounds of it in which everybody takes part, played once for all laws."""
+    return _rehearsed(row.name)
+
+
+def name(of: Row) -> str:
+    """What a row is called in test reports."""
+    return of.name
