@@ -1,0 +1,1 @@
+"""What the figures of speed and memory are measured with."""

@@ -1,0 +1,62 @@
+"""Runs the recipes behind docs/results and keeps what is worth keeping of every run in records/.
+
+Usage: python -m benchmarks.records [NAME ...]   (all of them without a name; finished runs are not run again)
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+RUNS, RECORDS = Path("runs/records"), Path("records")
+KEPT = ("recipe.yaml", "environment.json", "summary.json", "metrics.csv", "sweep.json", "clients.jsonl")
+SEEDS = ["--seeds", "0,1,2"]
+
+COMMANDS: dict[str, list[str]] = {
+    # Three settings for every method, 100 rounds, one seed, chosen on validation data.
+    "tune_fedavg": ["sweep", "recipes/mnist_cnn/fedavg.yaml", "--grid", "methods.fedavg.lr=0.05,0.1,0.2"],
+    "tune_fedsep_linear": [
+        *("sweep", "recipes/mnist_cnn/fedsep_linear.yaml"),
+        *("--grid", "methods.fedsep_linear.server_lr=30,42,50", "--set", "rounds=100"),
+    ],
+    "tune_fedsep_linear_k2": [
+        *("sweep", "recipes/mnist_cnn/fedsep_linear_k2.yaml"),
+        *("--grid", "methods.fedsep_linear.server_lr=20,30,42", "--set", "rounds=100"),
+    ],
+    "mnist_fedavg": ["run", "recipes/mnist_cnn/fedavg.yaml", *SEEDS],
+    "mnist_fedavg_k2": ["run", "recipes/mnist_cnn/fedavg_k2.yaml", *SEEDS],
+    "mnist_fedsep_linear": ["run", "recipes/mnist_cnn/fedsep_linear.yaml", *SEEDS],
+    "mnist_fedsep_linear_k2": ["run", "recipes/mnist_cnn/fedsep_linear_k2.yaml", *SEEDS],
+    "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
+    "quickstart": ["run", "recipes/quickstart.yaml", *SEEDS],
+}
+
+
+def main() -> None:
+    """Runs what is named and copies its record."""
+    names = sys.argv[1:] or list(COMMANDS)
+    unknown = [name for name in names if name not in COMMANDS]
+    if unknown:
+        sys.exit(f"no such record: {', '.join(unknown)}; there are {', '.join(COMMANDS)}")
+    for name in names:
+        out = RUNS / name
+        command = [sys.executable, "-m", "fedsep", *COMMANDS[name], "--out", str(out)]
+        resumable = COMMANDS[name][0] == "run" and out.exists()
+        subprocess.run([sys.executable, "-m", "fedsep", "resume", str(out)] if resumable else command, check=True)
+        keep(out, RECORDS / name)
+
+
+def keep(run: Path, record: Path) -> None:
+    """Copies the small files; checkpoints, models and ledgers can be made again."""
+    shutil.rmtree(record, ignore_errors=True)
+    for path in sorted(run.rglob("*")):
+        if path.name in KEPT and "points" not in path.relative_to(run).parts:
+            to = record / path.relative_to(run)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, to)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Times rounds of W1, W2 and W3 against a plain PyTorch loop, one round of each in turn.
+
+Usage: python benchmarks/rounds.py [--out records/rounds.json] [--rounds 30] [--processes 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.workloads import W1, W2, W3, PlainLoop, Workload
+from fedsep import Cohort, Evaluate, FedSep, algorithms, data, engines, fit, tasks
+from fedsep.core import Ctx, Info, Params, Payload, Shard
+from fedsep.environment import environment
+
+WARM_UP = 3  # rounds of each side that are not counted
+
+
+class Nothing:
+    """A method whose clients do nothing with a payload of a given size: what remains is the engine."""
+
+    def __init__(self, numbers: int) -> None:
+        self.payload = {"x": torch.zeros(numbers)} if numbers else {}
+
+    def init(self, params: Params) -> Params:
+        """No state worth the name."""
+        return params
+
+    def broadcast(self, state: Params, ctx: Ctx) -> Payload:
+        """The same payload for all."""
+        return self.payload
+
+    def enroll(self, payload: Payload, ctx: Ctx) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def update(self, payload: Payload, client: Any, shard: Shard, ctx: Ctx) -> tuple[Payload, Any, Info]:
+        """Sends back what came."""
+        return payload, client, {}
+
+    def aggregate(self, state: Params, replies: Any) -> tuple[Params, Info]:
+        """Reads every reply."""
+        for _ in replies:
+            pass
+        return state, {}
+
+    def model(self, state: Params) -> Params:
+        """The state."""
+        return state
+
+
+def seconds(
+    method: Any, task: Any, fleet: Any, cohort: int, engine: Any, rounds: int, between: Callable[[], Any]
+) -> list[float]:
+    """Seconds of each round of ``fit``; ``between`` is called after every round, outside the clock."""
+    times: list[float] = []
+    began = time.perf_counter()
+
+    def watch(event: Any) -> None:
+        nonlocal began
+        times.append(time.perf_counter() - began)
+        between()
+        began = time.perf_counter()
+
+    never = Evaluate(rounds=(rounds,))
+    fit(method, task, fleet, rounds=rounds, cohort=Cohort(per_round=cohort), engine=engine, evaluate=never, watch=watch)
+    return times[WARM_UP:-1]  # the last round evaluates
+
+
+def against_plain(workload: Workload, rounds: int, processes: int) -> list[dict[str, Any]]:
+    """The workers engine's FedAvg and FedSep beside the plain loop's FedAvg, in turn."""
+    fleet = workload.federation()
+    task = tasks.classification(workload.model(fleet.shape, fleet.classes))
+    local = {"lr": 0.1, "steps": workload.steps, "batch_size": workload.batch_size}
+    methods: dict[str, FedSep] = {"fedavg": algorithms.fedavg(task, **local)}
+    if workload is W1:
+        methods["fedsep_linear p=500 period=25"] = algorithms.fedsep_linear(task, p=500, period=25, **local)
+    loop = PlainLoop(workload, fleet, processes)
+    rows = [_pair(name, method, task, fleet, workload, rounds, processes, loop) for name, method in methods.items()]
+    loop.close()
+    return rows
+
+
+def _pair(
+    name: str,
+    method: FedSep,
+    task: Any,
+    fleet: data.Federation,
+    workload: Workload,
+    rounds: int,
+    processes: int,
+    loop: PlainLoop,
+) -> dict[str, Any]:
+    plain: list[float] = []
+
+    def between() -> None:
+        began = time.perf_counter()
+        loop.round()
+        plain.append(time.perf_counter() - began)
+
+    engine = engines.workers(processes=processes)
+    ours = seconds(method, task, fleet, workload.cohort, engine, rounds + WARM_UP + 1, between)
+    counted = plain[WARM_UP : WARM_UP + len(ours)]
+    return {
+        "workload": workload.name,
+        "method": name,
+        "seconds": _spread(ours),
+        "plain_seconds": _spread(counted),
+        "ratio_of_sums": round(sum(ours) / sum(counted), 3),
+        "ratio_of_medians": round(statistics.median(ours) / statistics.median(counted), 3),
+    }
+
+
+def overhead(rounds: int, processes: int) -> list[dict[str, Any]]:
+    """Seconds a round for 100 clients that do nothing, with an empty payload and with 24,234 numbers."""
+    fleet = W3.federation()
+    task = tasks.classification(W3.model(fleet.shape, fleet.classes))
+    rows = []
+    for name, engine in {"sequential": engines.sequential(), "workers": engines.workers(processes=processes)}.items():
+        for numbers in (0, 24_234):
+            times = seconds(Nothing(numbers), task, fleet, 100, engine, rounds + WARM_UP + 1, lambda: None)
+            rows.append({"engine": name, "numbers": numbers, "milliseconds": _spread([1e3 * t for t in times])})
+    return rows
+
+
+def _spread(times: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(times), 5),
+        "least": round(min(times), 5),
+        "most": round(max(times), 5),
+        "rounds": len(times),
+    }
+
+
+def main() -> None:
+    """Runs everything, prints a line for each result and writes the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    record: dict[str, Any] = {
+        "environment": environment("workers", 0),
+        "processes": options.processes,
+        "rounds": [],
+        "overhead": [],
+    }
+    for workload in (W1, W2, W3):
+        for row in against_plain(workload, options.rounds, options.processes):
+            record["rounds"].append(row)
+            print(json.dumps(row), flush=True)
+    for row in overhead(options.rounds, options.processes):
+        record["overhead"].append(row)
+        print(json.dumps(row), flush=True)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

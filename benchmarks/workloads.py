@@ -1,0 +1,107 @@
+"""The three workloads of the round benchmark, and a plain PyTorch loop for each to be compared with."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedsep import data, models, random
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A federation's shape: who takes part, with how many examples, and how much each computes."""
+
+    name: str
+    clients: int
+    cohort: int
+    examples: int
+    steps: int
+    batch_size: int
+    model: Callable[..., nn.Module]
+
+    def federation(self) -> data.Federation:
+        """Images of MNIST's shape with random pixels: the time of a step does not depend on what is on them."""
+        count = self.clients * self.examples
+        pixels = random.integers(random.key(0), 256, count, 1, 28, 28).to(torch.uint8)
+        labels = random.integers(random.key(1), 10, count)
+        return data.arrays(pixels.numpy(), labels.numpy(), clients=self.clients, test=0.01, name=self.name)
+
+
+W1 = Workload("W1", clients=10, cohort=10, examples=6000, steps=5, batch_size=64, model=models.cnn)
+W2 = Workload("W2", clients=1000, cohort=100, examples=60, steps=3, batch_size=20, model=models.cnn)
+W3 = Workload("W3", clients=1000, cohort=100, examples=60, steps=3, batch_size=20, model=models.logistic)
+
+
+class PlainLoop:
+    """FedAvg as one would write it by hand: processes of one thread, channels_last, shared memory, torch.optim.
+
+    It keeps no ledger, checks nothing, and its images are floats from the start.
+    """
+
+    def __init__(self, workload: Workload, federation: data.Federation, processes: int, lr: float = 0.1) -> None:
+        self.workload = workload
+        net = workload.model(federation.shape, federation.classes)
+        self.x = flat(net).share_memory_()
+        self.out = torch.zeros(workload.cohort, self.x.numel()).share_memory_()
+        shards = [federation.shard(client).train.all() for client in range(workload.clients)]
+        context = multiprocessing.get_context("fork")
+        self.pipes, self.processes = [], []
+        for _ in range(processes):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, net, self.x, self.out, shards, workload, lr)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def round(self) -> None:
+        """One round over a random cohort, split evenly between the processes."""
+        chosen = torch.randperm(self.workload.clients)[: self.workload.cohort].tolist()
+        seats = list(enumerate(chosen))
+        for number, pipe in enumerate(self.pipes):
+            pipe.send(seats[number :: len(self.pipes)])
+        for pipe in self.pipes:
+            pipe.recv()
+        self.x.copy_(self.out.mean(0))
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for pipe in self.pipes:
+            pipe.send(None)
+        for process in self.processes:
+            process.join()
+
+
+def flat(net: nn.Module) -> Tensor:
+    """The parameters as one vector."""
+    return nn.utils.parameters_to_vector(net.parameters()).detach().clone()
+
+
+def _serve(pipe: Any, net: nn.Module, x: Tensor, out: Tensor, shards: list[Any], workload: Workload, lr: float) -> None:
+    torch.set_num_threads(1)
+    net = net.to(memory_format=torch.channels_last)
+    while (seats := pipe.recv()) is not None:
+        for seat, client in seats:
+            with torch.no_grad():
+                nn.utils.vector_to_parameters(x.clone(), net.parameters())
+            _train(net, shards[client], workload, lr)
+            out[seat].copy_(nn.utils.parameters_to_vector(net.parameters()).detach())
+        pipe.send(True)
+
+
+def _train(net: nn.Module, shard: Any, workload: Workload, lr: float) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr)
+    order = torch.randperm(len(shard.y))
+    for step in range(workload.steps):
+        index = order[step * workload.batch_size : (step + 1) * workload.batch_size]
+        images = shard.x[index].contiguous(memory_format=torch.channels_last)
+        loss = nn.functional.cross_entropy(net(images), shard.y[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
