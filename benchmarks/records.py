@@ -14,17 +14,17 @@ RUNS, RECORDS = Path("runs/records"), Path("records")
 KEPT = ("recipe.yaml", "environment.json", "summary.json", "metrics.csv", "sweep.json", "clients.jsonl")
 SEEDS = ["--seeds", "0,1,2"]
 
+
+def tuned(recipe: str, grid: str) -> list[str]:
+    """A sweep of 50 rounds."""
+    return ["sweep", f"recipes/mnist_cnn/{recipe}.yaml", "--grid", f"methods.{grid}", "--set", "rounds=50"]
+
+
 COMMANDS: dict[str, list[str]] = {
-    # Three settings for every method, 100 rounds, one seed, chosen on validation data.
-    "tune_fedavg": ["sweep", "recipes/mnist_cnn/fedavg.yaml", "--grid", "methods.fedavg.lr=0.05,0.1,0.2"],
-    "tune_fedsep_linear": [
-        *("sweep", "recipes/mnist_cnn/fedsep_linear.yaml"),
-        *("--grid", "methods.fedsep_linear.server_lr=30,42,50", "--set", "rounds=100"),
-    ],
-    "tune_fedsep_linear_k2": [
-        *("sweep", "recipes/mnist_cnn/fedsep_linear_k2.yaml"),
-        *("--grid", "methods.fedsep_linear.server_lr=20,30,42", "--set", "rounds=100"),
-    ],
+    # Three settings for every method, 50 rounds, one seed, chosen on validation data.
+    "tune_fedavg": tuned("fedavg", "fedavg.lr=0.05,0.1,0.2"),
+    "tune_fedsep_linear": tuned("fedsep_linear", "fedsep_linear.server_lr=30,42,48"),
+    "tune_fedsep_linear_k2": tuned("fedsep_linear_k2", "fedsep_linear.server_lr=20,30,42"),
     "mnist_fedavg": ["run", "recipes/mnist_cnn/fedavg.yaml", *SEEDS],
     "mnist_fedavg_k2": ["run", "recipes/mnist_cnn/fedavg_k2.yaml", *SEEDS],
     "mnist_fedsep_linear": ["run", "recipes/mnist_cnn/fedsep_linear.yaml", *SEEDS],

@@ -1,29 +1,36 @@
 """Federated learning in which what is communicated and what is learned are different parameters.
 
-Read ``core.py`` first, then ``fedsep.py``: Algorithm 1 in its five parts.
+Read ``core.py`` first, then ``fedsep.py``: Algorithm 1 in its five parts. Names are loaded when they are
+first used, so that the command line answers before torch is there.
 """
 
-from fedsep import algorithms, codecs, data, engines, learners, models, servers, tasks, views, wires
-from fedsep.core import (
-    Algorithm,
-    Batch,
-    Codec,
-    Ctx,
-    Decoded,
-    Failure,
-    FedSepError,
-    Learner,
-    Reply,
-    Samples,
-    Server,
-    Shard,
-    Task,
-    Update,
-    View,
-    Wire,
-)
-from fedsep.fedsep import FedSep
-from fedsep.train import Checkpoint, Cohort, Evaluate, Interrupted, Progress, Run, RunFailed, Stop, fit
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedsep import algorithms, codecs, data, engines, learners, models, servers, tasks, views, wires
+    from fedsep.core import (
+        Algorithm,
+        Batch,
+        Codec,
+        Ctx,
+        Decoded,
+        Failure,
+        FedSepError,
+        Learner,
+        Reply,
+        Samples,
+        Server,
+        Shard,
+        Task,
+        Update,
+        View,
+        Wire,
+    )
+    from fedsep.fedsep import FedSep
+    from fedsep.train import Checkpoint, Cohort, Evaluate, Interrupted, Progress, Run, RunFailed, Stop, fit
 
 __version__ = "0.1.0"
 
@@ -65,3 +72,19 @@ __all__ = [
     "views",
     "wires",
 ]
+
+_CORE = "Algorithm Batch Codec Ctx Decoded Failure FedSepError Learner Reply Samples Server Shard Task Update View Wire"
+_TRAIN = "Checkpoint Cohort Evaluate Interrupted Progress Run RunFailed Stop fit"
+_HOMES = {"FedSep": "fedsep"} | dict.fromkeys(_CORE.split(), "core") | dict.fromkeys(_TRAIN.split(), "train")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"fedsep.{_HOMES[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"fedsep.{name}")
+    raise AttributeError(f"module 'fedsep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -78,9 +78,9 @@ class Samples(NamedTuple):
         if not x.is_floating_point() or self.shift is not None:
             x = x.to(torch.get_default_dtype())
         if self.shift is not None:
-            x = x - self.shift
+            x = x - self.shift.to(x.dtype)
         if self.scale is not None:
-            x = x * self.scale
+            x = x * self.scale.to(x.dtype)
         return Batch(x, y)
 
     def all(self) -> Batch:

@@ -31,7 +31,7 @@ def environment(engine: object, seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
         "started": _now(),
-        "command": shlex.join(sys.argv),
+        "command": _command(),
         "seed": seed,
         "engine": re.sub(r" at 0x[0-9a-f]+", "", repr(engine)),
         "threads": torch.get_num_threads(),
@@ -65,6 +65,13 @@ def record_resumption(folder: RunFolder | None, round: int, recipe: Mapping[str,
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _command() -> str:
+    """The command line without the folders in which programs happen to lie."""
+    program = Path(sys.argv[0])
+    name = "fedsep" if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def _version() -> str:

@@ -26,9 +26,9 @@ class Range:
         return " and ".join(f"{sign} {getattr(self, n)}" for n, sign in names.items() if getattr(self, n) is not None)
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies inside; NaN lies in no range."""
+        """Whether a number lies inside; what is not finite lies in no range."""
         return (
-            not math.isnan(value)
+            math.isfinite(value)
             and (self.gt is None or value > self.gt)
             and (self.ge is None or value >= self.ge)
             and (self.lt is None or value < self.lt)

@@ -68,6 +68,7 @@ def summary(plan: Plan, point: Point, rows: Sequence[Row], parameters: int, fold
         "partition": getattr(getattr(plan.fleet, "partition", None), "hash", None),
         "data": getattr(plan.fleet, "name", None),
         "failures": totals.failures,
+        "notes": [note] if (note := getattr(plan.fleet, "note", "")) else [],
     }
 
 

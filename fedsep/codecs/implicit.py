@@ -95,7 +95,8 @@ class Implicit:
             last = tree.norm(gradient)
             first = last if number == 0 else first
             y = tree.add(y, gradient, -self.decode_lr)
-        _refuse_divergence(first, last, y, self.decode_lr)
+        # In full batches, steps below 2/L never make the gradient grow where g is convex; minibatches scatter.
+        _refuse_divergence(first, last, y, self.decode_lr, 10.0 if self.decode_batch_size is None else 1e3)
         return Decoded(y, residual=last), y if self.warm_start else ()
 
     def encode(
@@ -128,7 +129,7 @@ class Implicit:
 
         if self.solver == "cg":
             return conjugate_gradient(product, v, steps=self.terms, tolerance=self.tolerance)
-        return neumann(product, v, terms=self.terms, step=self.step)
+        return neumann(product, v, terms=self.terms, step=self.step, symmetric=self.optimality is None)
 
     def _product(self, x: Tree, y: Params, batch: Batch) -> Callable[[Tree], Tree]:
         if self.curvature == "gauss_newton":
@@ -148,10 +149,10 @@ class Implicit:
         return self.terms + 1 if fresh else 1
 
 
-def _refuse_divergence(first: torch.Tensor, last: torch.Tensor, y: Params, lr: float) -> None:
-    """A gradient a thousand times the first one, or no number at all, is no decode."""
+def _refuse_divergence(first: torch.Tensor, last: torch.Tensor, y: Params, lr: float, growth: float) -> None:
+    """A gradient ``growth`` times the first one, or no number at all, is no decode."""
     finite = all(bool(torch.isfinite(part).all()) for part in y.values())
-    if not finite or bool(last > 1e3 * first.clamp_min(1e-6)):
+    if not finite or bool(last > growth * first.clamp_min(1e-6)):
         raise FedSepError(
             f"decode diverges: the gradient of g went from {float(first):.3g} to {float(last):.3g}; "
             f"decode_lr={lr} is not below 2 / L, L the largest curvature of g in y: choose it smaller"

@@ -83,7 +83,7 @@ class Linear:
         if "omegas" not in x:
             anchor, current = x["anchor"], x.get("omega")
         else:
-            omegas = list(x["omegas"])
+            omegas = [omega.clone() for omega in x["omegas"]]  # products round by how their operands are aligned
             current = None if self.calendar.begins(ctx.round) else omegas.pop()
             anchor = memory
             for number, omega in enumerate(omegas, start=epoch - len(omegas)):

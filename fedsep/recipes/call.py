@@ -63,7 +63,7 @@ class Call:
             raise RecipeError("", [Mistake(self.path, f"{self.use} raised {type(error).__name__}: {error}")]) from error
 
     def mistakes(self, error: FedSepError) -> list[Mistake]:
-        """A refusal as mistakes of this block, each at the parameter with which its text begins."""
+        """A refusal as mistakes of this block, each at the parameter with which its text begins, here or further in."""
         text = str(error).removeprefix(f"{self.use.rpartition('.')[2]}: ")
         parts = text.split("; ")
         located = [self._located(part) for part in parts]
@@ -78,8 +78,11 @@ class Call:
 
     def _located(self, text: str) -> Mistake | None:
         match = re.match(r"(\w+) +(?=must|is|=|>|<|does|has|\()", text)
-        if match is None or match[1] not in (*self.arguments, *self.defaults):
+        if match is None:
             return None
+        if match[1] not in (*self.arguments, *self.defaults):
+            inner = (part._located(text) for part in self.arguments.values() if isinstance(part, Call))
+            return next((found for found in inner if found), None)
         rest = text[match.end() :]
         return Mistake(f"{self.path}.{match[1]}", rest if rest[0].isalpha() else text)
 

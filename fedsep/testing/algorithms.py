@@ -97,6 +97,7 @@ def purity(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], 
         for client, shard in enumerate(shards):
             ctx = context(number, client=client, seen=number - 1)
             sent = pure(f"{name}.broadcast", algorithm.broadcast, state, ctx)
+            check_payload(sent, f"{name}.broadcast")
             if client not in memories:
                 memories[client] = pure(f"{name}.enroll", algorithm.enroll, sent, ctx)
             reply, memories[client], _ = pure(f"{name}.update", algorithm.update, sent, memories[client], shard, ctx)

@@ -112,8 +112,9 @@ def test_ctrl_c_is_the_parents_business():
 
 
 ORPHAN = """
-import os, sys, time
+import os, signal, sys
 sys.path.insert(0, "tests")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
 from engines.toys import FedAvg, Fleet, Task, invite
 from fedsep.engines import workers
 
@@ -135,12 +136,12 @@ def test_workers_end_when_their_parent_does(number):
     try:
         orphans = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
         parent.send_signal(number)
-        parent.wait(30)
+        parent.wait(60)
     finally:
         parent.kill()
         parent.wait()
         parent.stdout.close()
-    gone, alive = psutil.wait_procs(orphans, timeout=10)
+    gone, alive = psutil.wait_procs(orphans, timeout=30)
     for process in alive:
         process.kill()
     assert len(gone) == 2

@@ -169,6 +169,9 @@ class Silent(FedAvg):
     def aggregate(self, state: Any, replies: Any) -> tuple[Any, Any]:
         return tree.scale(state, 1.0 + len(list(replies))), {}
 
+    def local_models(self, payload: Any, client: Any, shard: Shard, ctx: Ctx) -> tuple[Any, Any]:
+        return self.task.init(), self.task.init()
+
 
 def odd_tensors() -> dict[str, Tensor]:
     """Tensors of all kinds; what is not dense or not aligned would be computed with differently."""

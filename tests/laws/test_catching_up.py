@@ -51,7 +51,7 @@ def check(options, attendance: Attendance, task: Tiny = network) -> set[tuple[st
 
 
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
-@settings(max_examples=7)
+@settings(max_examples=4)
 @given(attendance=attendances)
 def test_every_client_decodes_the_servers_model_bit_for_bit(options, attendance):
     check(options, attendance)

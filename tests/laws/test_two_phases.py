@@ -67,11 +67,11 @@ def test_a_method_with_memory_keeps_all_laws(of: Row):
 
 @pytest.mark.parametrize("of", CATALOGUE, ids=name)
 def test_a_dropped_reply_is_as_no_reply(of: Row):
-    algorithms.dropped(of.build(), of.task, of.shards())
+    algorithms.dropped(of.build(), of.task, of.shards(), rounds=5)
 
 
 @pytest.mark.parametrize("of", REMEMBERING.values(), ids=REMEMBERING.keys())
-@settings(max_examples=7)
+@settings(max_examples=5)
 @given(attendance=attendances)
 def test_under_random_drops_too(of: Row, attendance):
     algorithm, parts = build(of), shards(network, CLIENTS)
@@ -82,7 +82,7 @@ def test_under_random_drops_too(of: Row, attendance):
 
 
 @pytest.mark.parametrize("of", REMEMBERING.values(), ids=REMEMBERING.keys())
-@settings(max_examples=7)
+@settings(max_examples=5)
 @given(attendance=attendances)
 def test_accepted_plus_remembered_is_what_accepted_rounds_produced(of: Row, attendance):
     algorithm, parts = build(of), shards(network, CLIENTS)

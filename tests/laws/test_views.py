@@ -12,9 +12,8 @@ from fedsep.views import Whole
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)
 def test_the_views_of_methods(row: Row):
     algorithm, played = rehearsed(row)
-    for number, state in enumerate(played.states):
-        for seen in range(-1, number):
-            check_view(algorithm.view, state.x, ctx=context(number, seen=seen))
+    for number, seen in ((0, -1), (1, 0), (4, -1), (4, 1), (4, 3)):
+        check_view(algorithm.view, played.states[number].x, ctx=context(number, seen=seen))
 
 
 def test_the_whole_is_its_own_transpose():

@@ -1,0 +1,161 @@
+"""Writes the tables of docs/results/index.md from records/, between its markers; no figure is typed by hand.
+
+Usage: python -m benchmarks.tables
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+RECORDS, PAGE = Path("records"), Path("docs/results/index.md")
+MNIST = ("mnist_fedavg", "mnist_fedavg_k2", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
+TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def runs(name: str) -> list[tuple[dict[str, Any], list[dict[str, str]]]]:
+    """Summary and metrics of every run of a record."""
+    found = sorted((RECORDS / name).rglob("summary.json"))
+    return [(json.loads(p.read_text()), list(csv.DictReader((p.parent / "metrics.csv").open()))) for p in found]
+
+
+def spread(values: Sequence[float], digits: int = 4) -> str:
+    """Mean, and the range over seeds."""
+    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def at(rows: Sequence[dict[str, str]], column: str, round: int) -> float:
+    """A metric after a round."""
+    return next(float(row[column]) for row in rows if int(row["round"]) == round)
+
+
+def methods(name: str) -> dict[str, list[tuple[dict[str, Any], list[dict[str, str]]]]]:
+    """The runs of a record by method."""
+    groups: dict[str, list[tuple[dict[str, Any], list[dict[str, str]]]]] = {}
+    for summary, rows in runs(name):
+        groups.setdefault(summary["method"], []).append((summary, rows))
+    return groups
+
+
+def accuracy_table(names: Sequence[str]) -> str:
+    """Test accuracy at 50, 100 and the last round, bytes and seconds."""
+    lines: list[list[object]] = []
+    for name in names:
+        for method, seeds in methods(name).items():
+            first, last = seeds[0][0], [rows[-1] for _, rows in seeds]
+            early = [statistics.mean(at(rows, "test_accuracy", r) for _, rows in seeds) for r in (50, 100)]
+            lines.append(
+                [
+                    f"`{name}`",
+                    method,
+                    len(seeds),
+                    first["rounds"],
+                    *(f"{value:.4f}" for value in early),
+                    spread([float(row["test_accuracy"]) for row in last]),
+                    spread([float(row["validation_accuracy"]) for row in last]),
+                    f"{first['bytes']['up']:,.0f} / {first['bytes']['down']:,.0f}",
+                    f"{statistics.mean(s['seconds'] for s, _ in seeds):.0f}",
+                ]
+            )
+    head = ["record", "method", "seeds", "rounds", "at 50", "at 100", "test accuracy at the end", "validation accuracy"]
+    return table([*head, "bytes up / down", "seconds"], lines)
+
+
+def tuning_table() -> str:
+    """What the sweeps saw: validation accuracy alone."""
+    lines: list[list[object]] = []
+    for name in TUNED:
+        for path in sorted((RECORDS / name).rglob("summary.json")):
+            summary, setting = json.loads(path.read_text()), path.relative_to(RECORDS / name).parts[0]
+            lines.append([f"`{name}`", setting, f"{summary['metrics']['validation_accuracy']['last']:.4f}"])
+    return table(["record", "setting", "validation accuracy at 50 rounds"], lines)
+
+
+def personal_table() -> str:
+    """Per-client accuracy before and after the local steps, and the server's."""
+    lines: list[list[object]] = []
+    for method, seeds in methods("digits_personal_k2").items():
+        last = [rows[-1] for _, rows in seeds]
+        columns = ("client_accuracy_before", "client_accuracy_after", "test_accuracy")
+        cells = [spread([float(row[column]) for row in last], 3) for column in columns]
+        lines.append([method, *cells, f"{statistics.mean(s['seconds'] for s, _ in seeds):.0f}"])
+    head = ["method", "client, before its 5 steps", "client, after", "server model, all classes", "seconds"]
+    return table(head, lines)
+
+
+def speed_table() -> str:
+    """Seconds a round beside the plain loop's."""
+    record = json.loads((RECORDS / "rounds.json").read_text())
+    lines: list[list[object]] = [
+        [
+            row["workload"],
+            row["method"],
+            f"{row['seconds']['median']:.3f}",
+            f"{row['plain_seconds']['median']:.3f}",
+            row["ratio_of_medians"],
+            row["ratio_of_sums"],
+        ]
+        for row in record["rounds"]
+    ]
+    first = table(["workload", "method", "s a round", "plain loop", "ratio of medians", "ratio of sums"], lines)
+    idle: list[list[object]] = [
+        [row["engine"], f"{row['numbers']:,}", row["milliseconds"]["median"], row["milliseconds"]["most"]]
+        for row in record["overhead"]
+    ]
+    second = table(["engine", "numbers each way", "median ms a round", "most"], idle)
+    return f"{first}\n\n100 clients that do nothing:\n\n{second}\n\n{machine(record['environment'])}"
+
+
+def memory_table() -> str:
+    """Peak memory by number of clients."""
+    record = json.loads((RECORDS / "memory.json").read_text())
+    keys = ("clients", "rounds", "peak_MiB", "client_states_on_disk", "client_states_MiB", "seconds")
+    lines = [[row[key] for key in keys] for row in record["rows"]]
+    head = ["clients", "rounds", "peak MiB", "states on disk", "MiB of states", "seconds"]
+    return f"{table(head, lines)}\n\nGrowth: {record['growth']:.1%}. {machine(record['environment'])}"
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Where and when."""
+    cpu = environment["machine"]
+    return f"{cpu['cpu']}, {cpu['cores']} cores, torch {environment['torch']}, {environment['started']}."
+
+
+def mnist_machine() -> str:
+    """Where and when the MNIST runs were made."""
+    path = min((RECORDS / MNIST[0]).rglob("environment.json"))
+    return machine(json.loads(path.read_text()))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "mnist": lambda: f"{accuracy_table(MNIST)}\n\n{mnist_machine()}",
+    "tuning": tuning_table,
+    "quickstart": lambda: accuracy_table(["quickstart"]),
+    "personal": personal_table,
+    "speed": speed_table,
+    "memory": memory_table,
+}
+
+
+def main() -> None:
+    """Fills every block of the page."""
+    text = PAGE.read_text()
+    for name, make in BLOCKS.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        text = pattern.sub(lambda found, make=make: f"{found[1]}\n{make()}\n\n{found[2]}", text)
+    PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Ranges: read off the signature, all mistakes at once, nothing else in the way."""
+
+import math
+from typing import Annotated, Literal
+
+import pytest
+
+from fedsep.core import FedSepError
+from fedsep.ranges import (
+    Count,
+    Fraction,
+    Momentum,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Range,
+    checked,
+    range_errors,
+    ranges_of,
+)
+
+
+@checked
+def factory(task: str, *, lr: Positive = 0.1, steps: Count | None = None, period: Count | Literal["never"] = 3,
+            share: Fraction = 1.0, name: str = "x") -> tuple:  # fmt: skip
+    """A factory."""
+    return task, lr, steps, period, share, name
+
+
+def test_numbers_in_range_pass():
+    assert factory("t", lr=0.5, steps=3, share=0.5) == ("t", 0.5, 3, 3, 0.5, "x")
+    assert factory("t", steps=None, period="never")[3] == "never"
+    assert factory.__name__ == "factory"
+    assert factory.__doc__ == "A factory."
+
+
+@pytest.mark.parametrize(("wrong", "says"), [
+    ({"lr": 0}, r"factory: lr must be > 0 \(got 0\)"),
+    ({"lr": -1.5}, r"lr must be > 0 \(got -1\.5\)"),
+    ({"lr": math.nan}, r"lr must be > 0 \(got nan\)"),
+    ({"steps": 0}, r"steps must be >= 1 \(got 0\)"),
+    ({"period": 0}, r"period must be >= 1 \(got 0\)"),
+    ({"share": 1.01}, r"share must be > 0 and <= 1 \(got 1\.01\)"),
+])  # fmt: skip
+def test_numbers_out_of_range_are_named(wrong, says):
+    with pytest.raises(FedSepError, match=says):
+        factory("t", **wrong)
+
+
+def test_all_mistakes_come_at_once():
+    with pytest.raises(FedSepError) as caught:
+        factory("t", lr=-1, steps=0, share=2.0)
+    assert all(name in str(caught.value) for name in ("lr must", "steps must", "share must"))
+
+
+def test_what_is_no_number_is_left_to_others():
+    assert factory("t", lr="fast")[1] == "fast"
+    assert range_errors("flag", True, Annotated[int, Range(ge=5)]) == []
+    with pytest.raises(TypeError):
+        factory("t", unknown=3)
+
+
+@pytest.mark.parametrize(("hint", "inside", "outside"), [
+    (Positive, [1e-9, 5], [0, -1, math.nan]), (NonNegative, [0, 0.5], [-1e-9]), (Fraction, [1e-9, 1], [0, 1.1]),
+    (Momentum, [0, 0.999], [1, -0.1]), (Count, [1, 7], [0]), (NonNegativeInt, [0, 7], [-1]),
+])  # fmt: skip
+def test_the_named_ranges(hint, inside, outside):
+    assert not [value for value in inside if range_errors("x", value, hint)]
+    assert not [value for value in outside if not range_errors("x", value, hint)]
+
+
+def test_ranges_are_found_inside_unions_and_written_out():
+    assert ranges_of(Count | Literal["auto"] | None) == [Range(ge=1)]
+    assert ranges_of(float) == []
+    assert str(Range(gt=0, le=1)) == "> 0 and <= 1"
