@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RECORDS, PAGE = Path("records"), Path("docs/results/index.md")
+PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedavg_k2", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
 
@@ -148,8 +149,36 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
+def picture() -> None:
+    """The README's picture: the quick start's accuracy against rounds and against bytes."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "fedsep"
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
+    for colour, (method, seeds) in zip(("#0072B2", "#D55E00"), methods("quickstart").items(), strict=True):
+        rows = [[row for row in rows if row["test_accuracy"]] for _, rows in seeds]
+        rounds = [int(row["round"]) for row in rows[0]]
+        sent = [int(row["bytes_up"]) + int(row["bytes_down"]) for row in rows[0]]
+        values = [[float(row["test_accuracy"]) for row in at_round] for at_round in zip(*rows, strict=True)]
+        for panel, x in zip(panels, (rounds, sent), strict=True):
+            panel.plot(x, [statistics.mean(v) for v in values], color=colour, label=method)
+            panel.fill_between(x, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.2, lw=0)
+    panels[0].set(xlabel="rounds", ylabel="test accuracy")
+    panels[1].set(xlabel="payload of all clients, up + down, bytes", xscale="log")
+    panels[0].legend(frameon=False, loc="lower right")
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+    figure.suptitle("Quick start: digits, 10 clients, i.i.d.; mean and range of seeds 0, 1, 2", fontsize=10)
+    figure.savefig(PICTURE, metadata={"Date": None})
+
+
 def main() -> None:
-    """Fills every block of the page."""
+    """Fills every block of the page and draws the picture."""
+    picture()
     text = PAGE.read_text()
     for name, make in BLOCKS.items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)

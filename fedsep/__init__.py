@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedsep import algorithms, codecs, data, engines, learners, models, servers, tasks, views, wires
+    from fedsep import algorithms, codecs, data, engines, learners, models, servers, tasks, testing, views, wires
     from fedsep.core import (
         Algorithm,
         Batch,
@@ -69,6 +69,7 @@ __all__ = [
     "models",
     "servers",
     "tasks",
+    "testing",
     "views",
     "wires",
 ]
