@@ -85,6 +85,8 @@ def against_plain(workload: Workload, rounds: int, processes: int) -> list[dict[
     loop = PlainLoop(workload, fleet, processes)
     rows = [_pair(name, method, task, fleet, workload, rounds, processes, loop) for name, method in methods.items()]
     loop.close()
+    for row in rows[1:]:  # both against the same plain loop, in turn with it
+        row["ratio_to_fedavg"] = round(row["ratio_of_medians"] / rows[0]["ratio_of_medians"], 3)
     return rows
 
 

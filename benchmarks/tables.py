@@ -106,10 +106,13 @@ def speed_table() -> str:
             f"{row['plain_seconds']['median']:.3f}",
             row["ratio_of_medians"],
             row["ratio_of_sums"],
+            row.get("ratio_to_fedavg", ""),
         ]
         for row in record["rounds"]
     ]
-    first = table(["workload", "method", "s a round", "plain loop", "ratio of medians", "ratio of sums"], lines)
+    first = table(
+        ["workload", "method", "s a round", "plain loop", "ratio of medians", "of sums", "of medians, to FedAvg"], lines
+    )
     idle: list[list[object]] = [
         [row["engine"], f"{row['numbers']:,}", row["milliseconds"]["median"], row["milliseconds"]["most"]]
         for row in record["overhead"]

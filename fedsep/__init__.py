@@ -10,7 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedsep import algorithms, codecs, data, engines, learners, models, servers, tasks, testing, views, wires
+    from fedsep import (
+        algorithms,
+        codecs,
+        data,
+        engines,
+        implicit,
+        learners,
+        models,
+        operators,
+        random,
+        servers,
+        tasks,
+        testing,
+        tree,
+        views,
+        wires,
+    )
     from fedsep.core import (
         Algorithm,
         Batch,
@@ -19,6 +35,7 @@ if TYPE_CHECKING:
         Decoded,
         Failure,
         FedSepError,
+        Invitation,
         Learner,
         Reply,
         Samples,
@@ -47,6 +64,7 @@ __all__ = [
     "FedSep",
     "FedSepError",
     "Interrupted",
+    "Invitation",
     "Learner",
     "Progress",
     "Reply",
@@ -65,16 +83,23 @@ __all__ = [
     "data",
     "engines",
     "fit",
+    "implicit",
     "learners",
     "models",
+    "operators",
+    "random",
     "servers",
     "tasks",
     "testing",
+    "tree",
     "views",
     "wires",
 ]
 
-_CORE = "Algorithm Batch Codec Ctx Decoded Failure FedSepError Learner Reply Samples Server Shard Task Update View Wire"
+_CORE = (
+    "Algorithm Batch Codec Ctx Decoded Failure FedSepError Invitation "
+    "Learner Reply Samples Server Shard Task Update View Wire"
+)
 _TRAIN = "Checkpoint Cohort Evaluate Interrupted Progress Run RunFailed Stop fit"
 _HOMES = {"FedSep": "fedsep"} | dict.fromkeys(_CORE.split(), "core") | dict.fromkeys(_TRAIN.split(), "train")
 

@@ -193,7 +193,8 @@ class Algorithm(Protocol[S, C]):
     def aggregate(self, state: S, replies: Iterable[Reply]) -> tuple[S, Info]:
         """Server: the state after the round.
 
-        Called exactly once a round, with no replies when the round failed: then only the clock moves.
+        One result is kept a round: with no replies when the round was void, and then only the clock moves.
+        A round turns out to be void while its replies are being read, so such a result may be thrown away.
         """
         ...
 

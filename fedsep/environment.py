@@ -57,7 +57,7 @@ def record_resumption(folder: RunFolder | None, round: int, recipe: Mapping[str,
         folder.write_recipe(recipe)
     path = folder.path / _FILE
     known = json.loads(path.read_bytes()) if path.exists() else {}
-    again = {"round": round, "started": _now(), "command": shlex.join(sys.argv)}
+    again = {"round": round, "started": _now(), "command": _command()}
     write_json(path, known | {"resumed": [*known.get("resumed", []), again]})
     (folder.path / "summary.json").unlink(missing_ok=True)  # what the run had come to is no longer true
     return folder.rows()

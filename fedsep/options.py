@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
-from fedsep.ranges import Count, Positive, range_errors
+from fedsep.ranges import Count, Positive, argument_errors
 
 
 @dataclass(frozen=True)
@@ -65,23 +65,19 @@ class Stop:
 
 
 def option_errors(name: str, options: Any) -> list[str]:
-    """What is wrong with the fields of a frozen dataclass, by the ranges and literals in their hints."""
+    """What is wrong with the fields of a frozen dataclass, by their hints."""
     hints = get_type_hints(type(options), include_extras=True)
     return [
         error
         for field in fields(options)
-        for value in _each(getattr(options, field.name))
-        for check in (range_errors, _literal_errors)
-        for error in check(f"{name}.{field.name}", value, hints[field.name])
+        for value, hint in _each(getattr(options, field.name), hints[field.name])
+        for error in argument_errors(f"{name}.{field.name}", value, hint)
     ]
 
 
-def _each(value: object) -> Iterable[object]:
-    return cast(list[object], value) if isinstance(value, list | tuple) else (value,)
-
-
-def _literal_errors(name: str, value: object, hint: object) -> list[str]:
-    allowed = get_args(hint) if get_origin(hint) is Literal else ()
-    if not allowed or value in allowed:
-        return []
-    return [f"{name} must be {' or '.join(allowed)} (got {value!r})"]
+def _each(value: object, hint: object) -> Iterable[tuple[object, object]]:
+    """The value with its hint, or each element of a sequence with the elements' hint."""
+    element = next((get_args(part)[0] for part in (hint, *get_args(hint)) if get_origin(part) is tuple), hint)
+    return (
+        [(each, element) for each in cast(list[object], value)] if isinstance(value, list | tuple) else [(value, hint)]
+    )

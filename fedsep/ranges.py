@@ -7,7 +7,9 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Annotated, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fedsep.core import FedSepError
 
@@ -52,11 +54,51 @@ def ranges_of(hint: object) -> list[Range]:
     return found + [r for part in get_args(hint) for r in ranges_of(part)]
 
 
-def range_errors(name: str, value: object, hint: object) -> list[str]:
-    """What is wrong with a number, given the hint of the argument it is meant for."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def argument_errors(name: str, value: object, hint: object) -> list[str]:
+    """What is wrong with a value, given the hint of the argument it is meant for.
+
+    Numbers, flags, texts, None and literals are checked, also in unions; any other hint accepts everything.
+    """
+    demands = [_demand(value, part) for part in _alternatives(hint)]
+    if None in demands:
         return []
-    return [f"{name} must be {r} (got {value!r})" for r in ranges_of(hint) if not r.holds(value)]
+    sizes = [demand for demand in demands if demand and demand[0] in "<>"]  # a number of the right kind
+    return [f"{name} must be {' or '.join(dict.fromkeys(sizes or demands))} (got {value!r})"]  # type: ignore[arg-type]
+
+
+def _alternatives(hint: object) -> list[object]:
+    if get_origin(hint) in (Union, UnionType):
+        return [part for each in get_args(hint) for part in _alternatives(each)]
+    return [hint]
+
+
+def _demand(value: object, hint: object) -> str | None:
+    """What a hint without alternatives asks of a value that does not meet it; None if it does."""
+    base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(base) is Literal:
+        choices = get_args(base)
+        return None if any(value == choice and type(value) is type(choice) for choice in choices) else _or(choices)
+    if base not in _KINDS:
+        return None
+    kind, called = _KINDS[base]
+    bounds = [str(bound) for bound in ranges_of(hint)]
+    if not isinstance(value, kind) or (isinstance(value, bool) and base is not bool):
+        return " ".join([called, *bounds])
+    outside = [str(bound) for bound in ranges_of(hint) if not bound.holds(float(value))]  # type: ignore[arg-type]
+    return " and ".join(outside) or None
+
+
+def _or(choices: tuple[object, ...]) -> str:
+    return " or ".join(str(choice) for choice in choices)
+
+
+_KINDS: dict[object, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a text"),
+    NoneType: (NoneType, "None"),
+}
 
 
 P = ParamSpec("P")
@@ -64,17 +106,17 @@ R = TypeVar("R")
 
 
 def checked(factory: Callable[P, R]) -> Callable[P, R]:
-    """Refuses numbers outside the ranges of a factory's signature, naming all of them at once.
+    """Refuses arguments that a factory's signature does not allow, naming all of them at once.
 
     Raises:
-        FedSepError: From the decorated factory, with every argument that is out of range.
+        FedSepError: From the decorated factory, with every argument of the wrong type, range or choice.
     """
 
     @functools.wraps(factory)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         hints = get_type_hints(factory, include_extras=True)
         bound = inspect.signature(factory).bind(*args, **kwargs).arguments
-        errors = [e for name, value in bound.items() for e in range_errors(name, value, hints.get(name))]
+        errors = [e for name, value in bound.items() for e in argument_errors(name, value, hints.get(name))]
         if errors:
             raise FedSepError(f"{factory.__name__}: " + "; ".join(errors))
         return factory(*args, **kwargs)

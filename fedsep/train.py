@@ -15,7 +15,7 @@ from fedsep.core import Algorithm, Params, Task
 from fedsep.engines.engine import Engine, Fleet, Session
 from fedsep.engines.sequential import sequential
 from fedsep.environment import record_resumption, record_start
-from fedsep.errors import Interrupted, RunFailed, terminable
+from fedsep.errors import CannotWrite, Interrupted, RunFailed, terminable
 from fedsep.evaluation import evaluate_clients, evaluate_server
 from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
 from fedsep.identity import identify
@@ -170,7 +170,8 @@ def _run(work: _Work, point: Point) -> Run:
         raise Interrupted(f"interrupted after round {point.round}; {_where(work)}", work.path, point.round) from None
     except Exception as error:
         with suppress(Exception):  # what ended the run is what counts; its last checkpoint is whole in any case
-            _close(work, point, "failed", str(error))
+            # A full disk is no fault of the run's: whoever asks again may go on with it.
+            _close(work, point, "interrupted" if isinstance(error, CannotWrite) else "failed", str(error))
         if isinstance(error, RunFailed):
             raise type(error)(f"{error}; {_where(work)}") from error
         raise

@@ -1,7 +1,7 @@
 """Ranges: read off the signature, all mistakes at once, nothing else in the way."""
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytest
 
@@ -14,8 +14,8 @@ from fedsep.ranges import (
     NonNegativeInt,
     Positive,
     Range,
+    argument_errors,
     checked,
-    range_errors,
     ranges_of,
 )
 
@@ -53,9 +53,21 @@ def test_all_mistakes_come_at_once():
     assert all(name in str(caught.value) for name in ("lr must", "steps must", "share must"))
 
 
-def test_what_is_no_number_is_left_to_others():
-    assert factory("t", lr="fast")[1] == "fast"
-    assert range_errors("flag", True, Annotated[int, Range(ge=5)]) == []
+@pytest.mark.parametrize(("wrong", "says"), [
+    ({"lr": "fast"}, r"lr must be a number > 0 \(got 'fast'\)"),
+    ({"steps": 2.5}, r"steps must be a whole number >= 1 or None \(got 2\.5\)"),
+    ({"steps": True}, r"steps must be a whole number >= 1 or None \(got True\)"),
+    ({"period": "always"}, r"period must be a whole number >= 1 or never \(got 'always'\)"),
+    ({"name": 3}, r"name must be a text \(got 3\)"),
+])  # fmt: skip
+def test_values_of_the_wrong_kind_are_named(wrong, says):
+    with pytest.raises(FedSepError, match=says):
+        factory("t", **wrong)
+
+
+def test_other_types_are_left_to_others():
+    assert argument_errors("task", 3, object) == []
+    assert argument_errors("x", 3, None) == []
     with pytest.raises(TypeError):
         factory("t", unknown=3)
 
@@ -65,8 +77,8 @@ def test_what_is_no_number_is_left_to_others():
     (Momentum, [0, 0.999], [1, -0.1]), (Count, [1, 7], [0]), (NonNegativeInt, [0, 7], [-1]),
 ])  # fmt: skip
 def test_the_named_ranges(hint, inside, outside):
-    assert not [value for value in inside if range_errors("x", value, hint)]
-    assert not [value for value in outside if not range_errors("x", value, hint)]
+    assert not [value for value in inside if argument_errors("x", value, hint)]
+    assert not [value for value in outside if not argument_errors("x", value, hint)]
 
 
 def test_ranges_are_found_inside_unions_and_written_out():

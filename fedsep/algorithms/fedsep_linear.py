@@ -80,7 +80,7 @@ def fedsep_linear(
         down: 4 * p
 
     A client in its first round 0 is sent nothing; one that was away is sent 4 p for every period that ended
-    meanwhile, or the anchor (4 d) when that is smaller.
+    meanwhile, or everything (4 d + 4 p) when that is smaller.
 
     Memory:
         Server: the anchor, x, and the x of the last d/p periods: 4 (2 d + 2 p) bytes. Client: the anchor, 4 d.

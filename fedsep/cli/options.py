@@ -26,10 +26,6 @@ Allow = Annotated[
     list[str] | None,
     typer.Option("--allow", metavar="PACKAGE", help="Let the recipe use this package of yours; may be repeated."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show what would run, write nothing.")]
-Grid = Annotated[
-    list[str], typer.Option("--grid", metavar="PATH=V1,V2,...", help="Values to try; repeated: every combination.")
-]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the runs in the results folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON line per finished run on standard output.")]

@@ -142,6 +142,8 @@ def _found(folder: Path, allow: tuple[str, ...]) -> tuple[Recipe, list[Job], Pat
     if more or job.folder != folder.resolve():
         raise FedSepError(f"{folder}: a run's folder must keep its name, {job.method}/seed{job.seed}, to be resumed")
     above = folder.parent.parent
+    if (above / job.method / f"seed{job.seed}").resolve() != folder.resolve():
+        above = out  # the path was shorter than that: ".", or "seed0" from inside the method's folder
     return recipe, plan(recipe, above), above
 
 

@@ -39,7 +39,7 @@ def sweep(reading: Reading, grid: Sequence[str], select: str, sources: Sources, 
             screen.note(f"{point.slug}:")
             failed |= carry_out(screen, recipes[point], left[point], sources, None, resume=True) != DONE
     chosen = conclude(screen, recipe, axes, [(point, recipes[point], jobs[point]) for point in todo], out)
-    return DONE if chosen == set(recipe.methods) else FAILED
+    return DONE if chosen == set(recipe.methods) and not failed else FAILED
 
 
 def _check_select(select: str) -> None:

@@ -53,6 +53,9 @@ class Implicit:
         encode_batch_size: b_x; None means all of the client's training data.
         reuse: One minibatch in all factors (Eq. 3 as printed) instead of a fresh one in each.
         curvature: ``"hessian"``, or ``"gauss_newton"`` where ``inner`` is a ``Composite``.
+
+    Bytes:
+        Up and down: x's, 4 p in float32.
     """
 
     initial: Callable[[Params], Tree]

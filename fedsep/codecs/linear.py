@@ -50,6 +50,9 @@ class Linear:
         key: Shared by server and clients; folded with the number of the period.
         operator: Makes S.
         sent_as: The float type in which x travels: what is folded is what travelled. None: as it is.
+
+    Bytes:
+        Up: 4 p in float32. Down: 4 p; see ``fedsep.views.CatchUp`` for clients that were away.
     """
 
     start: Params

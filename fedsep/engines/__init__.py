@@ -1,6 +1,7 @@
 """Engines run the clients of a round; all give the same bits."""
 
+from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Session
 from fedsep.engines.sequential import sequential
 from fedsep.engines.workers import workers
 
-__all__ = ["sequential", "workers"]
+__all__ = ["Delivered", "Engine", "Fleet", "Local", "Session", "sequential", "workers"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import selectors
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from fedsep.core import FedSepError
@@ -50,7 +50,7 @@ class Pool:
             self.close()
             raise
 
-    def map(self, kind: str, calls: Iterable[object], count: int) -> Iterator[Any]:
+    def map(self, kind: str, calls: Iterable[object], count: int) -> Generator[Any, None, None]:
         """What ``handle`` gives for each call, in order; ``Lost`` for those that gave nothing.
 
         Args:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,10 @@ class _Session:
         size = getattr(self.fleet, split).size
         rows = PREDICT_ROWS * max(1, math.ceil(size / PREDICT_ROWS / (4 * self.processes)))
         parts = [(start, min(start + rows, size)) for start in range(0, size, rows)]
-        outcomes = self.pool.map("predict", (("predict", params, split, *part) for part in parts), len(parts))
-        return torch.cat([self._outputs(o, params, split, part) for o, part in zip(outcomes, parts, strict=True)])
+        calls = (("predict", params, split, *part) for part in parts)
+        with closing(self.pool.map("predict", calls, len(parts))) as outcomes:
+            pairs = zip(outcomes, parts, strict=True)
+            return torch.cat([self._outputs(outcome, params, split, part) for outcome, part in pairs])
 
     def close(self) -> None:
         self.pool.close()
@@ -87,12 +90,13 @@ class _Session:
                 if isinstance(job, Job):
                     yield kind, invitation.client, tuple(invitation.ctx), job.payload, job.memory
 
-        for outcome in self.pool.map(kind, calls(), len(cohort)):
-            while isinstance(jobs[0], Failure):
-                yield None, jobs.popleft()
-            job = jobs.popleft()
-            assert isinstance(job, Job)
-            yield job, Failure(*job.invitation, *outcome, job.sent) if isinstance(outcome, Lost) else outcome
+        with closing(self.pool.map(kind, calls(), len(cohort))) as outcomes:
+            for outcome in outcomes:
+                while isinstance(jobs[0], Failure):
+                    yield None, jobs.popleft()
+                job = jobs.popleft()
+                assert isinstance(job, Job)
+                yield job, Failure(*job.invitation, *outcome, job.sent) if isinstance(outcome, Lost) else outcome
         yield from ((None, failure) for failure in jobs)
 
     def _outputs(self, outcome: Tensor | Lost, params: Params, split: Split, part: tuple[int, int]) -> Tensor:

@@ -9,7 +9,11 @@ from fedsep.core import Ctx, Tree
 
 @dataclass(frozen=True)
 class Whole:
-    """cut and paste are the identity."""
+    """cut and paste are the identity.
+
+    Bytes:
+        Down: all of x, up: a change of all of x.
+    """
 
     def cut(self, x: Tree, ctx: Ctx) -> Tree:
         """x."""

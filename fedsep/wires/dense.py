@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Ctx, Payload, Tree
+from fedsep.ranges import checked
 from fedsep.tree import map as map_leaves
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -53,6 +54,7 @@ def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
     return part.to(dtype) if part.is_floating_point() else part
 
 
+@checked
 def dense(*, dtype: Precision = "float32") -> Dense:
     """Sends every number as it is, or rounded to a shorter float type.
 

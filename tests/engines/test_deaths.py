@@ -95,6 +95,14 @@ def test_everybody_may_die(tmp_path):
         assert [o.client for o in found] == list(range(7))
 
 
+def test_who_dies_between_tasks_is_not_tried_for_ever(monkeypatch):
+    monkeypatch.setattr("fedsep.engines.worker._answer", lambda *_: os._exit(4))
+    session = workers(processes=2).open(FedAvg(), Task(), Fleet(), lambda *_: None)
+    found = list(session.round(Task().init(), [invite(0, c) for c in range(3)]))
+    session.close()
+    assert {(o.stage, o.reason) for o in found} == {("start", "worker process died 2 times (exit code 4)")}
+
+
 def test_a_worker_that_dies_between_rounds_is_replaced():
     session = workers(processes=2).open(FedAvg(), Task(), Fleet(), lambda *_: None)
     cohort = [invite(0, c) for c in range(7)]

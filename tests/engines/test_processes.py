@@ -16,6 +16,7 @@ import pytest
 import torch
 from engines.toys import FedAvg, Fleet, Task, differences, invite
 
+from fedsep import tree
 from fedsep.core import FedSepError
 from fedsep.engines import workers
 from fedsep.engines.workers import usable_cores
@@ -68,13 +69,14 @@ def test_the_parent_has_one_thread_while_the_session_is_open():
 def test_a_round_that_nobody_finishes_does_not_disturb_the_next():
     session = opened(processes=2)
     expected = list(session.round(Task().init(), COHORT))
+    other = tree.scale(Task().init(), 2.0)
     for taken in (1, 3):
-        broken = session.round(Task().init(), COHORT)
+        broken = session.round(other, COHORT)
         for _ in range(taken):
             next(broken)
         broken.close()
         assert not differences(expected, list(session.round(Task().init(), COHORT)))
-    unfinished = session.round(Task().init(), COHORT)
+    unfinished = session.round(other, COHORT)
     next(unfinished)
     session.close()
     unfinished.close()
@@ -102,6 +104,7 @@ def test_a_session_outlives_the_thread_that_opened_it():
 
 
 def test_ctrl_c_is_the_parents_business():
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job has it ignored
     session = opened(processes=2)
     before = [process.pid for process in session.pool.alive()]
     for pid in before:
@@ -109,6 +112,7 @@ def test_ctrl_c_is_the_parents_business():
     assert len(list(session.round(Task().init(), COHORT))) == 7
     assert [process.pid for process in session.pool.alive()] == before
     session.close()
+    signal.signal(signal.SIGINT, inherited)
 
 
 ORPHAN = """

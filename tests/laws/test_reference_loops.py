@@ -1,9 +1,12 @@
 """Law: FedAvg, FedProx and the sketch equal loops of some ten lines of plain torch."""
 
+import pytest
 import torch
-from catalogue import network, shards
+from catalogue import Tiny, network, shards
 
-from fedsep import algorithms, random
+from fedsep import algorithms, random, servers
+from fedsep.algorithms.fedsep_linear import default_period
+from fedsep.core import FedSepError
 from fedsep.operators import gaussian
 from fedsep.testing import play
 from fedsep.testing.draws import context
@@ -61,8 +64,9 @@ def test_fedprox_equals_a_loop_in_plain_torch():
     torch.testing.assert_close(mine, averaged(mu=0.7), rtol=1e-10, atol=1e-12)
 
 
-def test_the_redrawn_sketch_equals_a_loop_over_its_projections():
-    """With orthonormal rows: theta <- theta + eta_g S^T S mean(dy), S new in every period."""
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_the_redrawn_sketch_equals_a_loop_over_its_projections(momentum):
+    """With orthonormal rows: theta <- theta + eta_g S^T v, v <- momentum v + S mean(dy); S and v new in every period."""
     p, period, rate, parts = 6, 2, 1.5, shards(network)
     server, names = network.init(), list(network.init())
     for number in range(ROUNDS):
@@ -70,12 +74,36 @@ def test_the_redrawn_sketch_equals_a_loop_over_its_projections():
         sketch = gaussian(p, network.d, key).rmv(torch.eye(p))
         changes = [local(server, part, context(number, client=c, seed=4)) for c, part in enumerate(parts)]
         mean = sum(torch.cat([dy[n].reshape(-1) for n in names]) for dy in changes) / len(parts)
-        step = rate * sketch.T @ (sketch @ mean)
-        pieces = step.split([server[n].numel() for n in names])
+        velocity = sketch @ mean + (momentum * velocity if number % period else 0.0)  # noqa: F821 - from the round before
+        pieces = (rate * sketch.T @ velocity).split([server[n].numel() for n in names])
         server = {n: server[n] + piece.reshape(server[n].shape) for n, piece in zip(names, pieces, strict=True)}
     mine = after(
         algorithms.fedsep_linear(
-            network, p=p, period=period, server_lr=rate, lr=LR, steps=STEPS, batch_size=SIZE, seed=9
+            network, p=p, period=period, lr=LR, steps=STEPS, batch_size=SIZE, seed=9,
+            **({"server": servers.sgd(lr=rate, momentum=momentum)} if momentum else {"server_lr": rate}),
         )
-    )
+    )  # fmt: skip
     torch.testing.assert_close(mine, server, rtol=1e-9, atol=1e-11)
+
+
+def test_the_default_rate_of_the_sketch_is_d_over_p_and_never_above_its_limit():
+    """min(d / p, 6 sqrt(d / p)), times c = d / p where the rows are as drawn."""
+    wide = Tiny(hidden=400)
+    for task, p, rate in ((network, 6, 27 / 6), (network, 27, 1.0), (wide, 20, 6 * (wide.d / 20) ** 0.5)):
+        made = algorithms.fedsep_linear(task, p=p)
+        assert made.server.rule["omega"].lr == pytest.approx(rate)
+        drawn = algorithms.fedsep_linear(task, p=p, orthonormal=False)
+        assert drawn.server.rule["omega"].lr == pytest.approx(rate * task.d / p)
+
+
+def test_a_rate_of_the_sketch_that_is_likely_unstable_is_warned_of():
+    with pytest.warns(UserWarning, match=r"fedsep_linear: server_lr=50\.0 is likely unstable: above 14\.8"):
+        algorithms.fedsep_linear(network, p=6, server_lr=50.0)
+    with pytest.raises(FedSepError, match="give server or server_lr, not both"):
+        algorithms.fedsep_linear(network, p=6, server_lr=1.0, server=servers.sgd())
+    with pytest.raises(FedSepError, match=r"p must be at most d = 27.*got 28"):
+        algorithms.fedsep_linear(network, p=28)
+
+
+def test_a_period_left_to_the_method_is_shorter_for_a_smaller_sketch():
+    assert [default_period(p, 24_234) for p in (125, 250, 500, 2000)] == [2, 3, 5, 10]

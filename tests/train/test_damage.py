@@ -23,7 +23,7 @@ class TestDamage:
         return caught.value.folder
 
     @pytest.mark.parametrize("file", ["server.safetensors", "accepted.safetensors", "checkpoint.json"])
-    @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
+    @pytest.mark.parametrize("damage", ["flip", "last", "cut", "empty", "gone"])
     def test_the_one_before_is_used_and_the_file_named(self, whole, folder, file, damage, caplog):
         path = folder / "checkpoint" / "round-00000007" / file
         hurt(path, damage)
@@ -31,6 +31,15 @@ class TestDamage:
         assert contents(result.folder) == whole["fedavg", "memory"]
         assert str(path) in caplog.text
         assert "going on from the checkpoint of round 6" in caplog.text
+
+    def test_facts_that_were_changed_are_noticed(self, whole, folder, caplog):
+        path = folder / "checkpoint" / "round-00000007" / "checkpoint.json"
+        path.write_text(path.read_text().replace('"void": 0', '"void": 1'))
+        assert (
+            contents(run(FedAvg(), folder.parents[1], resume=True, evaluate=CLIENTS).folder)
+            == whole["fedavg", "memory"]
+        )
+        assert f"{path}: damaged (its digest is another)" in caplog.text
 
     def test_none_is_whole(self, folder):
         for number in (6, 7):
@@ -67,9 +76,13 @@ def hurt(path, damage):
     if damage == "gone":
         path.unlink()
         return
-    middle = len(data) // 2
-    flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    path.write_bytes({"flip": flipped, "cut": data[:middle], "empty": b""}[damage])
+    middle, last = len(data) // 2, len(data) - 1
+    made = {"flip": flip(data, middle), "last": flip(data, last), "cut": data[:middle], "empty": b""}
+    path.write_bytes(made[damage])
+
+
+def flip(data, at):
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 @contextmanager

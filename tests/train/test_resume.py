@@ -12,6 +12,7 @@ from train.toys import CLIENTS, METHODS, At, FedAvg, Fleet, Lossy, Sparse, conte
 
 from fedsep.core import FedSepError
 from fedsep.engines import workers
+from fedsep.folder import RunFolder
 from fedsep.train import Checkpoint, Interrupted, RunFailed, Stop
 
 
@@ -60,6 +61,25 @@ def test_in_the_middle_of_a_round(whole, tmp_path, states, client):
     Touchy.calls = 100
     result = run(Touchy(), tmp_path, states=states, resume=True, **METHODS["sparse"][1])
     assert contents(result.folder) == whole["sparse", states]
+
+
+@pytest.mark.parametrize("log", ["ledger.jsonl", "metrics.jsonl"])
+def test_in_the_middle_of_logging(whole, tmp_path, log, monkeypatch):
+    append = RunFolder.append
+
+    def touchy(self, name, rows):
+        rows = list(rows)
+        append(self, name, rows)
+        if name == log and rows[0]["round"] == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="round 4 is whole") as caught:
+        patch.setattr(RunFolder, "append", touchy)
+        run(FedAvg(), tmp_path, evaluate=CLIENTS)
+    for name in ("ledger.jsonl", "metrics.jsonl"):
+        lines = (caught.value.folder / name).read_text().splitlines()
+        assert {json.loads(line)["round"] for line in lines} == {1, 2, 3, 4}
+    assert contents(run(FedAvg(), tmp_path, resume=True, evaluate=CLIENTS).folder) == whole["fedavg", "memory"]
 
 
 def test_sigterm(whole, tmp_path):
