@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-_compare = ctypes.CDLL(None).memcmp
+_compare = (ctypes.CDLL(None) if os.name == "posix" else ctypes.cdll.msvcrt).memcmp
 _compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
