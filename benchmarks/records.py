@@ -26,7 +26,6 @@ COMMANDS: dict[str, list[str]] = {
     "tune_fedsep_linear": tuned("fedsep_linear", "fedsep_linear.server_lr=30,42,48"),
     "tune_fedsep_linear_k2": tuned("fedsep_linear_k2", "fedsep_linear.server_lr=20,30,42"),
     "mnist_fedavg": ["run", "recipes/mnist_cnn/fedavg.yaml", *SEEDS],
-    "mnist_fedavg_k2": ["run", "recipes/mnist_cnn/fedavg_k2.yaml", *SEEDS],
     "mnist_fedsep_linear": ["run", "recipes/mnist_cnn/fedsep_linear.yaml", *SEEDS],
     "mnist_fedsep_linear_k2": ["run", "recipes/mnist_cnn/fedsep_linear_k2.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],

@@ -15,7 +15,7 @@ from typing import Any
 
 RECORDS, PAGE = Path("records"), Path("docs/results/index.md")
 PICTURE = Path("docs/images/quickstart.svg")
-MNIST = ("mnist_fedavg", "mnist_fedavg_k2", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
+MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
 
 

@@ -41,9 +41,7 @@ class Cohort:
     def errors(self, clients: int) -> list[str]:
         """What is wrong with it for a fleet of ``clients``."""
         errors = option_errors("cohort", self)
-        if errors:
-            return errors
-        if self.per_round is not None and self.per_round > clients:
+        if isinstance(self.per_round, int | float) and self.per_round > clients:
             errors.append(f"cohort.per_round must be at most the number of clients, {clients} (got {self.per_round})")
         if not self.capabilities:
             errors.append("cohort.capabilities must name at least one fraction (got none)")

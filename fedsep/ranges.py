@@ -89,7 +89,8 @@ def _demand(value: object, hint: object) -> str | None:
 
 
 def _or(choices: tuple[object, ...]) -> str:
-    return " or ".join(str(choice) for choice in choices)
+    names = [str(choice) for choice in choices]
+    return " or ".join(names) if len(names) < 3 else f"one of {', '.join(names)}"
 
 
 _KINDS: dict[object, tuple[type, str]] = {

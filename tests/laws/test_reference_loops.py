@@ -66,7 +66,7 @@ def test_fedprox_equals_a_loop_in_plain_torch():
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_the_redrawn_sketch_equals_a_loop_over_its_projections(momentum):
-    """With orthonormal rows: theta <- theta + eta_g S^T v, v <- momentum v + S mean(dy); S and v new in every period."""
+    """With orthonormal rows: theta <- theta + eta_g S^T v, v <- momentum v + S mean(dy); both new in every period."""
     p, period, rate, parts = 6, 2, 1.5, shards(network)
     server, names = network.init(), list(network.init())
     for number in range(ROUNDS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -88,6 +88,16 @@ def test_no_address_in_a_description():
         pass
 
     assert describe([Anything(), lambda: 0]) == describe([Anything(), lambda: 0])
+
+
+def test_a_cache_is_no_part_of_what_a_method_is():
+    @dataclass(frozen=True)
+    class Cached:
+        lr: float
+        _calls: list
+        memo: list = field(default_factory=list, compare=False)
+
+    assert describe(Cached(0.1, [], [1])) == describe(Cached(0.1, [2], []))
 
 
 def test_a_resumed_run_may_change_what_no_round_depends_on():

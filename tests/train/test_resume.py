@@ -73,9 +73,10 @@ def test_in_the_middle_of_logging(whole, tmp_path, log, monkeypatch):
         if name == log and rows[0]["round"] == 5:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="round 4 is whole") as caught:
-        patch.setattr(RunFolder, "append", touchy)
+    monkeypatch.setattr(RunFolder, "append", touchy)
+    with pytest.raises(Interrupted, match="round 4 is whole") as caught:
         run(FedAvg(), tmp_path, evaluate=CLIENTS)
+    monkeypatch.undo()
     for name in ("ledger.jsonl", "metrics.jsonl"):
         lines = (caught.value.folder / name).read_text().splitlines()
         assert {json.loads(line)["round"] for line in lines} == {1, 2, 3, 4}
