@@ -55,9 +55,8 @@ class Dealt:
         return replace(self, x=self.x.to(device), y=self.y.to(device), index=index, constants=constants)
 
     def _samples(self, x: Tensor, y: Tensor) -> Samples:
-        """With constants in the default float type of this moment, not of the moment when the data were read."""
-        dtype = torch.get_default_dtype()
-        return Samples(x, y, *(None if c is None else c.to(dtype) for c in self.constants))
+        """With constants as they are stored: a minibatch turns them into its own float type."""
+        return Samples(x, y, *self.constants)
 
 
 def arrange(x: Array, y: Array, rows: Indices, parts: Parts, constants: Constants, standard: Standard | None) -> Dealt:

@@ -264,4 +264,4 @@ def differences(a: Any, b: Any, at: str = "") -> list[str]:
 
 
 def bits(tensor: Tensor) -> bytes:
-    return bytes(tensor.detach().resolve_conj().contiguous().reshape(-1).view(torch.uint8).tolist())
+    return tensor.detach().resolve_conj().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
