@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.workloads import W1, W2, W3, PlainLoop, Workload
-from fedsep import Cohort, Evaluate, FedSep, algorithms, data, engines, fit, tasks
+from fedsep import Cohort, Evaluate, FedSep, Invitation, algorithms, data, engines, fit, random, tasks
 from fedsep.core import Ctx, Info, Params, Payload, Shard
 from fedsep.environment import environment
 
@@ -128,8 +128,27 @@ def overhead(rounds: int, processes: int) -> list[dict[str, Any]]:
     for name, engine in {"sequential": engines.sequential(), "workers": engines.workers(processes=processes)}.items():
         for numbers in (0, 24_234):
             times = seconds(Nothing(numbers), task, fleet, 100, engine, rounds + WARM_UP + 1, lambda: None)
-            rows.append({"engine": name, "numbers": numbers, "milliseconds": _spread([1e3 * t for t in times])})
+            rows.append(
+                {"engine": f"{name}, in fit", "numbers": numbers, "milliseconds": _spread([1e3 * t for t in times])}
+            )
+            times = alone(Nothing(numbers), task, fleet, engine, rounds)
+            rows.append(
+                {"engine": f"{name}, alone", "numbers": numbers, "milliseconds": _spread([1e3 * t for t in times])}
+            )
     return rows
+
+
+def alone(method: Any, task: Any, fleet: Any, engine: Any, rounds: int) -> list[float]:
+    """Seconds of the engine's part of a round of 100 clients: without the loop's checks, ledger and log."""
+    session, state, times = engine.open(method, task, fleet, lambda client, seen: None), method.init(task.init()), []
+    cohort = [Invitation(client, Ctx(0, 1.0, random.key(client))) for client in range(100)]
+    for _ in range(rounds + WARM_UP):
+        began = time.perf_counter()
+        for _ in session.round(state, cohort):
+            pass
+        times.append(time.perf_counter() - began)
+    session.close()
+    return times[WARM_UP:]
 
 
 def _spread(times: list[float]) -> dict[str, float]:

@@ -41,13 +41,17 @@ def write(value: object, put: Callable[[Tensor], Note]) -> bytes:
         Exception: Whatever pickle raises for what it cannot write, such as a function or a class made in a function.
     """
     file = io.BytesIO()
-    _Pickler(file, put).dump(value)
+    pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
+    pickler.put = put
+    pickler.dump(value)
     return file.getvalue()
 
 
 def read(letter: bytes, get: Callable[[Note], Tensor]) -> Any:
     """What ``write`` was given; ``get`` finds what ``put`` put aside."""
-    return _Unpickler(io.BytesIO(letter), get).load()
+    unpickler = _Unpickler(io.BytesIO(letter))
+    unpickler.get = get
+    return unpickler.load()
 
 
 def note(tensor: Tensor, offset: int, serial: int) -> Note:
@@ -71,24 +75,20 @@ def fits(tensor: Tensor, form: Form) -> bool:
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, put: Callable[[Tensor], Note]) -> None:
-        super().__init__(file, protocol=5)
-        self._put = put
+    put: Callable[[Tensor], Note]
 
     def persistent_id(self, obj: object) -> Note | tuple[bytes] | None:
         if not isinstance(obj, Tensor) or obj.layout is not torch.strided or obj.device.type != "cpu":
             return None
-        return self._put(obj) if obj.nbytes > INLINE_BYTES else (_inline(dense(obj)),)
+        return self.put(obj) if obj.nbytes > INLINE_BYTES else (_inline(dense(obj)),)
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, get: Callable[[Note], Tensor]) -> None:
-        super().__init__(file)
-        self._get = get
+    get: Callable[[Note], Tensor]
 
     def persistent_load(self, pid: Note | tuple[bytes]) -> Tensor:
         if not isinstance(pid, tuple):
-            return self._get(pid)
+            return self.get(pid)
         form, data = marshal.loads(pid[0])
         tensor = blank(form)
         ctypes.memmove(tensor.data_ptr(), data, len(data))

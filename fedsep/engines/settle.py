@@ -39,6 +39,8 @@ def dense(tensor: Tensor) -> Tensor:
 def _is_settled(node: Tree) -> bool:
     # By hand, because this is asked for every message, and pytree takes ten times as long.
     if isinstance(node, Tensor):
+        if node.is_contiguous() and not (node.requires_grad or node.is_conj() or node.is_neg()):
+            return node.data_ptr() % ALIGNMENT == 0
         return node.layout is not torch.strided or (dense(node) is node and node.data_ptr() % ALIGNMENT == 0)
     if isinstance(node, dict):
         return all(map(_is_settled, node.values()))

@@ -36,8 +36,8 @@ class _Clients:
         if kind == "predict":
             params, split, start, stop = rest
             return predict(self.task, params, getattr(self.fleet, split), start, stop)
-        client, ctx, payload, memory = rest
-        job = Job(Invitation(client, Ctx(*ctx)), payload, memory)
+        client, round, capability, key, seen, report, payload, memory = rest
+        job = Job(Invitation(client, Ctx(round, capability, torch.tensor(key), seen, report)), payload, memory)
         outcome = self._round(job) if kind == "round" else run_local(self.algorithm, self.task, job, self.fleet)
         return Lost(outcome.stage, outcome.reason, outcome.traceback) if isinstance(outcome, Failure) else outcome
 
@@ -88,7 +88,8 @@ class _Session:
                 job = prepare(self.algorithm, state, invitation, self.recall)
                 jobs.append(job)
                 if isinstance(job, Job):
-                    yield kind, invitation.client, tuple(invitation.ctx), job.payload, job.memory
+                    round, capability, key, seen, report = invitation.ctx
+                    yield kind, invitation.client, round, capability, key.item(), seen, report, job.payload, job.memory
 
         with closing(self.pool.map(kind, calls(), len(cohort))) as outcomes:
             for outcome in outcomes:
