@@ -294,10 +294,14 @@ def environment():
 
 
 def test_a_process_is_interrupted_by_ctrl_c(here):
+    # A background job starts with SIGINT ignored, and so would its children.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from fedsep.cli import main; main()"
+    )
     words = [
         sys.executable,
-        "-m",
-        "fedsep",
+        "-c",
+        program,
         "run",
         "tiny.yaml",
         "--set",
