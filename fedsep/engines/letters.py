@@ -7,7 +7,7 @@ import io
 import marshal
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ INLINE_BYTES = 256
 
 Note = bytes
 """What a letter says of a tensor that was put aside. It is unlike any other note that is in use."""
+Place = Note | tuple[Literal["here", "yours"], bytes]
+"""A note, or the tensor's own bytes, or the note by which the reader had sent it: it came back as it was."""
 Form = tuple[tuple[int, ...], tuple[int, ...], int]
 """A tensor's shape, strides, and the number of its dtype."""
 Identity = tuple[int, int, torch.dtype, torch.Size, tuple[int, ...]]
@@ -34,7 +36,7 @@ def identity(tensor: Tensor) -> Identity:
     return tensor.data_ptr(), version, tensor.dtype, tensor.shape, tensor.stride()
 
 
-def write(value: object, put: Callable[[Tensor], Note]) -> bytes:
+def write(value: object, put: Callable[[Tensor], Place]) -> bytes:
     """The letter of ``value``; ``put`` puts a tensor of more than ``INLINE_BYTES`` aside.
 
     Raises:
@@ -47,10 +49,10 @@ def write(value: object, put: Callable[[Tensor], Note]) -> bytes:
     return file.getvalue()
 
 
-def read(letter: bytes, get: Callable[[Note], Tensor]) -> Any:
-    """What ``write`` was given; ``get`` finds what ``put`` put aside."""
+def read(letter: bytes, get: Callable[[Note], Tensor], own: Callable[[Note], Tensor] | None = None) -> Any:
+    """What ``write`` was given; ``get`` finds what ``put`` put aside, ``own`` what came back as it was sent."""
     unpickler = _Unpickler(io.BytesIO(letter))
-    unpickler.get = get
+    unpickler.get, unpickler.own = get, own
     return unpickler.load()
 
 
@@ -75,21 +77,25 @@ def fits(tensor: Tensor, form: Form) -> bool:
 
 
 class _Pickler(pickle.Pickler):
-    put: Callable[[Tensor], Note]
+    put: Callable[[Tensor], Place]
 
-    def persistent_id(self, obj: object) -> Note | tuple[bytes] | None:
-        if not isinstance(obj, Tensor) or obj.layout is not torch.strided or obj.device.type != "cpu":
+    def persistent_id(self, obj: object) -> Place | None:
+        if not isinstance(obj, Tensor) or obj.layout is not torch.strided or not obj.is_cpu:
             return None
-        return self.put(obj) if obj.nbytes > INLINE_BYTES else (_inline(dense(obj)),)
+        return self.put(obj) if obj.nbytes > INLINE_BYTES else ("here", _inline(dense(obj)))
 
 
 class _Unpickler(pickle.Unpickler):
     get: Callable[[Note], Tensor]
+    own: Callable[[Note], Tensor] | None
 
-    def persistent_load(self, pid: Note | tuple[bytes]) -> Tensor:
+    def persistent_load(self, pid: Place) -> Tensor:
         if not isinstance(pid, tuple):
             return self.get(pid)
-        form, data = marshal.loads(pid[0])
+        if pid[0] == "yours":
+            assert self.own is not None
+            return self.own(pid[1])
+        form, data = marshal.loads(pid[1])
         tensor = blank(form)
         ctypes.memmove(tensor.data_ptr(), data, len(data))
         return tensor

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from fedsep.engines import letters
 from fedsep.engines.arena import Arena
-from fedsep.engines.letters import Form, Note
-from fedsep.engines.settle import ALIGNMENT, dense
+from fedsep.engines.letters import Form, Note, Place
+from fedsep.engines.settle import ALIGNMENT, dense, settled
+from fedsep.engines.store import Store
 
 
 class Inbox:
@@ -22,10 +23,11 @@ class Inbox:
         self._arena = arena
         self._before: dict[Note, Tensor] = {}
         self._now: dict[Note, Tensor] = {}
+        self._notes: dict[letters.Identity, Note] = {}
 
     def turn(self) -> None:
-        """Begins another letter, and forgets what the last one did not use."""
-        self._before, self._now = self._now, {}
+        """Begins another chunk, and forgets what the last one did not use."""
+        self._before, self._now, self._notes = self._now, {}, {}
 
     def get(self, note: Note) -> Tensor:
         """The tensor of a note."""
@@ -36,18 +38,27 @@ class Inbox:
                 form, offset = letters.opened(note)
                 tensor = self._arena.read(offset, letters.blank(form))
             self._now[note] = tensor
+            self._notes[letters.identity(tensor)] = note
         return tensor
+
+    def note(self, tensor: Tensor) -> Note | None:
+        """The note of a tensor that came with this chunk and was not changed."""
+        return self._notes.get(letters.identity(tensor))
 
 
 class Outbox:
     """A worker's answer, written from the start of an arena that its parent has done with."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, inbox: Inbox) -> None:
         self._arena = arena
+        self._inbox = inbox
         self._end = 0
 
-    def put(self, tensor: Tensor) -> Note:
-        """Writes a tensor."""
+    def put(self, tensor: Tensor) -> Place:
+        """Writes a tensor, unless the parent has it."""
+        known = self._inbox.note(tensor)
+        if known is not None:
+            return "yours", known
         source = dense(tensor)
         offset = self._take(source.nbytes)
         self._arena.write(offset, source)
@@ -68,18 +79,23 @@ class Outbox:
 class Reader:
     """A parent's reading of its workers' answers, into tensors with memory of their own.
 
-    A tensor that equals the one at the same place in the answer before it becomes the same object: a memory that
-    all clients share (an anchor) takes the space of one, however many clients there are.
+    What a worker was sent and gives back is the very tensor that was sent. A tensor that equals the one at the
+    same place in the answer before it becomes the same object: a memory that all clients share (an anchor) takes
+    the space of one, however many clients there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._latest: list[weakref.ref[Tensor]] = []
         self._place = 0
 
     def read(self, letter: bytes, arena: Arena) -> object:
         """What the worker answered."""
         self._place = 0
-        return letters.read(letter, lambda note: self._get(*letters.opened(note), arena))
+        return letters.read(letter, lambda note: self._get(*letters.opened(note), arena), self._own)
+
+    def _own(self, note: Note) -> Tensor:
+        return settled(self._store.tensor(note))
 
     def _get(self, form: Form, offset: int, arena: Arena) -> Tensor:
         place, self._place = self._place, self._place + 1

@@ -18,7 +18,7 @@ from fedsep.engines.store import Store
 from fedsep.engines.work import Work
 from fedsep.engines.worker import Handle
 
-CHUNK_SECONDS = (2e-4, 2e-3)
+CHUNK_SECONDS = (5e-4, 2e-3)
 """Work that is sent together: no less, or messages cost more than it; no more, or workers wait for each other."""
 
 _LOOK_SECONDS = 1e-3  # while the consumer takes outcomes, the workers are looked after this often
@@ -38,7 +38,7 @@ class Pool:
         self._retries = retries
         self._arena = Arena()
         self._store = Store(self._arena)
-        self._reader = Reader()
+        self._reader = Reader(self._store)
         self._selector = selectors.DefaultSelector()
         self._processes: list[Process | None] = [None] * processes
         self._pace: dict[str, float] = {}

@@ -7,6 +7,7 @@ import struct
 
 _TASK = struct.Struct("<q")
 _STAGE = struct.Struct("<64p")  # one byte of length, 63 of text
+_STAGE_PLACE = slice(_TASK.size, _TASK.size + _STAGE.size)
 
 IDLE = -1
 """The number of no task."""
@@ -17,6 +18,7 @@ class Status:
 
     def __init__(self) -> None:
         self._words = mmap.mmap(-1, _TASK.size + _STAGE.size)
+        self._packed: dict[str, bytes] = {}
         self.rest()
 
     def begin(self, task: int) -> None:
@@ -26,7 +28,10 @@ class Status:
 
     def stage(self, name: str) -> None:
         """Worker: says which stage of it has begun."""
-        _STAGE.pack_into(self._words, _TASK.size, name.encode()[: _STAGE.size - 1])
+        packed = self._packed.get(name)
+        if packed is None:
+            packed = self._packed[name] = _STAGE.pack(name.encode()[: _STAGE.size - 1])
+        self._words[_STAGE_PLACE] = packed
 
     def rest(self) -> None:
         """Worker: says that it is at none."""

@@ -23,10 +23,10 @@ class Block:
 
     offset: int
     size: int
-    note: Note | None = None
+    users: int = 1
     tensor: Tensor | None = None
     identity: Identity | None = None
-    users: int = 1
+    note: Note = b""
 
 
 class Store:
@@ -42,6 +42,7 @@ class Store:
         self._end = 0
         self._serials = count()
         self._known: dict[Identity, Block] = {}
+        self._noted: dict[Note, Block] = {}
 
     def write(self, value: object) -> tuple[bytes, list[Block]]:
         """The letter of ``value``, and the blocks its tensors lie in."""
@@ -58,6 +59,12 @@ class Store:
         self._arena.write_bytes(block.offset, data)
         return block
 
+    def tensor(self, note: Note) -> Tensor:
+        """The tensor that was written with this note; its block must be in use."""
+        tensor = self._noted[note].tensor
+        assert tensor is not None
+        return tensor
+
     def release(self, blocks: list[Block]) -> None:
         """Gives one use of every block back."""
         for block in blocks:
@@ -65,7 +72,7 @@ class Store:
             if not block.users:
                 self._free[block.size].append(block.offset)
                 if block.identity is not None:
-                    del self._known[block.identity]
+                    del self._known[block.identity], self._noted[block.note]
 
     def _put(self, blocks: list[Block], tensor: Tensor) -> Note:
         key = letters.identity(tensor)
@@ -77,11 +84,10 @@ class Store:
             self._arena.write(block.offset, source)
             block.note = letters.note(source, block.offset, next(self._serials))
             block.tensor, block.identity = tensor, key
-            self._known[key] = block
+            self._known[key] = self._noted[block.note] = block
         else:
             block.users += 1
             blocks.append(block)
-        assert block.note is not None
         return block.note
 
     def _take(self, size: int) -> Block:

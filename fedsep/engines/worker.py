@@ -63,7 +63,7 @@ def serve(handle: Handle, desk: Desk, parent: int) -> None:
     for turn in itertools.count():
         inbox.turn()
         offset, length = CHUNK.unpack(desk.line.recv_bytes())
-        outbox = Outbox(desk.outboxes[turn % 2])
+        outbox = Outbox(desk.outboxes[turn % 2], inbox)
         chunk = desk.inbox.read_bytes(offset, length)
         desk.line.send_bytes(_answer(handle, desk, chunk, inbox, outbox))
 

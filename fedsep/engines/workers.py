@@ -36,8 +36,9 @@ class _Clients:
         if kind == "predict":
             params, split, start, stop = rest
             return predict(self.task, params, getattr(self.fleet, split), start, stop)
-        client, round, capability, key, seen, report, payload, memory = rest
-        job = Job(Invitation(client, Ctx(round, capability, torch.tensor(key), seen, report)), payload, memory)
+        client, round, capability, key, known, payload, memory = rest
+        ctx = Ctx(round, capability, torch.scalar_tensor(key, dtype=torch.int64), *known)
+        job = Job(Invitation(client, ctx), payload, memory)
         outcome = self._round(job) if kind == "round" else run_local(self.algorithm, self.task, job, self.fleet)
         return Lost(outcome.stage, outcome.reason, outcome.traceback) if isinstance(outcome, Failure) else outcome
 
@@ -88,8 +89,8 @@ class _Session:
                 job = prepare(self.algorithm, state, invitation, self.recall)
                 jobs.append(job)
                 if isinstance(job, Job):
-                    round, capability, key, seen, report = invitation.ctx
-                    yield kind, invitation.client, round, capability, key.item(), seen, report, job.payload, job.memory
+                    round, capability, key, *known = job.invitation.ctx
+                    yield kind, invitation.client, round, capability, key.item(), known, job.payload, job.memory
 
         with closing(self.pool.map(kind, calls(), len(cohort))) as outcomes:
             for outcome in outcomes:

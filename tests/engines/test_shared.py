@@ -26,7 +26,8 @@ def arena():
 def test_letters_keep_values_layouts_and_everything_else(arena):
     value = {"odd": odd_tensors(), "rest": [None, 1, 2.5, "text", (True, b"x")], "large": torch.randn(3000)}
     dense = settled(value)
-    store, inbox, outbox, reader = Store(arena), Inbox(arena), Outbox(arena), Reader()
+    store, inbox = Store(arena), Inbox(arena)
+    outbox, reader = Outbox(arena, Inbox(arena)), Reader(store)
     letter, _ = store.write(value)
     assert not differences(dense, letters.read(letter, inbox.get))
     answer = letters.write(value, outbox.put)
@@ -69,6 +70,38 @@ def test_a_block_that_is_used_again_is_read_again(arena):
         assert (letters.read(letter, inbox.get) == value).all()
         inbox.turn()
         store.release(blocks)
+
+
+def test_a_worker_keeps_what_the_last_letter_used_and_no_more(arena):
+    store, inbox = Store(arena), Inbox(arena)
+    letter, _ = store.write(torch.randn(1000))
+    first = letters.read(letter, inbox.get)
+    inbox.turn()
+    assert letters.read(letter, inbox.get) is first
+    inbox.turn()
+    inbox.turn()
+    assert letters.read(letter, inbox.get) is not first
+
+
+def test_what_comes_back_as_it_was_sent_is_the_senders_own(arena):
+    store, inbox = Store(arena), Inbox(arena)
+    answers = Arena()
+    outbox, reader = Outbox(answers, inbox), Reader(store)
+    sent = {"kept": torch.randn(1000), "changed": torch.zeros(1000), "shifted": torch.randn(1001)[1:]}
+    letter, blocks = store.write(sent)
+    received = letters.read(letter, inbox.get)
+    received["changed"] += 1
+    back = reader.read(letters.write(received, outbox.put), answers)
+    assert back["kept"] is sent["kept"]
+    assert (back["changed"] == 1).all()
+    assert torch.equal(back["shifted"], sent["shifted"])
+    assert back["shifted"].data_ptr() % ALIGNMENT == 0
+    assert outbox._end == 8 * 1000
+    store.release(blocks)
+    inbox.turn()
+    again = reader.read(letters.write({"kept": received["kept"]}, outbox.put), answers)  # nobody holds it for us now
+    assert torch.equal(again["kept"], sent["kept"])
+    answers.close()
 
 
 def test_an_arena_grows_under_its_readers(arena):
