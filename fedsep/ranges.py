@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from fedsep.core import FedSepError
 
@@ -106,20 +106,58 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def checked(factory: Callable[P, R]) -> Callable[P, R]:
+@overload
+def checked(factory: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def checked(*, takes: Callable[..., object]) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def checked(factory: Callable[..., object] | None = None, *, takes: Callable[..., object] | None = None) -> object:
     """Refuses arguments that a factory's signature does not allow, naming all of them at once.
+
+    Args:
+        factory: What is decorated.
+        takes: For a factory with ``**local: Unpack[LocalSGD]``: the function whose parameters these are. The
+            signature then lists the names of the typed dictionary with that function's defaults.
 
     Raises:
         FedSepError: From the decorated factory, with every argument of the wrong type, range or choice.
+        TypeError: While decorating: the typed dictionary and ``takes`` do not agree.
     """
+    return _checked(factory, takes) if factory else lambda factory: _checked(factory, takes)
 
+
+def _checked(factory: Callable[..., object], takes: Callable[..., object] | None) -> Callable[..., object]:
     @functools.wraps(factory)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        hints = get_type_hints(factory, include_extras=True)
-        bound = inspect.signature(factory).bind(*args, **kwargs).arguments
+    def call(*args: object, **kwargs: object) -> object:
+        hints = get_type_hints(call, include_extras=True)
+        bound = inspect.signature(call).bind(*args, **kwargs).arguments
         errors = [e for name, value in bound.items() for e in argument_errors(name, value, hints.get(name))]
         if errors:
             raise FedSepError(f"{factory.__name__}: " + "; ".join(errors))
         return factory(*args, **kwargs)
 
+    if takes is not None:
+        _spell_out(call, takes)
     return call
+
+
+def taken_from(factory: object) -> Callable[..., object] | None:
+    """The function whose parameters a factory passes on, with their descriptions; None if there is none."""
+    return getattr(factory, "__takes__", None)
+
+
+def _spell_out(call: Callable[..., object], takes: Callable[..., object]) -> None:
+    """Puts the names of a typed dictionary where the signature has ``**local``."""
+    own = inspect.signature(call)
+    [rest] = [p.name for p in own.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    [names] = get_args(get_type_hints(call, include_extras=True)[rest])
+    hints, theirs = get_type_hints(names, include_extras=True), get_type_hints(takes, include_extras=True)
+    wrong = [name for name in hints if hints[name] != theirs.get(name)]
+    if wrong:
+        raise TypeError(f"{call.__name__}: {names.__name__} and {takes.__name__} disagree about {', '.join(wrong)}")
+    passed = {name: inspect.signature(takes).parameters[name].replace(annotation=hints[name]) for name in hints}
+    named = {name: p for name, p in own.parameters.items() if name != rest}
+    call.__signature__ = own.replace(parameters=[*named.values(), *passed.values()])  # type: ignore[attr-defined]
+    call.__annotations__ = {**{n: h for n, h in call.__annotations__.items() if n != rest}, **hints}
+    call.__takes__ = takes  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """Ranges: read off the signature, all mistakes at once, nothing else in the way."""
 
+import inspect
 import math
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import pytest
 
@@ -17,6 +18,7 @@ from fedsep.ranges import (
     argument_errors,
     checked,
     ranges_of,
+    taken_from,
 )
 
 
@@ -85,3 +87,46 @@ def test_ranges_are_found_inside_unions_and_written_out():
     assert ranges_of(Count | Literal["auto"] | None) == [Range(ge=1)]
     assert ranges_of(float) == []
     assert str(Range(gt=0, le=1)) == "> 0 and <= 1"
+
+
+class Local(TypedDict, total=False):
+    lr: Positive
+    steps: Count | None
+
+
+def learner(*, steps: Count | None = None, lr: Positive = 0.1, own: int = 1) -> tuple:
+    return lr, steps, own
+
+
+@checked(takes=learner)
+def method(task: str, *, p: Count, **local: Unpack[Local]) -> tuple:
+    return (task, p, *learner(**local))
+
+
+def test_arguments_that_are_passed_on_stand_in_the_signature_with_their_defaults_and_ranges():
+    parameters = inspect.signature(method).parameters
+    assert [(name, p.default) for name, p in parameters.items()] == [
+        ("task", inspect.Parameter.empty), ("p", inspect.Parameter.empty), ("lr", 0.1), ("steps", None)]  # fmt: skip
+    assert taken_from(method) is learner
+    assert taken_from(factory) is None
+    assert method("t", p=1) == ("t", 1, 0.1, None, 1)
+    assert method("t", p=1, steps=2, lr=3.0) == ("t", 1, 3.0, 2, 1)
+
+
+def test_arguments_that_are_passed_on_are_checked_under_the_name_of_what_was_called():
+    with pytest.raises(FedSepError, match=r"^method: p must be >= 1 \(got 0\); lr must be > 0 \(got -1\)$"):
+        method("t", p=0, lr=-1)
+    with pytest.raises(TypeError, match="own"):
+        method("t", p=1, own=3)
+
+
+def test_names_that_the_function_does_not_take_so_are_refused_at_once():
+    class Other(TypedDict, total=False):
+        lr: NonNegative
+        rate: Positive
+
+    def wrong(**local: Unpack[Other]) -> tuple:
+        return learner(**local)
+
+    with pytest.raises(TypeError, match="Other and learner disagree about lr, rate"):
+        checked(takes=learner)(wrong)

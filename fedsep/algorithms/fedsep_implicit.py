@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from fedsep.codecs.implicit import Curvature, Implicit, Solver
 from fedsep.core import FedSepError, Params, Task, Tree, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.implicit import Inner, Optimality
-from fedsep.learners.schedules import Schedule
-from fedsep.learners.sgd import sgd
-from fedsep.ranges import Count, Momentum, NonNegative, NonNegativeInt, Positive, checked
+from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.ranges import Count, NonNegative, NonNegativeInt, Positive, checked
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.wires.dense import Dense
@@ -21,7 +20,7 @@ def _same(tree: Tree) -> Tree:
     return tree
 
 
-@checked
+@checked(takes=sgd)
 def fedsep_implicit(
     task: Task,
     *,
@@ -42,18 +41,11 @@ def fedsep_implicit(
     encode_batch_size: Count | None = None,
     reuse: bool = False,
     curvature: Curvature = "hessian",
-    lr: Positive = 0.1,
-    steps: Count | None = None,
-    epochs: Count | None = None,
-    batch_size: Count | None = 64,
-    momentum: Momentum = 0.0,
-    weight_decay: NonNegative = 0.0,
-    clip: Positive | None = None,
-    schedule: Schedule | None = None,
     server: Rule | None = None,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
+    **local: Unpack[LocalSGD],
 ) -> FedSep:
     r"""y_x = argmin_y g(x, y) by gradient steps; dx = -d_xy g (d_yy g)^-1 (y_I - y_0), never forming a Hessian.
 
@@ -78,18 +70,11 @@ def fedsep_implicit(
         encode_batch_size: b_x; None takes all of the client's examples.
         reuse: One minibatch in all factors of the series (Eq. 3 as printed), which leaves a bias of order 1/b_x.
         curvature: ``hessian``, or ``gauss_newton``: never negative, where g is a ``Composite``.
-        lr: eta, the local learning rate.
-        steps: I, the local steps in a round; 5 if neither steps nor epochs are given.
-        epochs: Passes over a client's data in a round, instead of steps.
-        batch_size: Examples in a minibatch of the learning stage; None takes all.
-        momentum: Local momentum, started anew in every round.
-        weight_decay: Local weight decay.
-        clip: Largest norm of a local gradient.
-        schedule: Factor of lr by round, from ``fedsep.learners``.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
         downlink: How x is sent; float32 by default.
+        **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
         up: 4 * p
@@ -126,17 +111,7 @@ def fedsep_implicit(
         curvature,
     )
     _refuse_mismatch(codec)
-    learner = sgd(
-        task,
-        lr=lr,
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        clip=clip,
-        schedule=schedule,
-    )
+    learner = sgd(task, **local)
     return FedSep(
         learner,
         codec=codec,

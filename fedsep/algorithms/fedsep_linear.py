@@ -6,16 +6,15 @@ import dataclasses
 import functools
 import math
 import warnings
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from fedsep import random
 from fedsep.codecs.linear import Linear
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
-from fedsep.learners.schedules import Schedule
-from fedsep.learners.sgd import sgd
+from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import gaussian
-from fedsep.ranges import Count, Momentum, NonNegative, Positive, checked
+from fedsep.ranges import Count, Positive, checked
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.catch_up import Calendar, CatchUp
@@ -24,20 +23,12 @@ from fedsep.wires.dense import Dense
 _STABLE = 7.0  # the server's step is unstable where lr sqrt(p / d) is larger
 
 
-@checked
+@checked(takes=sgd)
 def fedsep_linear(
     task: Task,
     *,
     p: Count,
     period: Count | Literal["auto", "never"] = "auto",
-    lr: Positive = 0.1,
-    steps: Count | None = None,
-    epochs: Count | None = None,
-    batch_size: Count | None = 64,
-    momentum: Momentum = 0.0,
-    weight_decay: NonNegative = 0.0,
-    clip: Positive | None = None,
-    schedule: Schedule | None = None,
     server_lr: Positive | None = None,
     server: Rule | None = None,
     orthonormal: bool = True,
@@ -45,6 +36,7 @@ def fedsep_linear(
     uplink: Wire[Any] | None = None,
     downlink: Dense | None = None,
     seed: int = 0,
+    **local: Unpack[LocalSGD],
 ) -> FedSep:
     r"""p numbers up and down: y = theta_0 + S^+ x, dx = (S^+)^T (y_I - y_0), S re-drawn every ``period`` rounds.
 
@@ -58,14 +50,6 @@ def fedsep_linear(
         p: Communication dimension, at most d, the number of model parameters.
         period: Rounds between two sketches; ``never`` keeps the first. ``auto``: 2 for p <= d/150, 3 to d/60,
             5 to d/20, 10 above. Tune it on validation data.
-        lr: eta, the local learning rate.
-        steps: I, the local steps in a round; 5 if neither steps nor epochs are given.
-        epochs: Passes over a client's data in a round, instead of steps.
-        batch_size: Examples in a minibatch; None takes all.
-        momentum: Local momentum, started anew in every round.
-        weight_decay: Local weight decay.
-        clip: Largest norm of a local gradient.
-        schedule: Factor of lr by round, from ``fedsep.learners``.
         server_lr: eta_g; None: c min(d/p, 6 sqrt(d/p)), where S S^T is about c I (c = 1 with orthonormal rows).
         server: Server optimiser of x, from ``fedsep.servers``, instead of averaging at ``server_lr``; its state
             starts anew with every sketch.
@@ -74,6 +58,7 @@ def fedsep_linear(
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
         downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded.
         seed: Of the sketches; the same on both ends.
+        **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
         up: 4 * p
@@ -95,17 +80,7 @@ def fedsep_linear(
         raise FedSepError(f"fedsep_linear: p must be at most d = {d}, the number of model parameters (got {p})")
     if server is not None and server_lr is not None:
         raise FedSepError("fedsep_linear: give server or server_lr, not both: a server optimiser has its own lr")
-    learner = sgd(
-        task,
-        lr=lr,
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        clip=clip,
-        schedule=schedule,
-    )
+    learner = sgd(task, **local)
     calendar = Calendar(None if period == "never" else default_period(p, d) if period == "auto" else period)
     # A client that was away must get the very anchor that the others keep: rounded, it would never agree again.
     down = dataclasses.replace(downlink or Dense(), exact=("anchor",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from fedsep.algorithms.fedsep_implicit import fedsep_implicit
 from fedsep.codecs.implicit import Curvature, Solver
 from fedsep.core import Batch, Params, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
-from fedsep.learners.schedules import Schedule
-from fedsep.ranges import Count, Momentum, NonNegative, NonNegativeInt, Positive, checked
+from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.ranges import Count, NonNegativeInt, Positive, checked
 from fedsep.servers.optimize import Rule
 
 
@@ -40,7 +40,7 @@ class NearServer:
         return self.objective(self.outputs(x, y, batch), x, y, batch)
 
 
-@checked
+@checked(takes=sgd)
 def fedsep_personal(
     task: Task,
     *,
@@ -55,18 +55,11 @@ def fedsep_personal(
     tolerance: Positive = 1e-3,
     encode_batch_size: Count | None = 64,
     curvature: Curvature = "gauss_newton",
-    lr: Positive = 0.1,
-    steps: Count | None = None,
-    epochs: Count | None = None,
-    batch_size: Count | None = 64,
-    momentum: Momentum = 0.0,
-    weight_decay: NonNegative = 0.0,
-    clip: Positive | None = None,
-    schedule: Schedule | None = None,
     server: Rule | None = None,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
+    **local: Unpack[LocalSGD],
 ) -> FedSep:
     r"""y_x = argmin_y f_m(y) + strength/2 |y - x|^2, the client's own model; dx = strength (H + strength I)^-1 dy.
 
@@ -86,18 +79,11 @@ def fedsep_personal(
         tolerance: Relative residual at which cg stops.
         encode_batch_size: b_x; None takes all of the client's examples.
         curvature: ``gauss_newton`` or ``hessian``.
-        lr: eta, the local learning rate.
-        steps: I, the local steps in a round; 5 if neither steps nor epochs are given.
-        epochs: Passes over a client's data in a round, instead of steps.
-        batch_size: Examples in a minibatch of the learning stage; None takes all.
-        momentum: Local momentum, started anew in every round.
-        weight_decay: Local weight decay.
-        clip: Largest norm of a local gradient.
-        schedule: Factor of lr by round, from ``fedsep.learners``.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
         downlink: How x is sent; float32 by default.
+        **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
         up: 4 * d
@@ -122,16 +108,9 @@ def fedsep_personal(
         tolerance=tolerance,
         encode_batch_size=encode_batch_size,
         curvature=curvature,
-        lr=lr,
-        steps=steps,
-        epochs=epochs,
-        batch_size=batch_size,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        clip=clip,
-        schedule=schedule,
         server=server,
         weighting=weighting,
         uplink=uplink,
         downlink=downlink,
+        **local,
     )

@@ -49,7 +49,7 @@ def _arguments(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     for line in text.splitlines():
-        match = re.match(r"^(\w+)(?: \([^)]*\))?: (.*)$", line)
+        match = re.match(r"^(\*{0,2}\w+)(?: \([^)]*\))?: (.*)$", line)
         if match:
             name = match[1]
             found[name] = match[2]

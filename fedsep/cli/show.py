@@ -14,6 +14,7 @@ from fedsep.cli.kinds import KINDS, part, parts
 from fedsep.cli.options import Talk
 from fedsep.cli.screen import Screen
 from fedsep.core import FedSepError
+from fedsep.ranges import taken_from
 from fedsep.recipes.bind import signature, written
 from fedsep.recipes.hints import describe
 from fedsep.recipes.mistakes import shown
@@ -60,9 +61,12 @@ def _parameters(screen: Screen, path: str, found: Any, doc: Docstring) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in ("name", "is", "default", "means"):
         table.add_column(column, overflow="fold")
+    takes = taken_from(found)
+    passed = docstring(takes).arguments if takes else {}
     for name, parameter in taken.items():
         if name not in filled:
-            table.add_row(name, describe(parameter.hint), _default(parameter.default), doc.arguments.get(name, ""))
+            means = doc.arguments.get(name) or passed.get(name, "")
+            table.add_row(name, describe(parameter.hint), _default(parameter.default), means)
     if table.row_count:
         screen.result("Parameters")
         screen.result(table)

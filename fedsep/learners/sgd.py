@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -67,6 +68,19 @@ class SGD:
         return tree.add(gradient, velocity, self.momentum)
 
 
+class LocalSGD(TypedDict, total=False):
+    """The arguments of ``sgd`` that methods pass on to it as they are: what they mean is said there."""
+
+    lr: Positive
+    steps: Count | None
+    epochs: Count | None
+    batch_size: Count | None
+    momentum: Momentum
+    weight_decay: NonNegative
+    clip: Positive | None
+    schedule: Schedule | None
+
+
 @checked
 def sgd(
     task: Task,
@@ -86,14 +100,14 @@ def sgd(
     Args:
         task: Gives f.
         lr: eta, the local learning rate.
-        steps: I, the number of local steps; 5 if neither steps nor epochs are given.
-        epochs: Passes over the client's data, instead of steps.
-        batch_size: b_y; None means the client's whole data in every step.
-        momentum: Heavy-ball momentum inside the round.
+        steps: I, the local steps in a round; 5 if neither steps nor epochs are given.
+        epochs: Passes over a client's data in a round, instead of steps.
+        batch_size: b_y, examples in a minibatch of the learning stage; None takes all.
+        momentum: Local heavy-ball momentum, started anew in every round.
         weight_decay: Coefficient of y in the direction, outside the clipping, as in torch's SGD.
-        clip: Largest Euclidean norm of the gradient over all parameters together.
+        clip: Largest Euclidean norm of a local gradient over all parameters together, the proximal term's included.
         proximal: mu of FedProx (arXiv:1812.06127).
-        schedule: Factor of lr by round.
+        schedule: Factor of lr by round, from ``fedsep.learners``.
 
     Raises:
         FedSepError: Both steps and epochs are given, or a number is out of range.
