@@ -1,45 +1,19 @@
-"""Linear operators made from a key: both ends build the same one, only the seed would ever travel."""
+"""Dense Gaussian matrices from a key, stored."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fedsep import random
 from fedsep.core import FedSepError
+from fedsep.operators.operator import check_shape
 
 _BLOCK = 1 << 15  # counters drawn at a time: the intermediate vectors stay in the cache
 _LARGEST = 1 << 31  # bytes of a stored operator
-
-
-class LinearOperator(Protocol):
-    """S: R^d -> R^p. ``mv`` and ``rmv`` work on the last axis and accept any batch axes before it."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(p, d)."""
-        ...
-
-    @property
-    def scale(self) -> float:
-        """c where S S^T is about c I; 1 for orthonormal rows."""
-        ...
-
-    def mv(self, v: Tensor) -> Tensor:
-        """S v, shape (..., d) -> (..., p)."""
-        ...
-
-    def rmv(self, x: Tensor) -> Tensor:
-        """S^T x, shape (..., p) -> (..., d)."""
-        ...
-
-    def solve(self, x: Tensor) -> Tensor:
-        """(S S^T)^-1 x, shape (..., p); x itself where the rows are orthonormal."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +28,11 @@ class Gaussian:
     def shape(self) -> tuple[int, int]:
         """(p, d)."""
         return self.rows.shape[0], self.rows.shape[1]
+
+    @functools.cached_property
+    def norm(self) -> float:
+        """|S|: 1 with orthonormal rows, else computed in full where it is first asked for."""
+        return 1.0 if self.orthonormal else float(torch.linalg.matrix_norm(self.rows, 2))
 
     @property
     def scale(self) -> float:
@@ -89,8 +68,7 @@ def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussi
     Raises:
         FedSepError: p > d, or the matrix would take more than 2 GiB.
     """
-    if not 1 <= p <= d:
-        raise FedSepError(f"p must be between 1 and d = {d}, the number of model parameters (got {p})")
+    check_shape(p, d)
     dtype = torch.get_default_dtype()
     if p * d * dtype.itemsize > _LARGEST:
         size = p * d * dtype.itemsize / 2**30
