@@ -21,6 +21,9 @@ Payload = Any
 Info = dict[str, Tensor]
 """Scalars that a client or server reports about a round; they are logged, not communicated."""
 
+ASTRAY = -2
+"""``Ctx.seen`` of a client whose memory proved to be wrong: whatever it remembers, it is sent everything."""
+
 HEADER_BYTES = 32
 """Constant header of every message: round, key, last accepted round, digest (8 bytes each)."""
 
@@ -34,8 +37,9 @@ class Ctx(NamedTuple):
         round: Number of the round, from 0.
         capability: Fraction of the server's model that this client can hold, in (0, 1].
         key: int64 scalar, private to this client and round.
-        seen: Round of this client's last *accepted* reply, -1 if there was none.
+        seen: Round of this client's last *accepted* reply, -1 if there was none, ``ASTRAY`` if its memory was wrong.
         report: What the client sent under ``"report"`` with its last accepted reply, or None.
+        digest: Of what the client should hold of the server's state; None where the method keeps no digest.
     """
 
     round: int
@@ -43,6 +47,7 @@ class Ctx(NamedTuple):
     key: Tensor
     seen: int = -1
     report: Tree = None
+    digest: int | None = None
 
 
 class Batch(NamedTuple):

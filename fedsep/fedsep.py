@@ -109,6 +109,11 @@ class FedSep:
         """The server's model."""
         return self.codec.model(state.x)
 
+    def digest(self, state: ServerState) -> int | None:
+        """What a client's memory must agree with, where the codec keeps a digest of it."""
+        digest = getattr(self.codec, "digest", None)
+        return None if digest is None else digest(state.x)
+
     def local_models(self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx) -> tuple[Params, Params]:
         """The client's own model before and after its local steps: y_0 and y_I."""
         x = self.downlink.unpack(payload, None, ctx)

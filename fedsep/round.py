@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fedsep import ledger, tree
-from fedsep.core import Algorithm, Failure, Invitation, Payload, Reply, Tree
+from fedsep import digest, ledger, tree
+from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Payload, Reply, Tree
 from fedsep.engines.engine import Delivered, Session
 from fedsep.errors import RunFailed
 from fedsep.ledger import Message
@@ -103,7 +103,8 @@ def play(
         after, info = algorithm.aggregate(state, [])
     _check_server(algorithm, after, cohort)
     columns = tally.columns() | {f"server_{name}": float(value) for name, value in info.items()}
-    return Played(after, _accept(accepted, tally, cohort) if kept else accepted, kept, tally, columns)
+    accepted = _accept(accepted, tally, cohort) if kept else accepted
+    return Played(after, _forgotten(accepted, tally), kept, tally, columns)
 
 
 def too_few(round: int, void: int, wanted: int, invited: int, failures: list[Failure]) -> str:
@@ -145,6 +146,16 @@ def _accept(accepted: Accepted, tally: Tally, cohort: Sequence[Invitation]) -> A
     seen[tally.delivered] = cohort[0].ctx.round
     told[tally.reported] = cohort[0].ctx.round
     return Accepted(seen, told)
+
+
+def _forgotten(accepted: Accepted, tally: Tally) -> Accepted:
+    """Clients whose copy of the model proved wrong start anew: the next time they are sent everything."""
+    astray = [failure.client for failure in tally.failures if failure.stage == digest.STAGE]
+    if not astray:
+        return accepted
+    seen = accepted.seen.clone()
+    seen[astray] = ASTRAY
+    return accepted._replace(seen=seen)
 
 
 def _report(payload: Payload) -> Tree | None:

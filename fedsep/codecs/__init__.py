@@ -3,5 +3,8 @@
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.implicit import Implicit
 from fedsep.codecs.linear import Linear
+from fedsep.codecs.patched import Patched
+from fedsep.codecs.replay import Replay
+from fedsep.codecs.spaces import Plain, Sketched
 
-__all__ = ["Identity", "Implicit", "Linear"]
+__all__ = ["Identity", "Implicit", "Linear", "Patched", "Plain", "Replay", "Sketched"]

@@ -22,6 +22,7 @@ from fedsep.core import (
     Tree,
     stage,
 )
+from fedsep.digest import sealed
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall
 from fedsep.engines.lost import lost
 
@@ -54,6 +55,7 @@ def prepare(algorithm: Algorithm[Any, Any], state: Any, invitation: Invitation, 
     """The server's side of a client's part: what it is sent, and the memory it comes with."""
     try:
         with stage("broadcast"):
+            invitation = invitation._replace(ctx=sealed(algorithm, state, invitation.ctx))
             payload = algorithm.broadcast(state, invitation.ctx)
             sent = tree.named_bytes(payload)
         with stage("memory"):

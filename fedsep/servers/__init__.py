@@ -1,8 +1,10 @@
 """How the clients' changes move x."""
 
 from fedsep.servers.adaptive import adam, yogi
+from fedsep.servers.announce import Announce
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.reduce import coverage_mean, mean
 from fedsep.servers.sgd import sgd
+from fedsep.servers.track import Track
 
-__all__ = ["Optimize", "Rule", "adam", "coverage_mean", "mean", "sgd", "yogi"]
+__all__ = ["Announce", "Optimize", "Rule", "Track", "adam", "coverage_mean", "mean", "sgd", "yogi"]

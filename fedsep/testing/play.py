@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedsep.core import Algorithm, Ctx, Info, Params, Payload, Reply, Shard, Tree
+from fedsep.digest import sealed
 from fedsep.testing.draws import context
 from fedsep.testing.payloads import reload
 
@@ -84,7 +85,10 @@ def play(
             client: desks[client].seat(
                 remote, cross(algorithm.broadcast(state, ctx)), shards[client], ctx, present[client]
             )
-            for client, ctx in ((client, desks[client].ctx(number, client, seed)) for client in sorted(present))
+            for client, ctx in (
+                (client, sealed(algorithm, state, desks[client].ctx(number, client, seed)))
+                for client in sorted(present)
+            )
         }
         replies = [
             Reply(client, seat.ctx, cross(seat.reply), shards[client].train.size)

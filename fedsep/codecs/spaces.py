@@ -1,0 +1,116 @@
+"""Spaces in which what is communicated lives: the model's own, or one that a re-drawn sketch shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from fedsep import random, tree
+from fedsep.core import Params, Tree
+from fedsep.operators import LinearOperator
+from fedsep.views.catch_up import Calendar
+
+MakeOperator = Callable[[int, int, Tensor], LinearOperator]
+"""p, d and a key to S."""
+
+
+class Space(Protocol):
+    """x around an anchor: ``lift`` is decode, ``lower`` the transpose of its Jacobian."""
+
+    @property
+    def calendar(self) -> Calendar:
+        """When x starts anew around another anchor."""
+        ...
+
+    def anchor(self) -> Params:
+        """The anchor of round 0, which both ends make from the seed."""
+        ...
+
+    def origin(self) -> Tree:
+        """x as every period starts."""
+        ...
+
+    def lift(self, anchor: Params, x: Tree, epoch: int) -> Params:
+        """The model, from its anchor and the x of period ``epoch``."""
+        ...
+
+    def lower(self, dy: Params, epoch: int) -> Tree:
+        """A change of x from a change of the model."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """x is the model: there is no anchor, and one period for ever.
+
+    Attributes:
+        start: The initial model.
+    """
+
+    start: Params
+    calendar: Calendar = Calendar(None)
+
+    def anchor(self) -> Params:
+        """None."""
+        return {}
+
+    def origin(self) -> Params:
+        """The initial model."""
+        return self.start
+
+    def lift(self, anchor: Params, x: Params, epoch: int) -> Params:
+        """x, in the model's order of names."""
+        return {name: x[name] for name in self.start}
+
+    def lower(self, dy: Params, epoch: int) -> Params:
+        """dy."""
+        return dy
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """x has p coordinates: y = anchor + S^+ x with S^+ = S^T (S S^T)^-1, and a new S in every period.
+
+    Attributes:
+        start: The initial model, the first anchor.
+        p: Communication dimension.
+        calendar: When S is re-drawn.
+        key: Shared by server and clients; folded with the number of the period.
+        operator: Makes S.
+    """
+
+    start: Params
+    p: int
+    calendar: Calendar
+    key: Tensor
+    operator: MakeOperator
+
+    def anchor(self) -> Params:
+        """The initial model."""
+        return self.start
+
+    def origin(self) -> Tensor:
+        """p zeros."""
+        return next(iter(self.start.values())).new_zeros(self.p)
+
+    def lift(self, anchor: Params, x: Tensor, epoch: int) -> Params:
+        """anchor + S^+ x."""
+        sketch = self._sketch(epoch)
+        flat, unravel = self._ravel(anchor)
+        return unravel(flat + sketch.rmv(sketch.solve(x)))
+
+    def lower(self, dy: Params, epoch: int) -> Tensor:
+        """(S^+)^T dy."""
+        sketch = self._sketch(epoch)
+        return sketch.solve(sketch.mv(self._ravel(dy)[0]))
+
+    def _ravel(self, params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
+        """One vector in the order of ``start``, whatever the order in which the names came."""
+        return tree.ravel({name: params[name] for name in self.start})
+
+    def _sketch(self, epoch: int) -> LinearOperator:
+        d = sum(part.numel() for part in self.start.values())
+        return self.operator(self.p, d, random.fold(self.key, epoch))

@@ -1,0 +1,86 @@
+"""Whether two ends hold the same anchor: 8 bytes of every message's header say so.
+
+The upper four bytes chain a hash over the run's key and every message that was folded: equal on every device.
+The lower four are a float32, the anchor's inner product with random signs: anchors that different devices folded
+differ in last bits, and a hash over their numbers would call for the whole anchor after every fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsep.core import Algorithm, Ctx, FedSepError, Params, Payload, stage
+
+DRIFT = 1e-3
+"""Largest relative difference between the two ends' probes."""
+
+STAGE = "digest"
+"""The stage of a client that found its memory wrong: it is sent everything the next time."""
+
+
+def seal(key: Tensor) -> Tensor:
+    """The digest before the first message, from the key that both ends share; an int64 scalar."""
+    return torch.tensor(_joined(_hash(struct.pack("<q", int(key))), 0.0))
+
+
+def fold_digest(digest: Tensor, message: Payload, anchor: Params | None = None) -> Tensor:
+    """The digest after a message, and after the fold into ``anchor`` if there was one."""
+    chain, probe = _split(int(digest))
+    parts = [leaf.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for leaf in _ordered(message)]
+    chained = _hash(struct.pack("<I", chain) + b"".join(parts))
+    return torch.tensor(_joined(chained, probe if anchor is None else _probe(anchor)))
+
+
+def sealed(algorithm: Algorithm[Any, Any], state: Any, ctx: Ctx) -> Ctx:
+    """The context with the digest of what the server takes its client to hold, where the method keeps one."""
+    digest = getattr(algorithm, "digest", None)
+    return ctx if digest is None else ctx._replace(digest=digest(state))
+
+
+def check_digest(own: Tensor, ctx: Ctx) -> None:
+    """Compares a client's digest with the server's, if the server told one.
+
+    Raises:
+        FedSepError: They differ; its stage is ``digest``.
+    """
+    if ctx.digest is None:
+        return
+    (chain, probe), (expected, reference) = _split(int(own)), _split(ctx.digest)
+    drifted = abs(probe - reference) > DRIFT * max(abs(reference), 1.0)
+    if chain != expected or drifted:
+        why = "numbers drifted apart" if chain == expected else "another history of messages"
+        with stage(STAGE):
+            raise FedSepError(f"the client's copy of the model is not the server's ({why}): it is sent everything next")
+
+
+def _probe(anchor: Params) -> float:
+    """sum of +-anchor_j, over the root of d."""
+    flat = torch.cat([anchor[name].reshape(-1) for name in sorted(anchor)]).to(torch.float32)
+    signs = 1 - 2 * ((torch.arange(flat.numel(), device=flat.device) * 0x9E3779B1 >> 17) & 1)
+    return float((flat * signs).sum() / flat.numel() ** 0.5)
+
+
+def _ordered(message: Payload) -> list[Tensor]:
+    """The leaves of a message, by name where there are names."""
+    if isinstance(message, dict):
+        return [leaf for name in sorted(message) for leaf in _ordered(message[name])]
+    if isinstance(message, tuple | list):
+        return [leaf for part in message for leaf in _ordered(part)]
+    return [message]
+
+
+def _hash(data: bytes) -> int:
+    return struct.unpack("<I", hashlib.blake2b(data, digest_size=4).digest())[0]
+
+
+def _joined(chain: int, probe: float) -> int:
+    return struct.unpack("<q", struct.pack("<If", chain, probe))[0]
+
+
+def _split(digest: int) -> tuple[int, float]:
+    return struct.unpack("<If", struct.pack("<q", digest))

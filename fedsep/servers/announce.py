@@ -1,0 +1,89 @@
+"""The server's end of a downlink that sends changes: after its step it says through a wire what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypedDict
+
+from torch import Tensor
+
+from fedsep import random, tree
+from fedsep.core import Ctx, Params, Payload, Server, Tree, Update, Wire
+
+News = tuple[Payload, ...]
+"""A round's message, or nothing: at most one."""
+
+
+class Announced(TypedDict):
+    """x as the server keeps it where clients follow its messages.
+
+    Attributes:
+        anchor: What both ends have folded so far.
+        omega: x.
+        sent: x as it stands with every client that has all messages. omega - sent is the downlink's error,
+            which is part of what the next message says.
+        news: The message of the round just over, alone in a tuple, which is empty where there is none.
+        history: The messages of the rounds before, the latest last.
+        round: Number of the round to come.
+        digest: Of all that both ends have folded.
+    """
+
+    anchor: Params
+    omega: Tree
+    sent: Tree
+    news: News
+    history: tuple[News, ...]
+    round: Tensor
+    digest: Tensor
+
+
+class AnnounceState(NamedTuple):
+    """The server's optimiser and the wire's memory."""
+
+    server: Tree
+    wire: Tree
+
+
+@dataclass(frozen=True)
+class Announce:
+    """x <- server(x); message = wire(x - sent); sent <- sent + read(message).
+
+    The error of the wire is not lost: it stays in x - sent and is sent with the next message, which is error
+    feedback with its memory on the server.
+
+    Attributes:
+        server: Moves omega.
+        wire: What clients are sent of the change.
+        key: Shared by both ends, for wires that draw; folded with the round.
+    """
+
+    server: Server[Any]
+    wire: Wire[Any]
+    key: Tensor
+
+    def init(self, x: Announced) -> AnnounceState:
+        """Both parts' states."""
+        return AnnounceState(self.server.init(x), self.wire.init(x["omega"]))
+
+    def step(self, x: Announced, updates: Iterable[Update], state: AnnounceState) -> tuple[Tree, AnnounceState]:
+        """x with its news; everything as it was if nobody replied."""
+        moved, optimizer = self.server.step(x, updates, state.server)
+        if moved is x:
+            return x, state
+        ctx = message_ctx(self.key, int(x["round"]))
+        message, memory = self.wire.pack(tree.sub(moved["omega"], x["sent"]), state.wire, ctx)
+        sent = heard(self.wire, x["sent"], (message,), ctx)
+        return {**moved, "sent": sent, "news": (message,)}, AnnounceState(optimizer, memory)
+
+
+def message_ctx(key: Tensor, round: int) -> Ctx:
+    """What both ends know of the message at the end of ``round``."""
+    return Ctx(round, 1.0, random.fold(key, round))
+
+
+def heard(wire: Wire[Any], sent: Tree, news: News, ctx: Ctx) -> Tree:
+    """``sent`` after a round's message: the same bits on both ends."""
+    for message in news:
+        sent = tree.add(sent, wire.unpack(message, sent, ctx))
+    return sent
