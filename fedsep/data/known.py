@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -61,8 +62,21 @@ def _digits() -> Source:
     )
 
 
-@checked
-def mnist(
+class Dealt(TypedDict, total=False):
+    """The arguments of ``stored`` that the data sets take: what they mean is said there."""
+
+    clients: Count | None
+    partition: Rule
+    validation: NonNegativeInt
+    seed: int
+    data_dir: str | Path | None
+    download: bool
+
+
+def stored(
+    name: str,
+    repository: str,
+    label: str | None = None,
     *,
     clients: Count | None = None,
     partition: Rule = iid(),
@@ -71,94 +85,69 @@ def mnist(
     data_dir: str | Path | None = None,
     download: bool = False,
 ) -> Federation:
+    """A data set of the Hugging Face hub, looked for as ``NAME/**/*.parquet``.
+
+    The folders are ``data_dir``, FEDSEP_DATA, the user's cache and a data folder beside the checkout.
+
+    Args:
+        name: Of the data set and of its folder.
+        repository: On the hub.
+        label: Column of the targets; None: the one there is.
+        clients: Number of clients; None: as the partition says, else 10.
+        partition: Rule by which training samples are dealt.
+        validation: Number of training samples held out before the others are dealt.
+        seed: Of everything random here.
+        data_dir: First of the folders that are searched.
+        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
+
+    Raises:
+        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+    """
+    folder = find(name, ".parquet", data_dir)
+    if folder is None and download:
+        folder = fetch(name, repository)
+    if folder is None:
+        raise missing(name, data_dir, _cure(name, repository))
+    source = parquet_source(name, folder, Wanted(label=label, group=partition.column, lossless=True))
+    return federate(source, Dealing(clients, partition, validation, seed))
+
+
+@checked(takes=stored)
+def mnist(**dealt: Unpack[Dealt]) -> Federation:
     """Handwritten digits, 60,000 training and 10,000 test images of 28 x 28 grey pixels in 10 classes.
 
     Looked for as ``mnist/**/*.parquet`` in ``data_dir``, in FEDSEP_DATA, in the user's cache and in a data folder
     beside the checkout.
 
     Args:
-        clients: Number of clients; None: as the partition says, else 10.
-        partition: Rule by which training samples are dealt.
-        validation: Number of training samples held out before the others are dealt.
-        seed: Of everything random here.
-        data_dir: First of the folders that are searched.
-        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
-
-    Raises:
-        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+        **dealt: How it is dealt and where it is looked for: what ``data.known.stored`` takes.
     """
-    source = _known("mnist", "ylecun/mnist", Wanted(group=partition.column, lossless=True), data_dir, download)
-    return federate(source, Dealing(clients, partition, validation, seed))
+    return stored("mnist", "ylecun/mnist", **dealt)
 
 
-@checked
-def cifar10(
-    *,
-    clients: Count | None = None,
-    partition: Rule = iid(),
-    validation: NonNegativeInt = 0,
-    seed: int = 0,
-    data_dir: str | Path | None = None,
-    download: bool = False,
-) -> Federation:
+@checked(takes=stored)
+def cifar10(**dealt: Unpack[Dealt]) -> Federation:
     """Objects and animals, 50,000 training and 10,000 test images of 32 x 32 colour pixels in 10 classes.
 
     Looked for as ``cifar10/**/*.parquet``; a copy made of JPEG images is lossy, which the federation's note says.
 
     Args:
-        clients: Number of clients; None: as the partition says, else 10.
-        partition: Rule by which training samples are dealt.
-        validation: Number of training samples held out before the others are dealt.
-        seed: Of everything random here.
-        data_dir: First of the folders that are searched.
-        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
-
-    Raises:
-        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+        **dealt: How it is dealt and where it is looked for: what ``data.known.stored`` takes.
     """
-    source = _known("cifar10", "uoft-cs/cifar10", Wanted(group=partition.column, lossless=True), data_dir, download)
-    return federate(source, Dealing(clients, partition, validation, seed))
+    return stored("cifar10", "uoft-cs/cifar10", **dealt)
 
 
-@checked
-def cifar100(
-    *,
-    coarse: bool = False,
-    clients: Count | None = None,
-    partition: Rule = iid(),
-    validation: NonNegativeInt = 0,
-    seed: int = 0,
-    data_dir: str | Path | None = None,
-    download: bool = False,
-) -> Federation:
+@checked(takes=stored)
+def cifar100(*, coarse: bool = False, **dealt: Unpack[Dealt]) -> Federation:
     """Objects and animals, 50,000 training and 10,000 test images of 32 x 32 colour pixels in 100 classes.
 
     Looked for as ``cifar100/**/*.parquet``; a copy made of JPEG images is lossy, which the federation's note says.
 
     Args:
         coarse: Whether the 20 superclasses are the classes.
-        clients: Number of clients; None: as the partition says, else 10.
-        partition: Rule by which training samples are dealt.
-        validation: Number of training samples held out before the others are dealt.
-        seed: Of everything random here.
-        data_dir: First of the folders that are searched.
-        download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
-
-    Raises:
-        FedSepError: The data are missing or unreadable, or numbers do not fit them.
+        **dealt: How it is dealt and where it is looked for: what ``data.known.stored`` takes.
     """
-    wanted = Wanted(label="coarse_label" if coarse else "fine_label", group=partition.column, lossless=True)
-    source = _known("cifar100", "uoft-cs/cifar100", wanted, data_dir, download)
-    return federate(source, Dealing(clients, partition, validation, seed))
-
-
-def _known(name: str, repository: str, wanted: Wanted, data_dir: str | Path | None, download: bool) -> Source:
-    folder = find(name, ".parquet", data_dir)
-    if folder is None and download:
-        folder = fetch(name, repository)
-    if folder is None:
-        raise missing(name, data_dir, _cure(name, repository))
-    return parquet_source(name, folder, wanted)
+    return stored("cifar100", "uoft-cs/cifar100", "coarse_label" if coarse else "fine_label", **dealt)
 
 
 def _cure(name: str, repository: str) -> str:
