@@ -106,6 +106,19 @@ def compare(
 
 
 @app.command()
+def frontier(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs of one task, or folders of them.")],
+    targets: Annotated[str | None, typer.Option(metavar=".95,.97,.98", help="Accuracies to tell the bytes to.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Page to write, its picture beside it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON line per setting.")] = False,
+) -> int:
+    """Draw accuracy against bytes per client over all methods, with the Pareto set; tell the bytes to targets."""
+    from fedsep.cli.frontier import show_frontier as start
+
+    return start(folders, targets, to, json)
+
+
+@app.command()
 def check(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="YAML files or shipped recipes' names.")],
     changes: o.Set = None,

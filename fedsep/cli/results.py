@@ -27,7 +27,7 @@ def report(folders: Sequence[Path], to: Path | None) -> int:
     from fedsep.report import write_report
 
     screen = Screen(Talk())
-    screen.result(str(write_report(folders, to or _above(folders))))
+    screen.result(str(write_report(folders, to or above(folders))))
     return DONE
 
 
@@ -91,7 +91,7 @@ def _title(rows: Sequence[Row]) -> str:
     return f"\n{what}; up, down: payload per client and round; total payload: over all clients and rounds"
 
 
-def _above(folders: Sequence[Path]) -> Path:
+def above(folders: Sequence[Path]) -> Path:
     """The folder that a report about these belongs to: the one given, or the one that holds them all."""
     if len(folders) == 1:
         return folders[0]

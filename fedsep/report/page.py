@@ -54,16 +54,24 @@ def write_report(paths: Paths, to: str | Path) -> Path:
         FedSepError: No run is found, a run's file is corrupt, or the report cannot be written.
     """
     target = Path(to) if Path(to).suffix.lower() in (".html", ".htm") else Path(to) / "report.html"
-    page = make_page(group_runs(read_run(folder) for folder in find_runs(paths)))
+    return write_text(target, make_page(group_runs(read_run(folder) for folder in find_runs(paths))))
+
+
+def write_text(target: Path, text: str) -> Path:
+    """Writes a page or a picture, whole or not at all.
+
+    Raises:
+        FedSepError: It cannot be written.
+    """
     unready = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        unready.write_text(page, encoding="utf-8")
+        unready.write_text(text, encoding="utf-8")
         unready.replace(target)
     except OSError as error:
         with suppress(OSError):
             unready.unlink()
-        raise FedSepError(f"{target}: the report cannot be written ({error.strerror or error})") from error
+        raise FedSepError(f"{target}: cannot be written ({error.strerror or error})") from error
     return target
 
 
@@ -86,10 +94,11 @@ def make_page(groups: Sequence[Group]) -> str:
         tag("main", [section(*part) for part in sections]),
         tag("footer", paragraph("Written by ", code("fedsep report"), ". One file, no scripts, nothing is loaded.")),
     ]
-    return _document(title(groups), tag("body", body))
+    return document(title(groups), tag("body", body))
 
 
-def _document(name: str, body: Html) -> str:
+def document(name: str, body: Html) -> str:
+    """A self-contained page with the style of the report."""
     head = [
         Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),

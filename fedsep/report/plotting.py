@@ -23,13 +23,13 @@ MARKERS = "os^DvPX*"
 WIDTH, HEIGHT = 4.4, 3.0
 """Inches; small, so that text stays readable where a phone shows the figure 350 pixels wide."""
 
-_INK, _GRID = "#010101", "#020202"
+INK, _GRID = "#010101", "#020202"
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fedsep",
     "font.size": 10,
     "axes.edgecolor": _GRID,
-    "axes.labelcolor": _INK,
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
@@ -38,9 +38,9 @@ _STYLE: dict[Any, Any] = {
     "axes.unicode_minus": True,
     "grid.color": _GRID,
     "grid.linewidth": 0.6,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "lines.solid_capstyle": "round",
@@ -48,7 +48,8 @@ _STYLE: dict[Any, Any] = {
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
-def _stand_in(style: int) -> str:
+def stand_in(style: int) -> str:
+    """The colour to draw a method in: the page puts the palette's in its place."""
     return f"#0303{style % COLOURS:02x}"
 
 
@@ -63,6 +64,24 @@ def draw(curves: Sequence[Curve], *, prefix: str, label: str, x_label: str, unit
         unit: ``bytes`` (logarithmic), or empty for plain numbers.
         log_y: Whether the ordinate is logarithmic.
     """
+
+    def paint(axes: Any) -> None:
+        _axes(axes, curves, x_label, unit, log_y)
+        for one in curves:
+            _line(axes, one)
+
+    return drawn(paint, prefix=prefix, label=label)
+
+
+def drawn(paint: Callable[[Any], None], *, prefix: str, label: str, size: tuple[float, float] = (WIDTH, HEIGHT)) -> str:
+    """What ``paint`` does to matplotlib axes as an ``<svg>`` element in the colours of the page.
+
+    Args:
+        paint: Draws in ``INK`` and the colours of ``stand_in``.
+        prefix: Put before the figure's ids; unique in the page.
+        label: What the figure shows, for who cannot see it.
+        size: Width and height in inches.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -70,23 +89,20 @@ def draw(curves: Sequence[Curve], *, prefix: str, label: str, x_label: str, unit
         # matplotlib's own defaults, not the user's: the page is to be the same everywhere
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained", facecolor="none")
-        axes: Any = figure.add_subplot(facecolor="none")
-        _axes(axes, curves, x_label, unit, log_y)
-        for one in curves:
-            _line(axes, one)
+        figure = Figure(figsize=size, layout="constrained", facecolor="none")
+        paint(figure.add_subplot(facecolor="none"))
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata=_NO_METADATA)
     return embed(target.getvalue(), prefix, label, _colours())
 
 
 def _colours() -> dict[str, str]:
-    lines = {_stand_in(at): f"var(--c{at})" for at in range(COLOURS)}
-    return {_INK: "var(--ink)", _GRID: "var(--grid)", **lines}
+    lines = {stand_in(at): f"var(--c{at})" for at in range(COLOURS)}
+    return {INK: "var(--ink)", _GRID: "var(--grid)", **lines}
 
 
 def _line(axes: Any, one: Curve) -> None:
-    colour, dashes = _stand_in(one.style), DASHES[one.style // COLOURS % len(DASHES)]
+    colour, dashes = stand_in(one.style), DASHES[one.style // COLOURS % len(DASHES)]
     line: dict[str, Any] = {"color": colour, "dashes": dashes} if dashes else {"color": colour}
     if one.faint:
         line = {"color": colour, "dashes": (1, 1.6)}
@@ -109,21 +125,21 @@ def _axes(axes: Any, curves: Sequence[Curve], x_label: str, unit: str, log_y: bo
     axes.spines["left"].set_visible(False)
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.get_major_formatter().set_useOffset(False)
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.xaxis.set_major_formatter(FuncFormatter(plain))
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if log_y:
-        _log(axes.yaxis, axes.set_yscale, [y for one in curves for _, ys in _lines(one) for y in ys])
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+        log_axis(axes.yaxis, axes.set_yscale, [y for one in curves for _, ys in _lines(one) for y in ys])
+        axes.yaxis.set_major_formatter(FuncFormatter(plain))
     if unit == "bytes":
-        _log(axes.xaxis, axes.set_xscale, [x for one in curves for xs, _ in _lines(one) for x in xs])
-        axes.xaxis.set_major_formatter(FuncFormatter(_bytes_tick))
+        log_axis(axes.xaxis, axes.set_xscale, [x for one in curves for xs, _ in _lines(one) for x in xs])
+        axes.xaxis.set_major_formatter(FuncFormatter(bytes_tick))
 
 
 def _lines(one: Curve) -> list[tuple[list[float], list[float]]]:
     return [(one.x, one.mean), *one.tails]
 
 
-def _log(axis: Any, set_scale: Callable[[str], None], values: Sequence[float]) -> None:
+def log_axis(axis: Any, set_scale: Callable[[str], None], values: Sequence[float]) -> None:
     """A logarithmic axis with ticks that carry numbers, however few decades it spans."""
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -133,11 +149,13 @@ def _log(axis: Any, set_scale: Callable[[str], None], values: Sequence[float]) -
     axis.set_minor_locator(NullLocator())
 
 
-def _plain(value: float, _: object) -> str:
+def plain(value: float, _: object) -> str:
+    """A tick's number."""
     return f"{value:,.6g}".replace("-", "\N{MINUS SIGN}")
 
 
-def _bytes_tick(value: float, _: object) -> str:
+def bytes_tick(value: float, _: object) -> str:
+    """A tick's bytes: 10 kB."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size:
             return f"{value / size:g} {unit}"

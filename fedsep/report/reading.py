@@ -5,6 +5,7 @@ A file that is there but cannot be read is the user's to know: the error names f
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ class RunData:
         status: ``done``, ``failed``, ``interrupted``, or ``unfinished`` where there is no summary.
         reason: Why a run failed, else empty.
         metric: The task's headline metric, e.g. ``accuracy``; None before the first evaluation.
-        rows: ``metrics.jsonl``, one row a round, in order of rounds.
+        rows: ``metrics.jsonl``, one row a round, in order of rounds; ``metrics.csv`` where only that was kept.
         summary: ``summary.json``, empty if it is missing.
         environment: ``environment.json``, empty if it is missing.
         recipe: ``recipe.yaml``, empty if it is missing.
@@ -74,7 +75,7 @@ def read_run(folder: str | Path) -> RunData:
     summary, environment = read_object(folder / "summary.json"), read_object(folder / "environment.json")
     _check_summary(folder / "summary.json", summary)
     recipe, recipe_text = _read_recipe(folder / "recipe.yaml")
-    rows = _by_round(folder / "metrics.jsonl")
+    rows = _by_round(folder / "metrics.jsonl") or _from_table(folder / "metrics.csv")
     summary = _without_stale(summary, rows)
     return RunData(
         folder=folder,
@@ -157,6 +158,26 @@ def _by_round(path: Path) -> tuple[Record, ...]:
             raise FedSepError(f"{path}: line {at}: round: a whole number is expected (got {row.get('round')!r})")
         rows[row["round"]] = row
     return tuple(rows[at] for at in sorted(rows))
+
+
+def _from_table(path: Path) -> tuple[Record, ...]:
+    """The rows of ``metrics.csv``: a record of a run holds that alone. Cells that are empty are absent."""
+    if not path.exists():
+        return ()
+    with path.open(encoding="utf-8", newline="") as lines:
+        table = list(csv.DictReader(lines))
+    try:
+        rows = [{key: json.loads(_spelled(cell)) for key, cell in row.items() if cell} for row in table]
+    except (ValueError, TypeError) as error:
+        raise FedSepError(f"{path}: not readable as a table of numbers ({error})") from error
+    if not all(isinstance(row.get("round"), int) for row in rows):
+        raise FedSepError(f"{path}: round: a whole number is expected in every row")
+    return tuple(rows)
+
+
+def _spelled(cell: str) -> str:
+    """A number as JSON spells it."""
+    return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}.get(cell.lower(), cell)
 
 
 def _read_recipe(path: Path) -> tuple[Record, str]:

@@ -12,13 +12,16 @@ def _palette(colours: tuple[str, ...]) -> str:
     return "".join(f"--c{at}:{colour};" for at, colour in enumerate(colours))
 
 
-CSS = (
-    f"""
+PALETTE = f"""
 :root{{color-scheme:light dark;--page:#f6f6f3;--card:#fff;--ink:#1c1e21;--soft:#5a5f66;--grid:#e0e0dc;--line:#d9d9d4;
 --mark:#0a62a8;--warn:#8a4b00;--warnbg:#fff6e6;{_palette(_LIGHT)}}}
 @media (prefers-color-scheme:dark){{:root{{--page:#111316;--card:#1a1d21;--ink:#e8eaed;--soft:#a2a8b0;--grid:#33383e;
 --line:#30353b;--mark:#7cc0ff;--warn:#ffc76b;--warnbg:#2b2415;{_palette(_DARK)}}}}}
 """
+"""The colours, light and dark."""
+
+CSS = (
+    PALETTE
     + """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%;scroll-behavior:smooth}
