@@ -1,0 +1,221 @@
+"""Law: where the server sends changes, a client that was away decodes what it would have decoded had it never been,
+for the bytes of what it missed or of everything, whichever is fewer; and a copy that is wrong is found and replaced.
+"""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from catalogue import Tiny, network, shards
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsep import random, tree
+from fedsep.codecs import Patched, Plain, Replay, Sketched
+from fedsep.core import ASTRAY
+from fedsep.engines import sequential, workers
+from fedsep.fedsep import FedSep
+from fedsep.learners import sgd
+from fedsep.operators import gaussian
+from fedsep.servers import Announce, Optimize, Track
+from fedsep.servers import sgd as server_sgd
+from fedsep.store import InMemory
+from fedsep.testing import algorithms as laws
+from fedsep.testing import play
+from fedsep.testing.draws import context
+from fedsep.testing.play import everybody
+from fedsep.train import fit
+from fedsep.views import Calendar, Changes, Missed
+from fedsep.wires import dense
+
+CLIENTS, ROUNDS, KEY = 3, 10, random.key(7)
+attendances = st.lists(
+    st.dictionaries(st.integers(0, CLIENTS - 1), st.booleans(), max_size=CLIENTS), min_size=ROUNDS, max_size=ROUNDS
+)
+
+
+@dataclass(frozen=True)
+class Half:
+    """A wire that says half of what it is told, so that errors add up."""
+
+    def init(self, like):
+        return ()
+
+    def pack(self, sent, memory, ctx):
+        return tree.map(lambda part: (part / 2).to(torch.float32), sent), memory
+
+    def unpack(self, payload, like, ctx):
+        return tree.map(lambda part, model: part.to(model.dtype), payload, like)
+
+
+def replay(space, rate=1.0, wire=Half(), task: Tiny = network):
+    return FedSep(
+        sgd(task, lr=0.1, steps=1, batch_size=4),
+        codec=Replay(space, wire, KEY),
+        view=Missed(space),
+        server=Announce(Optimize({"omega": server_sgd(lr=rate)}), wire, KEY),
+    )
+
+
+def sketched(period, p=6):
+    return Sketched(network.init(), p, Calendar(period), KEY, gaussian)
+
+
+def changes(task: Tiny = network):
+    rule = Track(Optimize({"model": server_sgd()}))
+    return FedSep(
+        sgd(task, lr=0.1, steps=1, batch_size=4), codec=Patched(task.init()), view=Changes(), server=rule, uplink=Few()
+    )
+
+
+@dataclass(frozen=True)
+class Few:
+    """Sends the first three coordinates of the first tensor."""
+
+    def init(self, like):
+        return ()
+
+    def pack(self, sent, memory, ctx):
+        return {"first": sent[min(sent)].reshape(-1)[:3].clone()}, memory
+
+    def unpack(self, payload, like, ctx):
+        read = tree.zeros_like(like)
+        read[min(like)].view(-1)[:3] = payload["first"]
+        return read
+
+
+METHODS = {
+    "messages about the model": lambda: replay(Plain(network.init())),
+    "messages about a fixed sketch": lambda: replay(sketched(None), 2.0),
+    "messages about a sketch drawn anew": lambda: replay(sketched(3), 2.0),
+    "messages about a sketch drawn anew every round": lambda: replay(sketched(1), 2.0),
+    "messages without an error": lambda: replay(sketched(2), 2.0, dense()),
+    "changed coordinates": changes,
+}
+
+
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS.keys())
+def test_all_laws_of_methods_hold(make):
+    laws.check_algorithm(make(), network, shards(network, 2))
+
+
+@pytest.mark.parametrize("make", METHODS.values(), ids=METHODS.keys())
+@settings(max_examples=6)
+@given(attendance=attendances)
+def test_every_client_decodes_the_servers_model_bit_for_bit(make, attendance):
+    server, clients, parts = make(), make(), shards(network, CLIENTS)
+    played = play(server, network.init(), parts, attendance, clients=clients)
+    for state, seats in zip(played.states, played.seats, strict=False):
+        served = server.model(state)
+        for client, seat in seats.items():
+            decoded, _ = clients.local_models(seat.sent, seat.before, parts[client], seat.ctx)
+            assert all(torch.equal(decoded[name], served[name]) for name in served), (seat.ctx, list(seat.sent))
+            assert tree.nbytes(seat.sent) <= 8 * network.d + 8 * 6
+
+
+def sent_to(state, algorithm, seen, round):
+    return algorithm.broadcast(state, context(round, seen=seen))
+
+
+def test_messages_are_sent_until_everything_is_smaller():
+    algorithm, rounds, p = replay(sketched(4, p=11), 2.0), 12, 11
+    state = play(algorithm, network.init(), shards(network, 1), everybody(1, rounds)).states[-1]
+    kept = len(state.x["history"])
+    assert kept == (8 * network.d + 8 * p) // (4 * p)
+    for seen in range(rounds):
+        sent = sent_to(state, algorithm, seen, rounds)
+        messages = 4 * p * (rounds - seen)
+        assert tree.nbytes(sent) == min(messages, 8 * network.d), seen  # a period begins with round 12: no omega
+
+
+def test_what_the_downlink_has_not_said_yet_it_says_later():
+    """Conservation: what was said plus what is still to be said is what the server moved."""
+    algorithm, space = replay(Plain(network.init())), Plain(network.init())
+    states = play(algorithm, network.init(), shards(network, 2), everybody(2, 5)).states
+    said = tree.zeros_like(space.origin())
+    for state in states[1:]:
+        (message,) = state.x["history"][-1]
+        said = tree.add(said, tree.map(lambda part: part.to(torch.float64), message))
+        moved = tree.sub(state.x["omega"], space.origin())
+        owed = tree.sub(state.x["omega"], state.x["sent"])
+        assert float(tree.norm(owed)) > 1e-3
+        assert float(tree.norm(tree.sub(tree.add(said, owed), moved))) < 1e-12
+    late = tree.sub(states[-1].x["omega"], states[-2].x["sent"])  # half of which the last message says
+    assert float(tree.norm(tree.sub(tree.scale(message, 2.0), late))) < 1e-6
+
+
+def test_a_coordinate_that_changed_is_sent_once_to_whoever_missed_it():
+    algorithm = changes()
+    state = play(algorithm, network.init(), shards(network, 1), everybody(1, 6)).states[-1]
+    for seen in (-1, 0, 3, 5):
+        sent = sent_to(state, algorithm, seen, 6)
+        assert sent["index"].tolist() == [0, 1, 2]
+        assert tree.nbytes(sent) == 3 * (4 + 8)
+    assert tree.nbytes(sent_to(state, algorithm, 6, 7)) == 0
+
+
+def test_a_client_that_went_astray_is_sent_everything():
+    for make in METHODS.values():
+        algorithm = make()
+        state = play(algorithm, network.init(), shards(network, 1), everybody(1, 4)).states[-1]
+        sent = sent_to(state, algorithm, ASTRAY, 4)
+        assert "missed" not in sent
+        assert "index" not in sent
+        ctx = context(4, seen=ASTRAY)
+        decoded = algorithm.local_models(sent, algorithm.enroll(sent, ctx), shards(network, 1)[0], ctx)[0]
+        assert all(torch.equal(decoded[name], part) for name, part in algorithm.model(state).items())
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The catalogue's clients as a fleet."""
+
+    clients: int = CLIENTS
+    name: str = "tiny"
+    partition: object = None
+    validation: object = None
+
+    def shard(self, client):
+        return shards(network, CLIENTS)[client]
+
+    @property
+    def test(self):
+        return self.shard(0).train
+
+
+def spoil_copy(memory):
+    """Another model where the client's copy of it was."""
+    codec = memory.codec
+    return memory._replace(codec={**codec, "anchor": tree.map(lambda part: part + 1.0, codec["anchor"])})
+
+
+def spoil_history(memory):
+    """The copy of a client that heard other messages."""
+    return memory._replace(codec={**memory.codec, "digest": memory.codec["digest"] + 1})
+
+
+@pytest.mark.parametrize("engine", [sequential(), workers(processes=2)], ids=["sequential", "workers"])
+@pytest.mark.parametrize("spoil", [spoil_copy, spoil_history])
+def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_path, engine, spoil):
+    """Client 1's memory is spoiled once, before round 4 (of a period of 3): the fold before round 6 shows it."""
+    recall, spoiled = InMemory.recall, []
+
+    def recalled(store, client, seen):
+        memory = recall(store, client, seen)
+        if client == 1 and seen == 3 and not spoiled:
+            spoiled.append(client)
+            return spoil(memory)
+        return memory
+
+    monkeypatch.setattr(InMemory, "recall", recalled)
+    run = fit(replay(sketched(3), 2.0), network, Fleet(), rounds=9, engine=engine, out=tmp_path)
+    assert spoiled == [1]
+    found = 6 if spoil is spoil_copy else 4  # other messages are known by their hash at once
+    assert [row["round"] - 1 for row in run.metrics if row["failures"]] == [found]
+    ledger = [json.loads(line) for line in (run.folder / "ledger.jsonl").read_text().splitlines()]
+    down = [row for row in ledger if row["client"] == 1 and row["direction"] == "down"]
+    assert down[found]["failure"]["stage"] == "digest"
+    assert [set(row["parts"]) for row in down[found - 1 : found + 3]] == [
+        {"missed"}, {"missed"}, {"anchor", "omega"}, {"missed"}
+    ]  # fmt: skip
