@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from fedsep.core import Ctx, Params, Tree
+from fedsep.core import ASTRAY, Ctx, Params, Tree
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CatchUp:
         current = [] if self.calendar.begins(ctx.round) else [x["omega"]]
         history, omega = x["history"], x["omega"]
         dimension = sum(part.numel() for part in x["anchor"].values())
-        if missed > len(history) or missed * omega.numel() > dimension:
+        if ctx.seen == ASTRAY or missed > len(history) or missed * omega.numel() > dimension:
             return {"anchor": x["anchor"], **({"omega": omega} if current else {})}
         rows = [*history[len(history) - missed :], *current]
         return {"omegas": torch.stack(rows) if rows else omega.new_zeros(0, omega.numel())}
