@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +14,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflat
 from fedsep.core import Payload, Tree
 
 __all__ = [
-    "add", "dot", "flatten", "leaves", "map", "named_bytes", "nbytes", "norm", "ravel", "scale",
-    "stack", "sub", "unflatten", "unstack", "zeros_like",
+    "Layout", "add", "dot", "flatten", "layout", "leaves", "map", "named_bytes", "nbytes", "norm", "ordered",
+    "ordered_ravel", "ravel", "scale", "stack", "sub", "unflatten", "unstack", "zeros_like",
 ]  # fmt: skip
 
 map = tree_map
@@ -67,6 +69,69 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
         return tree_unflatten([p.reshape(s) for p, s in zip(pieces, shapes, strict=True)], structure)
 
     return torch.cat([part.reshape(-1) for part in parts]), unravel
+
+
+def ordered(tree: Tree) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], Tree]]:
+    """The leaves with the names of every dict sorted, and the function that puts as many back.
+
+    Two ends may hold the same names in different orders; both get the same list. What is put back has the
+    order of ``tree``.
+    """
+    parts, structure = tree_flatten(tree)
+    if len(parts) == 1:
+        return parts, lambda given: tree_unflatten(list(given), structure)
+    places: list[int] = tree_leaves(_by_name(tree_unflatten(list(range(len(parts))), structure)))
+
+    def restore(given: Sequence[Tensor]) -> Tree:
+        found = dict(zip(places, given, strict=True))
+        return tree_unflatten([found[place] for place in range(len(places))], structure)
+
+    return [parts[place] for place in places], restore
+
+
+def _by_name(tree: Tree) -> Tree:
+    if isinstance(tree, dict):
+        return {name: _by_name(tree[name]) for name in sorted(tree, key=str)}
+    if isinstance(tree, list | tuple):
+        return tuple(_by_name(part) for part in tree)
+    return tree
+
+
+class Layout(NamedTuple):
+    """What one has to know of a tree to read it from a vector whose order is that of the sorted names.
+
+    Attributes:
+        size: Length of the vector.
+        dtype: The shortest float type of at least 32 bits that holds every leaf.
+        device: Where the leaves lie.
+        unravel: Puts a vector into the tree's shapes and dtypes.
+    """
+
+    size: int
+    dtype: torch.dtype
+    device: torch.device
+    unravel: Callable[[Tensor], Tree]
+
+
+def layout(tree: Tree) -> Layout:
+    """The layout of a tree of floats, without a copy of it."""
+    parts, restore = ordered(tree)
+    sizes = [part.numel() for part in parts]
+
+    def unravel(vector: Tensor) -> Tree:
+        pieces = zip(vector.split(sizes), parts, strict=True)
+        return restore([piece.reshape(part.shape).to(part.dtype) for piece, part in pieces])
+
+    dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts), torch.float32)
+    return Layout(sum(sizes), dtype, parts[0].device if parts else torch.device("cpu"), unravel)
+
+
+def ordered_ravel(tree: Tree) -> tuple[Tensor, Layout]:
+    """All leaves as one vector, in an order that does not depend on the order of names, and its layout."""
+    parts, _ = ordered(tree)
+    shape = layout(tree)
+    flat = [part.reshape(-1).to(shape.dtype) for part in parts]
+    return torch.cat(flat) if flat else torch.zeros(0, dtype=shape.dtype), shape
 
 
 def nbytes(payload: Payload) -> int:

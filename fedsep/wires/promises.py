@@ -1,0 +1,91 @@
+"""What a wire promises about what is read: E is over the keys, u is any message of n coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedsep.core import Wire
+
+
+@dataclass(frozen=True)
+class Exact:
+    """C(u) = u."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """E |u - C(u)|^2 <= (1 - delta) |u|^2: in general biased, and meant to be used with error feedback."""
+
+    delta: float
+
+
+@dataclass(frozen=True)
+class Unbiased:
+    """E C(u) = u and E |C(u) - u|^2 <= omega |u|^2."""
+
+    omega: float
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """What was read so far plus the memory is what was sent so far: nothing is lost, some of it comes later.
+
+    Attributes:
+        each: The promise of the wire inside, about a message together with the memory.
+    """
+
+    each: Exact | Contraction | Unbiased | Lossy
+
+
+@dataclass(frozen=True)
+class Lossy:
+    """Nothing that would hold for every message."""
+
+
+Promise = Exact | Contraction | Unbiased | Deferred | Lossy
+
+
+def promise_of(wire: Wire[Any], size: int) -> Promise:
+    """What a wire promises for messages of ``size`` coordinates; ``Lossy()`` if it does not say."""
+    declared = getattr(wire, "promise", None)
+    return declared(size) if declared is not None else Lossy()
+
+
+def keep_part(inner: Promise, part: float) -> Promise:
+    """Of a wire that hands ``part`` of |u|^2 (at least, or in the mean) to ``inner`` and drops the rest."""
+    match inner:
+        case Exact():
+            return Contraction(part)
+        case Contraction(delta):
+            return Contraction(delta * part)
+        case Unbiased(omega) if omega < 1:
+            return Contraction((1 - omega) * part)
+        case _:
+            return Lossy()
+
+
+def advice(wire: Wire[Any], size: int) -> list[str]:
+    """What to warn of before a run: wires that are meaningless as they stand, in one direction.
+
+    Args:
+        wire: The wire, as it stands on an uplink or a downlink.
+        size: Number of coordinates of a message.
+    """
+    match promise_of(wire, size):
+        case Contraction(delta) if delta < 0.5:
+            return [
+                f"{_name(wire)} without error feedback: of a message of {size} coordinates it is sure to keep only "
+                f"{delta:.2g} (of the squared norm), and what it leaves out is lost: use error_feedback(...)"
+            ]
+        case Deferred(Unbiased(omega)) if omega >= 1:
+            return [
+                f"{_name(wire)} around an unbiased wire whose error can be {omega:.3g} times the message (squared): "
+                "the memory can grow without bound; use the wire without error feedback, or one that contracts"
+            ]
+        case _:
+            return []
+
+
+def _name(wire: Wire[Any]) -> str:
+    return type(wire).__name__
