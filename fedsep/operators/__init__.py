@@ -1,7 +1,22 @@
 """Linear operators S: R^d -> R^p, made from a key."""
 
+from fedsep.operators.coordinates import Coordinates, coordinates
+from fedsep.operators.dct import SubsampledDCT, dct
 from fedsep.operators.gaussian import Gaussian, gaussian
 from fedsep.operators.hadamard import walsh_hadamard
 from fedsep.operators.operator import LinearOperator, MakeOperator
+from fedsep.operators.srht import SRHT, srht
 
-__all__ = ["Gaussian", "LinearOperator", "MakeOperator", "gaussian", "walsh_hadamard"]
+__all__ = [
+    "SRHT",
+    "Coordinates",
+    "Gaussian",
+    "LinearOperator",
+    "MakeOperator",
+    "SubsampledDCT",
+    "coordinates",
+    "dct",
+    "gaussian",
+    "srht",
+    "walsh_hadamard",
+]

@@ -32,7 +32,16 @@ def walsh_hadamard(x: Tensor) -> Tensor:
     n = x.shape[-1]
     if n < 1 or n & (n - 1):
         raise FedSepError(f"walsh_hadamard: the length must be a power of two (got {n})")
-    return linear(x, _transform, _transform)
+    return linear(x, _copied, _copied)
+
+
+def transform(x: Tensor) -> Tensor:
+    """H x along the last axis of a contiguous x, in its place."""
+    n, after = x.shape[-1], 1
+    for bits in _parts(n.bit_length() - 1):
+        transform_axis(x.view(-1, 1 << bits, after))
+        after <<= bits
+    return x.mul_(n**-0.5)
 
 
 def transform_axis(x: Tensor) -> None:
@@ -45,17 +54,11 @@ def transform_axis(x: Tensor) -> None:
     for tile in _tiles(x.movedim(1, 0), width):
         there, back = (torch.empty(tile.shape, dtype=x.dtype, device=x.device) for _ in range(2))
         there.copy_(tile)
-        tile.copy_(_butterflies(there.view(m, -1), back.view(m, -1)).view(tile.shape))
+        tile.copy_(butterflies(there.view(m, -1), back.view(m, -1)).view(tile.shape))
 
 
-def _transform(x: Tensor) -> Tensor:
-    y = x.clone(memory_format=torch.contiguous_format)
-    n = x.shape[-1]
-    after = 1
-    for bits in _parts(n.bit_length() - 1):
-        transform_axis(y.view(-1, 1 << bits, after))
-        after <<= bits
-    return y.mul_(n**-0.5)
+def _copied(x: Tensor) -> Tensor:
+    return transform(x.clone(memory_format=torch.contiguous_format))
 
 
 def _parts(bits: int) -> list[int]:
@@ -70,7 +73,7 @@ def _tiles(x: Tensor, width: int) -> Iterator[Tensor]:
         yield from rows.split(width, dim=2)
 
 
-def _butterflies(x: Tensor, other: Tensor) -> Tensor:
+def butterflies(x: Tensor, other: Tensor) -> Tensor:
     """sqrt(m) H x along the first of two axes; both arguments are used up, and one of them is the result."""
     half = x.shape[0] // 2
     while half:
