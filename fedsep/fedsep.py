@@ -109,6 +109,11 @@ class FedSep:
         """The server's model."""
         return self.codec.model(state.x)
 
+    @property
+    def clients(self) -> int | None:
+        """How many clients there are, where the server's step was told."""
+        return getattr(self.server, "clients", None)
+
     def digest(self, state: ServerState) -> int | None:
         """What a client's memory must agree with, where the codec keeps a digest of it."""
         digest = getattr(self.codec, "digest", None)

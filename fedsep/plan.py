@@ -40,6 +40,9 @@ class Plan:
         errors = [*self.cohort.errors(clients), *self._own_errors()]
         for name in ("evaluate", "checkpoint", "stop"):
             errors += option_errors(name, getattr(self, name))
+        told = getattr(self.algorithm, "clients", None)
+        if told not in (None, clients):
+            errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
         size = self.cohort.size(clients)
         if self.stop.min_replies > size:
             errors.append(f"stop.min_replies must be at most the cohort's size, {size} (got {self.stop.min_replies})")

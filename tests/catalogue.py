@@ -187,6 +187,9 @@ CATALOGUE = [
     row("fedavg under adam", server=servers.adam()),
     row("fedavg under yogi", server=servers.yogi()),
     row("fedprox", mu=0.5),
+    # What SCAFFOLD says of c is no derivative of decode.
+    row("scaffold", clients=8, converged=None),
+    row("scaffold with local momentum", clients=8, momentum=0.5, epochs=1, converged=None),
     row("fedsep_linear", p=6, period=2, sizes=_p),
     row("fedsep_linear drawn once", p=6, period="never", sizes=_p),
     row("fedsep_linear as drawn", p=6, period=3, orthonormal=False, server_lr=1.0, sizes=_p),

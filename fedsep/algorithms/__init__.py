@@ -5,5 +5,6 @@ from fedsep.algorithms.fedprox import fedprox
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
 from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_personal import fedsep_personal
+from fedsep.algorithms.scaffold import scaffold
 
-__all__ = ["fedavg", "fedprox", "fedsep_implicit", "fedsep_linear", "fedsep_personal"]
+__all__ = ["fedavg", "fedprox", "fedsep_implicit", "fedsep_linear", "fedsep_personal", "scaffold"]

@@ -22,7 +22,7 @@ from fedsep.recipes.resolve import UnknownPath
 from fedsep.recipes.shipped import folder, names
 
 _FILLED_IN = {
-    "methods": ("task", "seed"),
+    "methods": ("task", "seed", "clients"),
     "models": ("shape", "classes", "seed"),
     "tasks": ("model",),
     "datasets": ("seed", "data_dir", "download"),

@@ -1,5 +1,6 @@
 """How the communication parameter becomes the learning parameter, and back."""
 
+from fedsep.codecs.control_variate import ControlVariate
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.implicit import Implicit
 from fedsep.codecs.linear import Linear
@@ -7,4 +8,4 @@ from fedsep.codecs.patched import Patched
 from fedsep.codecs.replay import Replay
 from fedsep.codecs.spaces import Plain, Sketched
 
-__all__ = ["Identity", "Implicit", "Linear", "Patched", "Plain", "Replay", "Sketched"]
+__all__ = ["ControlVariate", "Identity", "Implicit", "Linear", "Patched", "Plain", "Replay", "Sketched"]

@@ -36,7 +36,7 @@ class SGD:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
-        lr = self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
+        lr = self._lr(ctx)
         y, velocity, losses = start.y, None, list[Tensor]()
         for batch in minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard)):
             loss, gradient = value_and_gradient(lambda y, batch=batch: self._objective(start, y, batch), y)
@@ -44,6 +44,14 @@ class SGD:
             y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
         return y, {"loss": torch.stack(losses).mean()}
+
+    def reach(self, shard: Shard, ctx: Ctx) -> float:
+        """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
+        steps, lr = range(1, self._count(shard) + 1), self._lr(ctx)
+        return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
+
+    def _lr(self, ctx: Ctx) -> float:
+        return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
 
     def _objective(self, start: Decoded, y: Params, batch: object) -> Tensor:
         loss = self.task.loss(y, batch)  # type: ignore[arg-type]

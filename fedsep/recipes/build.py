@@ -64,7 +64,8 @@ def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozens
     task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model})
     _check_task(recipe, task, federation)
     wanted = [name for name in recipe.methods if only is None or name in only]
-    algorithms, mistakes = _algorithms(recipe, wanted, seed, task)
+    scope = {"seed": seed, "task": task, "clients": federation.clients}
+    algorithms, mistakes = _algorithms(recipe, wanted, scope)
     mistakes += _plan_mistakes(recipe, seed, federation, task, algorithms)
     if mistakes:
         raise recipe.error(mistakes)
@@ -87,7 +88,7 @@ def _check_task(recipe: Recipe, task: Task, federation: Federation) -> None:
 
 
 def _algorithms(
-    recipe: Recipe, names: list[str], seed: int, task: Task
+    recipe: Recipe, names: list[str], scope: Mapping[str, Any]
 ) -> tuple[dict[str, Algorithm[Any, Any]], list[Mistake]]:
     """Every algorithm, started once: what does not fit the model is found before any work."""
     built: dict[str, Algorithm[Any, Any]] = {}
@@ -95,8 +96,8 @@ def _algorithms(
     for name in names:
         call = recipe.methods[name]
         try:
-            built[name] = call.build({"seed": seed, "task": task})
-            built[name].init(task.init())
+            built[name] = call.build(scope)
+            built[name].init(scope["task"].init())
         except RecipeError as error:
             mistakes += error.mistakes
         except FedSepError as error:
