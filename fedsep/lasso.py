@@ -1,0 +1,252 @@
+"""LASSO: min_y 1/2 |S y - x|^2 + beta |y|_1, by proximal steps with a certificate: the duality gap.
+
+Two solvers. ``ista`` takes plain proximal gradient steps (the paper's). ``fista`` takes accelerated ones, starts its
+momentum anew where it points uphill, and iterates on a working set of gathered columns S_A where S has them; what
+it left out is checked on all of S.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from fedsep import random
+
+_CHECKS = 4  # a solve looks at all columns so often, however few its steps are
+
+
+class Products(Protocol):
+    """What the solvers need of S, of shape (p, d)."""
+
+    def mv(self, v: Tensor) -> Tensor:
+        """S v, shape (..., d) -> (..., p)."""
+        ...
+
+    def rmv(self, x: Tensor) -> Tensor:
+        """S^T x, shape (..., p) -> (..., d)."""
+        ...
+
+
+@runtime_checkable
+class Columns(Products, Protocol):
+    """An operator whose columns can be had without a product."""
+
+    def columns(self, index: Tensor) -> Tensor:
+        """S_A, shape (p, |A|), for int64 positions A."""
+        ...
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix as it is, shape (p, d)."""
+
+    rows: Tensor
+
+    def mv(self, v: Tensor) -> Tensor:
+        """S v."""
+        return v @ self.rows.mT
+
+    def rmv(self, x: Tensor) -> Tensor:
+        """S^T x."""
+        return x @ self.rows
+
+    def columns(self, index: Tensor) -> Tensor:
+        """S_A."""
+        return self.rows[:, index]
+
+
+@dataclass(frozen=True)
+class Masked:
+    """S_A of an operator that has no columns to gather: products with all of S.
+
+    Attributes:
+        sketch: S, of shape (p, d).
+        index: A.
+        d: Columns of S.
+    """
+
+    sketch: Products
+    index: Tensor
+    d: int
+
+    def mv(self, v: Tensor) -> Tensor:
+        """S_A v, shape (|A|,) -> (p,)."""
+        return self.sketch.mv(v.new_zeros(self.d).index_copy(0, self.index, v))
+
+    def rmv(self, x: Tensor) -> Tensor:
+        """S_A^T x, shape (p,) -> (|A|,)."""
+        return self.sketch.rmv(x)[self.index]
+
+
+class Solution(NamedTuple):
+    """An approximate minimiser and its certificate, all tensors.
+
+    Attributes:
+        y: Shape (d,), exact zeros outside the support.
+        gap: Duality gap over the objective: the objective is at most 1 / (1 - gap) times the smallest.
+        correlation: |S^T (x - S y)|_inf, which is beta at the minimiser, unless that is 0.
+        steps: Proximal steps taken.
+    """
+
+    y: Tensor
+    gap: Tensor
+    correlation: Tensor
+    steps: Tensor
+
+
+def soft(v: Tensor, threshold: float) -> Tensor:
+    """sign(v) max(|v| - threshold, 0): the proximal map of the l1 norm."""
+    return v - v.clamp(-threshold, threshold)  # exactly 0 inside
+
+
+def relative_gap(x: Tensor, y: Tensor, residual: Tensor, correlation: Tensor, beta: float) -> Tensor:
+    """(P(y) - D(u)) / P(y), with the residual x - S y scaled to the feasible dual point u, |S^T u|_inf <= beta.
+
+    Args:
+        x: Shape (p,).
+        y: Shape (d,).
+        residual: x - S y.
+        correlation: |S^T residual|_inf.
+        beta: Of the penalty.
+    """
+    primal = 0.5 * residual @ residual + beta * y.abs().sum()
+    dual = residual * (beta / correlation.clamp_min(beta))
+    return (primal - dual @ x + 0.5 * dual @ dual) / primal.clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def squared_norm(sketch: Products, d: int, *, steps: int = 40) -> float:
+    """|S|^2, the largest eigenvalue of S^T S, from below, by Lanczos's iteration from a fixed vector.
+
+    It takes the best of all vectors that as many power iterations visit.
+
+    Args:
+        sketch: S.
+        d: Its number of columns.
+        steps: At most so many products with S^T S.
+    """
+    v = random.normal(random.key(d), d)
+    before, v, beside = torch.zeros_like(v), v / v.norm(), v.new_zeros(())
+    diagonal, sides = list[Tensor](), list[Tensor]()
+    for _ in range(min(steps, d)):
+        u = sketch.mv(v)
+        diagonal.append(u @ u)
+        following = sketch.rmv(u) - beside * before - diagonal[-1] * v
+        beside = following.norm()
+        sides.append(beside)
+        if not bool(beside > 1e-6 * diagonal[0]):
+            break  # every direction that there is has been visited
+        before, v = v, following / beside
+    side = torch.diag(torch.stack(sides)[:-1], 1) if len(sides) > 1 else 0.0
+    # eigvalsh reads the upper triangle alone: the other one is the same.
+    return float(torch.linalg.eigvalsh(torch.diag(torch.stack(diagonal)) + side, UPLO="U")[-1])
+
+
+def ista(
+    sketch: Products, x: Tensor, beta: float, start: Tensor, *, gamma: float, steps: int, tolerance: float
+) -> Solution:
+    """y <- soft(y + gamma S^T (x - S y), gamma beta), the paper's decode.
+
+    Args:
+        sketch: S, of shape (p, d).
+        x: Shape (p,).
+        beta: Of the penalty, > 0.
+        start: The first y, shape (d,).
+        gamma: Step, below 2 / |S|^2.
+        steps: At most so many.
+        tolerance: Relative duality gap at which to stop.
+    """
+    y, taken = start, 0
+    while True:
+        residual = x - sketch.mv(y)
+        toward = sketch.rmv(residual)
+        correlation = toward.abs().max()
+        gap = relative_gap(x, y, residual, correlation, beta)
+        if taken >= steps or not bool(gap > tolerance):
+            return Solution(y, gap, correlation, torch.tensor(taken))
+        y, taken = soft(y + gamma * toward, gamma * beta), taken + 1
+
+
+def fista(sketch: Products, x: Tensor, beta: float, start: Tensor, *, steps: int, tolerance: float) -> Solution:
+    """Accelerated proximal steps (Beck and Teboulle 2009), restarted adaptively (O'Donoghue and Candes 2015).
+
+    Where S has ``columns``, the steps are taken on the support of y and the p columns that violate optimality most;
+    then all columns are looked at again. The step is found by backtracking: no norm is needed.
+
+    Args:
+        sketch: S, of shape (p, d).
+        x: Shape (p,).
+        beta: Of the penalty, > 0.
+        start: The first y, shape (d,).
+        steps: At most so many, over all working sets.
+        tolerance: Relative duality gap, over all columns, at which to stop.
+    """
+    taken, y, product = 0, start, _product(sketch, start)
+    while True:
+        residual = x - product
+        toward = sketch.rmv(residual)
+        correlation = toward.abs().max()
+        gap = relative_gap(x, y, residual, correlation, beta)
+        if taken >= steps or not bool(gap > tolerance):
+            return Solution(y, gap, correlation, torch.tensor(taken))
+        limit = min(steps - taken, max(1, steps // _CHECKS))
+        if isinstance(sketch, Columns):
+            chosen = _working_set(y, toward, beta, x.numel())
+            part, goal = Matrix(sketch.columns(chosen)), max(0.5 * tolerance, 0.1 * float(gap))
+            inner, product, done = _accelerated(part, x, beta, y[chosen], product, limit, goal)
+            y = torch.zeros_like(y).index_copy(0, chosen, inner)
+        else:
+            y, product, done = _accelerated(sketch, x, beta, y, product, limit, tolerance)
+        taken += done
+
+
+def _product(sketch: Products, y: Tensor) -> Tensor:
+    """S y; through the columns of y's support where S has them."""
+    if not isinstance(sketch, Columns):
+        return sketch.mv(y)
+    support = y.nonzero()[:, 0]
+    return sketch.columns(support) @ y[support]
+
+
+def _working_set(y: Tensor, toward: Tensor, beta: float, most: int) -> Tensor:
+    """Positions, in order, of y's support and of the ``most`` largest violations |S_j^T (x - S y)| > beta outside."""
+    violation = toward.abs().masked_fill(y != 0, 0.0) - beta
+    worst = violation.topk(min(most, violation.numel()))
+    chosen = y != 0
+    chosen[worst.indices[worst.values > 0]] = True
+    return chosen.nonzero()[:, 0]
+
+
+def _accelerated(
+    sketch: Products, x: Tensor, beta: float, y: Tensor, product: Tensor, steps: int, tolerance: float
+) -> tuple[Tensor, Tensor, int]:
+    """y, S y and the number of steps, one at least. S y is carried along: a step costs one product each way."""
+    curvature = _curvature(sketch.mv(toward := sketch.rmv(x - product)), toward, x)
+    ahead, ahead_product, inertia = y, product, 1.0
+    for number in range(steps):
+        residual = x - ahead_product
+        toward = sketch.rmv(residual)
+        if number and bool(relative_gap(x, ahead, residual, toward.abs().max(), beta) <= tolerance):
+            return y, product, number
+        while True:
+            new = soft(ahead + toward / curvature, beta / curvature)
+            new_product = sketch.mv(new)
+            needed = _curvature(new_product - ahead_product, new - ahead, x)
+            if not needed > curvature:  # nor is it a number, where x is none
+                break
+            curvature = 1.1 * needed
+        uphill = bool((ahead - new) @ (new - y) > 0)
+        grown = 1.0 if uphill else 0.5 + (0.25 + inertia**2) ** 0.5
+        weight = 0.0 if uphill else (inertia - 1) / grown
+        ahead, ahead_product = new + weight * (new - y), new_product + weight * (new_product - product)
+        y, product, inertia = new, new_product, grown
+    return y, product, steps
+
+
+def _curvature(product: Tensor, v: Tensor, x: Tensor) -> float:
+    """|S v|^2 / |v|^2 less what may be rounding, x being of the size of the products whose difference S v is."""
+    noise = 8 * torch.finfo(v.dtype).eps * x.norm()
+    tiny = torch.finfo(v.dtype).tiny
+    return float((product.norm() - noise).clamp_min(tiny**0.5) / v.norm().clamp_min(tiny**0.5)) ** 2
