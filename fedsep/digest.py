@@ -31,7 +31,9 @@ def seal(key: Tensor) -> Tensor:
 def fold_digest(digest: Tensor, message: Payload, anchor: Params | None = None) -> Tensor:
     """The digest after a message, and after the fold into ``anchor`` if there was one."""
     chain, probe = _split(int(digest))
-    parts = [leaf.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for leaf in _ordered(message)]
+    parts = [
+        leaf.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for leaf in _ordered(message)
+    ]
     chained = _hash(struct.pack("<I", chain) + b"".join(parts))
     return torch.tensor(_joined(chained, probe if anchor is None else _probe(anchor)))
 

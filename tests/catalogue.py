@@ -170,6 +170,7 @@ def _ridge() -> Mapping[str, Any]:
 
 
 _half = wires.dense(dtype="bfloat16")
+_one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 32}
 _p, _d = {"p": 6}, {"p": network.d}
 _rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "terms": 3, "tau": 0.08,
           "decode_lr": 0.08, "strength": 10.0}  # fmt: skip
@@ -197,6 +198,13 @@ CATALOGUE = [
     row("fedsep_linear by samples", p=6, period=2, weighting="samples", sizes=_p),
     row("fedsep_linear under adam", p=6, period=3, server=servers.adam(), sizes=_p),
     row("fedsep_linear in bfloat16", p=6, period=2, narrow=True, uplink=_half, downlink=_half, sizes=_p),
+    row("fedsep_quantised", p=6, period=2, converged=None, sizes=_one_bit),
+    row("fedsep_quantised in three bits", p=6, period="never", bits=3, bits_down=2, scale_bits=8,
+        converged=None, sizes={"p": 6, "bits": 3, "bits_down": 2, "scale_bits": 8}),
+    row("fedsep_quantised over a gaussian by samples", p=6, period=1, operator=gaussian, weighting="samples",
+        converged=None, sizes=_one_bit),
+    row("fedsep_quantised under momentum", p=6, period=3, server=servers.sgd(lr=0.7, momentum=0.9),
+        converged=None, sizes=_one_bit),
     row("fedsep_implicit of a ridge", **_few, converged=_more),
     row("fedsep_implicit of a ridge without warm start", **_few, warm_start=False, converged=_more),
     row("fedsep_implicit of a ridge by cg", **_few, solver="cg", converged=_more),

@@ -10,11 +10,8 @@ from torch import Tensor
 
 from fedsep import random, tree
 from fedsep.core import Params, Tree
-from fedsep.operators import LinearOperator
+from fedsep.operators import LinearOperator, MakeOperator
 from fedsep.views.catch_up import Calendar
-
-MakeOperator = Callable[[int, int, Tensor], LinearOperator]
-"""p, d and a key to S."""
 
 
 class Space(Protocol):

@@ -40,7 +40,8 @@ def test_a_half_type_takes_two_bytes_a_number(called, up, down):
 
 @pytest.mark.parametrize("factory", algorithms.__all__)
 def test_every_factory_documents_bytes_memory_and_reference(factory):
-    sizes = {"d": 1000, "p": 10}
+    rows = (row for row in CATALOGUE if row.factory.__name__ == factory and not row.narrow)
+    sizes = {"d": network.d, **next(rows).sizes}
     assert SECTIONS == ("Bytes", "Memory", "Reference")
     assert documented_bytes(getattr(algorithms, factory), sizes).keys() == {"up", "down"}
 

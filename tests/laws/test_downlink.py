@@ -22,7 +22,7 @@ from fedsep.servers import Announce, Optimize, Track
 from fedsep.servers import sgd as server_sgd
 from fedsep.store import InMemory
 from fedsep.testing import algorithms as laws
-from fedsep.testing import play
+from fedsep.testing import codecs, play
 from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
 from fedsep.train import fit
@@ -112,6 +112,22 @@ def test_every_client_decodes_the_servers_model_bit_for_bit(make, attendance):
             decoded, _ = clients.local_models(seat.sent, seat.before, parts[client], seat.ctx)
             assert all(torch.equal(decoded[name], served[name]) for name in served), (seat.ctx, list(seat.sent))
             assert tree.nbytes(seat.sent) <= 8 * network.d + 8 * 6
+
+
+class Told:
+    """A view without messages: the client is sent x as the server has it."""
+
+    def cut(self, x, ctx):
+        return {"anchor": x["anchor"], "omega": x["omega"]}
+
+
+@pytest.mark.parametrize("space", [Plain(network.init()), sketched(1), sketched(3), sketched(None)])
+def test_encode_is_the_transposed_jacobian_of_decode(space):
+    at = codecs.bench(replay(space).codec, network.init(), shards(network, 1)[0], view=Told())
+    codecs.adjoint(at, 1e-7)
+    codecs.columns(at, 1e-6)
+    codecs.remark_1(at, network, 1e-6)
+    codecs.linear(at, 1e-12)
 
 
 def sent_to(state, algorithm, seen, round):
