@@ -85,8 +85,8 @@ class Cohort:
         capability = self.capability(seed, round, members, len(seen))
         # A key of its own for each: a view of them all would take them all along wherever it is sent.
         return [
-            Invitation(client, Ctx(round, width, key.clone(), last, report(client)))
-            for client, width, key, last in zip(members, capability, keys.unbind(), seen[which].tolist(), strict=True)
+            Invitation(client, Ctx(round, width, random.as_key(key), last, report(client)))
+            for client, width, key, last in zip(members, capability, keys.tolist(), seen[which].tolist(), strict=True)
         ]
 
 

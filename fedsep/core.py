@@ -5,8 +5,7 @@ Read this file first, then ``fedsep.py``, which composes the five parts into Alg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -322,17 +321,21 @@ class FedSepError(Exception):
 _stage_watchers: list[Callable[[str], None]] = []
 
 
-@contextmanager
-def stage(name: str) -> Generator[None]:
+class stage:
     """Names the part of a client's work that is running, so that a failure can say where it was."""
-    for watch in _stage_watchers:
-        watch(name)
-    try:
-        yield
-    except Exception as error:
-        if not hasattr(error, "stage"):
-            error.stage = name  # type: ignore[attr-defined]
-        raise
+
+    __slots__ = ("_name",)  # a class of its own, since one is entered several times for every client
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        for watch in _stage_watchers:
+            watch(self._name)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not hasattr(error, "stage"):
+            error.stage = self._name  # type: ignore[attr-defined]
 
 
 def watch_stages(watch: Callable[[str], None]) -> None:

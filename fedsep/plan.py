@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
@@ -54,9 +56,10 @@ class Plan:
 
     def invite(self, round: int, members: Sequence[int], accepted: Accepted, memories: Memories) -> list[Invitation]:
         """The seats of ``members`` in ``round`` (from 0), with what the server knows of each."""
+        told = dict(zip(members, accepted.told[torch.tensor(members, dtype=torch.int64)].tolist(), strict=True))
 
         def report(client: int) -> Any:
-            return memories.reports.recall(client, int(accepted.told[client]))
+            return memories.reports.recall(client, told[client])
 
         return self.cohort.invitations(self.seed, round, members, accepted.seen, report)
 

@@ -33,6 +33,11 @@ def key(seed: int) -> Tensor:
     return _mix(torch.tensor(seed, dtype=torch.int64))
 
 
+def as_key(number: int) -> Tensor:
+    """A key that was written down as a number."""
+    return torch.scalar_tensor(number, dtype=torch.int64)  # several times as fast as torch.tensor
+
+
 def fold(key: Tensor, number: int | Tensor) -> Tensor:
     """A new key from a key and a number; ``number`` may be a tensor of numbers, giving as many keys."""
     number = torch.as_tensor(number, dtype=torch.int64, device=key.device)

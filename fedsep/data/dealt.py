@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from fedsep.core import Samples
 from fedsep.data.normalise import Constants, Standard
 from fedsep.data.parts import Indices, Parts
 from fedsep.data.source import Array
+
+_KEPT_PARTS = 1024
+_KEPT_BYTES = 1 << 24  # of gathered examples
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +34,23 @@ class Dealt:
     offsets: Indices
     index: Tensor | None
     constants: Constants
+    _met: dict[int, Samples] = field(default_factory=dict[int, Samples], init=False, repr=False)
 
     def part(self, client: int) -> Samples:
-        """One client's samples: a view, or a gather where parts overlap."""
+        """One client's samples: a view, or a gather where parts overlap. What was met lately is not made again."""
+        part = self._met.get(client)
+        if part is None:
+            part = self._met[client] = self._cut(client)
+            while len(self._met) > self._most(part):
+                del self._met[next(iter(self._met))]
+        return part
+
+    def _most(self, part: Samples) -> int:
+        """How many parts are kept if they are all like this one."""
+        copied = 0 if self.index is None else part.x.nbytes + part.y.nbytes
+        return max(1, min(_KEPT_PARTS, _KEPT_BYTES // max(1, copied)))
+
+    def _cut(self, client: int) -> Samples:
         rows: slice | Tensor = slice(int(self.offsets[client]), int(self.offsets[client + 1]))
         if self.index is not None:
             rows = self.index[rows]

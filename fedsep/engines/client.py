@@ -55,7 +55,7 @@ def prepare(algorithm: Algorithm[Any, Any], state: Any, invitation: Invitation, 
     """The server's side of a client's part: what it is sent, and the memory it comes with."""
     try:
         with stage("broadcast"):
-            invitation = invitation._replace(ctx=sealed(algorithm, state, invitation.ctx))
+            invitation = Invitation(invitation.client, sealed(algorithm, state, invitation.ctx))
             payload = algorithm.broadcast(state, invitation.ctx)
             sent = tree.named_bytes(payload)
         with stage("memory"):

@@ -19,6 +19,8 @@ T = TypeVar("T")
 ALIGNMENT = 64
 """Bytes: where torch's own allocator starts every tensor."""
 
+_PLAIN = frozenset({int, float, str, bool, type(None)})
+
 
 def settled(value: T) -> T:
     """The tree with every tensor dense, aligned and without history; where all are, the tree itself."""
@@ -37,15 +39,18 @@ def dense(tensor: Tensor) -> Tensor:
 
 
 def _is_settled(node: Tree) -> bool:
-    # By hand, because this is asked for every message, and pytree takes ten times as long.
+    # By hand, because this is asked for every message, and pytree takes twenty times as long.
     if isinstance(node, Tensor):
         if node.is_contiguous() and not (node.requires_grad or node.is_conj() or node.is_neg()):
             return node.data_ptr() % ALIGNMENT == 0
         return node.layout is not torch.strided or (dense(node) is node and node.data_ptr() % ALIGNMENT == 0)
     if isinstance(node, dict):
-        return all(map(_is_settled, node.values()))
-    if isinstance(node, list | tuple):
-        return all(map(_is_settled, node))
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return True
+    for part in node:  # noqa: SIM110 - all() takes twice as long
+        if type(part) not in _PLAIN and not _is_settled(part):
+            return False
     return True
 
 
