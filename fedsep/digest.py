@@ -31,10 +31,7 @@ def seal(key: Tensor) -> Tensor:
 def fold_digest(digest: Tensor, message: Payload, anchor: Params | None = None) -> Tensor:
     """The digest after a message, and after the fold into ``anchor`` if there was one."""
     chain, probe = _split(int(digest))
-    parts = [
-        leaf.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes() for leaf in _ordered(message)
-    ]
-    chained = _hash(struct.pack("<I", chain) + b"".join(parts))
+    chained = _hash(struct.pack("<I", chain) + b"".join(_bytes(leaf) for leaf in _ordered(message)))
     return torch.tensor(_joined(chained, probe if anchor is None else _probe(anchor)))
 
 
@@ -74,6 +71,10 @@ def _ordered(message: Payload) -> list[Tensor]:
     if isinstance(message, tuple | list):
         return [leaf for part in message for leaf in _ordered(part)]
     return [message]
+
+
+def _bytes(leaf: Tensor) -> bytes:
+    return leaf.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def _hash(data: bytes) -> int:

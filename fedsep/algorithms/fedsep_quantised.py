@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Unpack
 from fedsep import random
 from fedsep.codecs.replay import Replay
 from fedsep.codecs.spaces import Sketched
-from fedsep.core import Ctx, FedSepError, Task, Wire
+from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct
@@ -43,7 +43,7 @@ def fedsep_quantised(
     seed: int = 0,
     **local: Unpack[LocalSGD],
 ) -> FedSep:
-    r"""p coordinates of ``bits`` bits and one scale, up and down: y = theta_0 + S^+ x, S re-drawn every ``period`` rounds.
+    r"""p coordinates of a few bits and one scale, up and down: y = theta_0 + S^+ x, S re-drawn every ``period`` rounds.
 
     Up: q_m = Q(e_m + (S^+)^T (y_I - y_0)), e_m <- what Q lost. Server: x <- x + eta_g mean_m q_m. Down: what the
     server's x is ahead of the clients' copy, v = Q(x - x'), x' <- x' + v on both ends. At a period's end both ends fold
@@ -98,11 +98,7 @@ def fedsep_quantised(
     space = Sketched(start, p, calendar, key, operator)
     scale = operator(p, d, key).scale
     rate = server_rate("fedsep_quantised", p, d, scale, server_lr)
-
-    def renewed(ctx: Ctx) -> bool:
-        return calendar.epoch(ctx.round) != calendar.epoch(ctx.seen)
-
-    up = uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits), renewed=renewed)
+    up = uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits), renewed=calendar.renewed)
     down = downlink or lloyd_max(bits=bits_down or bits, scale_bits=scale_bits)
     down_key = random.fold(key, _DOWN)
     return FedSep(

@@ -25,6 +25,10 @@ class Calendar:
         """Whether a new sketch is first used in ``round``: then x is 0, which nobody needs to be sent."""
         return round == 0 or (self.period is not None and round % self.period == 0)
 
+    def renewed(self, ctx: Ctx) -> bool:
+        """Whether a client's coordinates mean something else now than in its last accepted round."""
+        return self.epoch(ctx.round) != self.epoch(ctx.seen)
+
 
 class SketchState(TypedDict):
     """The communication state (anchor, omega) on the server.
