@@ -1,5 +1,6 @@
 """Linear operators S: R^d -> R^p, made from a key."""
 
+from fedsep.operators.block_srht import BlockSRHT, block_srht
 from fedsep.operators.coordinates import Coordinates, coordinates
 from fedsep.operators.dct import SubsampledDCT, dct
 from fedsep.operators.gaussian import Gaussian, gaussian
@@ -9,11 +10,13 @@ from fedsep.operators.srht import SRHT, srht
 
 __all__ = [
     "SRHT",
+    "BlockSRHT",
     "Coordinates",
     "Gaussian",
     "LinearOperator",
     "MakeOperator",
     "SubsampledDCT",
+    "block_srht",
     "coordinates",
     "dct",
     "gaussian",

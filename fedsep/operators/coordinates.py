@@ -9,6 +9,7 @@ from torch import Tensor
 from fedsep.operators.differentiable import linear
 from fedsep.operators.drawing import distinct
 from fedsep.operators.operator import check_shape
+from fedsep.operators.remember import remembered
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Coordinates:
         return y
 
 
+@remembered
 def coordinates(p: int, d: int, key: Tensor) -> Coordinates:
     """Rows of the identity, p of them at random: S v are p entries of v. E S^T S = p/d I.
 

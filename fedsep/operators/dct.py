@@ -12,6 +12,7 @@ from fedsep import random
 from fedsep.operators.differentiable import linear
 from fedsep.operators.drawing import distinct, flip
 from fedsep.operators.operator import check_shape
+from fedsep.operators.remember import remembered
 
 _SIGNS, _ROWS = 0, 1  # what the key is folded with
 
@@ -80,6 +81,7 @@ class SubsampledDCT:
         return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
 
 
+@remembered
 def dct(p: int, d: int, key: Tensor) -> SubsampledDCT:
     """p rows of R C D: random signs D, the orthonormal DCT-II C, and p of its d frequencies at random, R.
 

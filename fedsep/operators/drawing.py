@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedsep import random
 
-_ROUNDS = 6  # of the Feistel network; 4 are the least for a pseudo-random permutation
+_ROUNDS = 8  # of the Feistel network; 4 are the least for a pseudo-random permutation, short numbers need more
 _CHUNK = 1 << 16  # signs made at a time; a multiple of the 64 that a draw holds
 
 
@@ -34,21 +34,23 @@ def below(draws: Tensor, n: int) -> Tensor:
     return (upper * n + ((lower * n) >> 32)) >> 32
 
 
-def permuted(key: Tensor, n: int, index: Tensor) -> Tensor:
+def permuted(key: Tensor, n: int, index: Tensor, tweak: Tensor | None = None) -> Tensor:
     """Where a random permutation of 0 .. n-1 puts ``index``, without the rest of it ever being made.
 
     A Feistel network permutes the numbers of as many bits as n - 1 has; what falls on n or beyond goes on.
 
     Args:
-        key: One key, or one for every index.
-        n: How many numbers are permuted.
+        key: Decides the permutation.
+        n: How many numbers are permuted, less than 2**31.
         index: int64 numbers below n, one axis.
+        tweak: Which of many permutations is meant, for every index. None: all the same.
     """
-    key = key.expand_as(index)
     bits = (n - 1).bit_length()
-    out = _feistel(key, bits, index)
-    while bool((outside := out >= n).any()):
-        out[outside] = _feistel(key[outside], bits, out[outside])
+    multipliers = random.bits(key, _ROUNDS) | 1
+    tweak = torch.zeros_like(index) if tweak is None else random.fold(key, tweak)
+    out = _feistel(multipliers, bits, index, tweak)
+    while (outside := (out >= n).nonzero().view(-1)).numel():
+        out[outside] = _feistel(multipliers, bits, out[outside], tweak[outside])
     return out
 
 
@@ -57,15 +59,23 @@ def distinct(key: Tensor, n: int, k: int) -> Tensor:
     return permuted(key, n, torch.arange(k, device=key.device)).sort()[0]
 
 
-def _feistel(key: Tensor, bits: int, index: Tensor) -> Tensor:
+def _feistel(multipliers: Tensor, bits: int, index: Tensor, tweak: Tensor) -> Tensor:
+    """Each round changes one half by a hash of the other."""
     width = bits // 2
-    high, low = index >> width, index & ((1 << width) - 1)
-    for number in range(_ROUNDS):
+    low_mask, high_mask = (1 << width) - 1, (1 << (bits - width)) - 1
+    high, low = index >> width, index & low_mask
+    for number, multiplier in enumerate(multipliers):
         if number % 2:
-            low = low ^ (random.fold(random.fold(key, number), high) & ((1 << width) - 1))
+            low = low ^ (_upper(high + tweak + 1, multiplier) & low_mask)
         else:
-            high = high ^ (random.fold(random.fold(key, number), low) & ((1 << (bits - width)) - 1))
+            high = high ^ (_upper(low + tweak + 1, multiplier) & high_mask)
     return (high << width) | low
+
+
+def _upper(value: Tensor, multiplier: Tensor) -> Tensor:
+    """The upper word of two multiplications with a fold between them, as in splitmix64."""
+    product = value * multiplier
+    return (product ^ (product >> 32)) * multiplier >> 32
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedsep import random
 from fedsep.core import FedSepError
 from fedsep.operators.operator import check_shape
+from fedsep.operators.remember import remembered
 
 _BLOCK = 1 << 15  # counters drawn at a time: the intermediate vectors stay in the cache
 _LARGEST = 1 << 31  # bytes of a stored operator
@@ -55,6 +56,7 @@ class Gaussian:
         return x @ self.whiten.mT @ self.whiten
 
 
+@remembered
 def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussian:
     """A dense Gaussian matrix from a key, stored; the last two are kept for whoever asks again.
 
@@ -69,16 +71,10 @@ def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussi
         FedSepError: p > d, or the matrix would take more than 2 GiB.
     """
     check_shape(p, d)
-    dtype = torch.get_default_dtype()
-    if p * d * dtype.itemsize > _LARGEST:
-        size = p * d * dtype.itemsize / 2**30
-        raise FedSepError(f"a stored {p} x {d} matrix takes {size:.1f} GiB, the limit is 2: choose a smaller p")
-    return _gaussian(p, d, int(key), orthonormal, dtype, key.device)
-
-
-@functools.lru_cache(maxsize=2)
-def _gaussian(p: int, d: int, key: int, orthonormal: bool, dtype: torch.dtype, device: torch.device) -> Gaussian:
-    rows = _normal(torch.tensor(key, device=device), p * d).reshape(p, d)
+    size = p * d * torch.get_default_dtype().itemsize
+    if size > _LARGEST:
+        raise FedSepError(f"a stored {p} x {d} matrix takes {size / 2**30:.1f} GiB, the limit is 2: choose a smaller p")
+    rows = _normal(key, p * d).reshape(p, d)
     if orthonormal and 4 * p > d:  # A A^T would be too ill conditioned for its Cholesky factor
         return Gaussian(torch.linalg.qr(rows.mT)[0].mT.contiguous(), None, True)
     if not orthonormal:

@@ -12,6 +12,7 @@ from fedsep.operators.differentiable import linear
 from fedsep.operators.drawing import distinct, flip
 from fedsep.operators.hadamard import transform
 from fedsep.operators.operator import check_shape
+from fedsep.operators.remember import remembered
 
 _SIGNS, _ROWS = 0, 1  # what the key is folded with
 
@@ -70,6 +71,7 @@ class SRHT:
         return flip(y, random.fold(self.key, _SIGNS))
 
 
+@remembered
 def srht(p: int, d: int, key: Tensor) -> SRHT:
     """sqrt(n/d) R H D: random signs D, padding to n = 2^k, Hadamard's H and p of its n rows at random, R.
 
