@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any, NamedTuple, get_origin
 
 from fedsep.recipes.call import Call, Reference
 from fedsep.recipes.hints import arms, bare, convert, describe, element, is_callable, is_plain
 from fedsep.recipes.mistakes import Mistake, nearest, shown
-from fedsep.recipes.produces import unfit_reason
+from fedsep.recipes.produces import produced, unfit_reason
 from fedsep.recipes.resolve import UnknownPath, resolve
 
 
@@ -62,8 +62,16 @@ class Binder:
             reason = f"{missing}must be a dotted path, as in fedsep.data.digits"
             self._wrong(f"{path}.use", reason, shown(use) if use else "")
             return None
-        target = self._target(use, f"{path}.use", wanted)
-        return target and self.call(target, use, {k: v for k, v in block.items() if k != "use"}, path, scope)
+        later = self._called_later(use, wanted)
+        target = self._target(use, f"{path}.use", Any if later else wanted)
+        given = {key: value for key, value in block.items() if key != "use"}
+        if target is None:
+            return None
+        if not later:
+            return self.call(target, use, given, path, scope)
+        places = list(signature(target)[0])[:later]
+        keeps = {**scope.keeps, **dict.fromkeys(places, "where it is used")}
+        return replace(self.call(target, use, given, path, scope._replace(keeps=keeps)), inject=(), later=True)
 
     def call(
         self, target: Callable[..., Any], use: str, given: Mapping[str, Any], path: str, scope: Scope = Scope()
@@ -103,6 +111,22 @@ class Binder:
         result, mistakes = convert(value, hint, path)
         self.mistakes += mistakes
         return result
+
+    def _called_later(self, use: str, wanted: Any) -> int:
+        """How many arguments ``use`` receives later, where a function is wanted and it is that function; else 0.
+
+        ``operator: {use: fedsep.operators.sparse_signs, nonzeros: 4}`` is the function of p, d and a key with that
+        argument set; ``schedule: {use: fedsep.learners.cosine, rounds: 100}`` is called, and gives a function.
+        """
+        if not is_callable(wanted) or not typing.get_args(bare(wanted)):
+            return 0
+        taken, gives = typing.get_args(bare(wanted))
+        try:
+            target = resolve(use, self.allow)
+        except (UnknownPath, ImportError):
+            return 0
+        fits = produced(target) is not None and isinstance(taken, list) and not unfit_reason(use, target, gives)
+        return len(typing.cast(list[Any], taken)) if fits and inspect.isclass(get_origin(gives) or gives) else 0
 
     def _made(self, block: dict[str, Any], hint: Any, path: str, scope: Scope) -> Call | None:
         made = [arm for arm in arms(hint) if not is_plain(arm) or bare(arm) is Any]
@@ -149,10 +173,13 @@ def signature(target: Callable[..., Any]) -> tuple[dict[str, _Parameter], bool]:
 def written(default: Any) -> Any:
     """A default as a recipe would write it; None if it cannot be written.
 
-    A description such as ``Iid()`` is written as the factory of that name, if the factory's own defaults give it.
+    A function is written as its path; a description such as ``Iid()`` as the factory of that name, if the factory's
+    own defaults give it.
     """
     if default is None or isinstance(default, bool | int | float | str):
         return default
+    if inspect.isfunction(default):
+        return _path_of(default)
     if isinstance(default, list | tuple):
         return None if any(written(part) is None for part in default) else [written(part) for part in default]
     kind: type[Any] = type(default)
@@ -160,6 +187,15 @@ def written(default: Any) -> Any:
     try:
         return {"use": path} if is_dataclass(default) and resolve(path)() == default else None
     except (UnknownPath, TypeError):
+        return None
+
+
+def _path_of(function: Callable[..., Any]) -> str | None:
+    """The path by which a recipe names a function: that of the package which exports it."""
+    path = f"{function.__module__.rpartition('.')[0]}.{function.__name__}"
+    try:
+        return path if resolve(path) is function else None
+    except (UnknownPath, ImportError):
         return None
 
 

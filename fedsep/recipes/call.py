@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ class Call:
         inject: Parameters that ``build`` fills in from its scope.
         path: Where the block stands in the recipe.
         defaults: Defaults of the parameters that the recipe leaves out, as they would be written in one.
+        later: Whether the target is called by whoever is given it, with the arguments here already set.
     """
 
     use: str
@@ -39,6 +41,7 @@ class Call:
     inject: tuple[str, ...]
     path: str
     defaults: Mapping[str, Any]
+    later: bool = False
 
     def build(self, scope: Mapping[str, Any]) -> Any:
         """Calls the target, after the calls inside its arguments.
@@ -50,6 +53,8 @@ class Call:
             RecipeError: The target, or a call inside, refused its arguments; its file name is empty.
         """
         given = {name: _built(value, scope) for name, value in self.arguments.items()}
+        if self.later:
+            return functools.partial(self.target, **given) if given else self.target
         filled = {name: scope[name] for name in self.inject if name in scope}
         try:
             return self.target(**{**filled, **given})

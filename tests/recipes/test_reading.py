@@ -167,3 +167,24 @@ def test_files_that_cannot_be_read(tmp_path):
         read(tmp_path / "bad.yaml")
     with pytest.raises(RecipeError, match="cannot be read: No such file or directory"):
         read(tmp_path / "none.yaml")
+
+
+def test_a_block_where_a_function_is_wanted_sets_its_arguments_or_makes_it():
+    """``gaussian`` is the function of p, d and a key that is wanted; ``cosine`` gives the function that is wanted."""
+    tree = parse(TEXT, "r")
+    asked = {"use": "fedsep.operators.gaussian", "orthonormal": False}
+    schedule = {"use": "fedsep.learners.cosine", "rounds": 10}
+    method = {"use": "fedsep.algorithms.fedsep_quantised", "p": 20, "schedule": schedule}
+    tree["methods"] = [{**method, "name": "a", "operator": asked}, {**method, "name": "b"}]
+    recipe = from_tree(tree, "r.yaml")
+    one, other = recipe.resolved()["methods"]
+    assert one["operator"] == asked
+    assert other["operator"] == "fedsep.operators.dct"
+    gaussian, dct = (each.codec.space._sketch(0) for each in build(recipe, 3).algorithms.values())
+    assert not gaussian.orthonormal
+    assert dct.orthonormal
+    tree["methods"][0]["operator"] = {**asked, "p": 3, "orthonormale": 1}
+    with pytest.raises(RecipeError) as caught:
+        from_tree(tree, "r.yaml")
+    assert "operator.p: is filled in from where it is used: leave it out (got 3)" in str(caught.value)
+    assert "did you mean orthonormal?" in str(caught.value)
