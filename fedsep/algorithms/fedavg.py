@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from fedsep import downlinks
 from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.ranges import checked
-from fedsep.servers.optimize import Optimize, Rule
-from fedsep.servers.sgd import SGDRule
+from fedsep.servers.optimize import Rule
 from fedsep.wires.dense import Dense
 
 
@@ -21,6 +21,7 @@ def fedavg(
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
+    seed: int = 0,
     **local: Unpack[LocalSGD],
 ) -> FedSep:
     r"""Local SGD from the server's model, averaged.
@@ -32,7 +33,9 @@ def fedavg(
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``samples``: w_m is the client's number of examples; ``uniform``: 1.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How the model is sent; float32 by default.
+        downlink: ``wires.dense`` sends the model, in float32 by default; any other wire sends the server's changes, and
+            the server feeds its error back.
+        seed: Of what a downlink draws.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
@@ -49,7 +52,6 @@ def fedavg(
     return FedSep(
         learner,
         uplink=uplink or Dense(),
-        downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule()),
         weighting=weighting,
+        **downlinks.by_wire(task.init(), downlink, server, seed),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from fedsep import downlinks
 from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.ranges import NonNegative, checked
-from fedsep.servers.optimize import Optimize, Rule
-from fedsep.servers.sgd import SGDRule
+from fedsep.servers.optimize import Rule
 from fedsep.wires.dense import Dense
 
 
@@ -22,6 +22,7 @@ def fedprox(
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
+    seed: int = 0,
     **local: Unpack[LocalSGD],
 ) -> FedSep:
     r"""FedAvg on f(y) + mu/2 |y - x_t|^2.
@@ -34,7 +35,9 @@ def fedprox(
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``samples``: by a client's number of examples; ``uniform``: equal.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How the model is sent; float32 by default.
+        downlink: ``wires.dense`` sends the model, in float32 by default; any other wire sends the server's changes, and
+            the server feeds its error back.
+        seed: Of what a downlink draws.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
@@ -51,7 +54,6 @@ def fedprox(
     return FedSep(
         learner,
         uplink=uplink or Dense(),
-        downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule()),
         weighting=weighting,
+        **downlinks.by_wire(task.init(), downlink, server, seed),
     )

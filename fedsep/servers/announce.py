@@ -50,17 +50,19 @@ class Announce:
     """x <- server(x); message = wire(x - sent); sent <- sent + read(message).
 
     The error of the wire is not lost: it stays in x - sent and is sent with the next message, which is error
-    feedback with its memory on the server.
+    feedback with its memory on the server. Without ``feedback`` x <- sent: the server goes on from what clients hold.
 
     Attributes:
         server: Moves omega.
         wire: What clients are sent of the change.
         key: Shared by both ends, for wires that draw; folded with the round.
+        feedback: Whether the server keeps what the wire leaves out.
     """
 
     server: Server[Any]
     wire: Wire[Any]
     key: Tensor
+    feedback: bool = True
 
     def init(self, x: Announced) -> AnnounceState:
         """Both parts' states."""
@@ -74,7 +76,8 @@ class Announce:
         ctx = message_ctx(self.key, int(x["round"]))
         message, memory = self.wire.pack(tree.sub(moved["omega"], x["sent"]), state.wire, ctx)
         sent = heard(self.wire, x["sent"], (message,), ctx)
-        return {**moved, "sent": sent, "news": (message,)}, AnnounceState(optimizer, memory)
+        omega = moved["omega"] if self.feedback else sent
+        return {**moved, "omega": omega, "sent": sent, "news": (message,)}, AnnounceState(optimizer, memory)
 
 
 def message_ctx(key: Tensor, round: int) -> Ctx:

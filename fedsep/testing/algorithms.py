@@ -11,7 +11,7 @@ import torch
 
 from fedsep.core import Algorithm, Reply, Shard, Task, Tree
 from fedsep.testing.broken import LawBroken, name_of, named_leaves, require_alike, require_close, require_same
-from fedsep.testing.documented import documented_bytes
+from fedsep.testing.documented import Size, documented_bytes, sizes_of
 from fedsep.testing.draws import context
 from fedsep.testing.payloads import check_payload, reload, reordered, single_precision_bytes
 from fedsep.testing.play import Attendance, Played, everybody, play
@@ -136,12 +136,12 @@ def dropped(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard],
             require_same(DROPPED, f"{name_of(algorithm)}'s client memory", seat.memory, seats[client].memory)
 
 
-def measured_bytes(task: Task, played: Played, factory: Callable[..., Any], sizes: Mapping[str, float]) -> None:
+def measured_bytes(task: Task, played: Played, factory: Callable[..., Any], sizes: Mapping[str, Size]) -> None:
     """Payload bytes of clients that are never away, against the closed forms; the first download may be smaller."""
     d = sum(part.numel() for part in task.init().values())
-    wanted = documented_bytes(factory, {"d": d, **sizes})
     for number, seats in enumerate(played.seats):
         for client, seat in seats.items():
+            wanted = documented_bytes(factory, {"d": d, **sizes_of(sizes, played, number, client)})
             got = {"up": single_precision_bytes(seat.reply), "down": single_precision_bytes(seat.sent)}
             saved = number == 0 and got["down"] <= wanted["down"]
             if got["up"] != wanted["up"] or not (saved or got["down"] == wanted["down"]):
@@ -154,7 +154,7 @@ def check_algorithm(
     shards: Sequence[Shard],
     *,
     factory: Callable[..., Any] | None = None,
-    sizes: Mapping[str, float] | None = None,
+    sizes: Mapping[str, Size] | None = None,
     tolerance: float | None = None,
 ) -> None:
     """Every law of methods, over some rounds on tiny data.
@@ -164,7 +164,8 @@ def check_algorithm(
         task: The local problem.
         shards: Two or more clients' data, some examples each.
         factory: What made the method; with it, its docstring's ``Bytes:`` is compared with what is measured.
-        sizes: Values of the names in these closed forms beside ``d``, such as ``{"p": 8}``.
+        sizes: Values of the names in these closed forms beside ``d``, such as ``{"p": 8}``; functions count what
+            depends on the run (``fedsep.testing.documented.Size``).
         tolerance: Relative, of the law about the order of replies; by default 1e-9 in float64, 1e-4 in float32.
 
     Raises:

@@ -66,7 +66,8 @@ def bench(codec: Codec[Any], params: Params, shard: Shard, *, view: View | None 
     start, memory = codec.decode(received, codec.enroll(received, first), shard, first)
     y = moved(start.y, random_like(start.y, seed + 1, 0.1))
     dx, memory, _ = codec.encode(start, y, received, memory, shard, first)
-    x, _ = codec.advance(moved(x, random_like(dx, seed + 2, 0.1)), 1)
+    pasted, _ = view.paste(random_like(dx, seed + 2, 0.1), x, first)
+    x, _ = codec.advance(moved(x, pasted), 1)
     return Bench(codec, view, shard, ctx, x, memory, dx)
 
 

@@ -11,6 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedsep.testing.broken import LawBroken
+from fedsep.testing.play import Played
+
+Size = float | Callable[[Played, int, int], float]
+"""The value of a name: a number, or what is counted in a run, a round and a client: how many coordinates changed."""
 
 SECTIONS = ("Bytes", "Memory", "Reference")
 LAW = "a factory's docstring has the sections Bytes: (with `up:` and `down:`), Memory: and Reference:"
@@ -42,6 +46,11 @@ def documented_bytes(factory: Callable[..., Any], sizes: Mapping[str, float]) ->
     if missing:
         raise LawBroken(LAW, subject, "all of them", f"nothing under {', '.join(missing)}")
     return {direction: _value(subject, direction, sections["Bytes"], sizes) for direction in ("up", "down")}
+
+
+def sizes_of(sizes: Mapping[str, Size], played: Played, round: int, client: int) -> dict[str, float]:
+    """The values of the names in one client's part of one round: those that depend on it are counted."""
+    return {name: size(played, round, client) if callable(size) else size for name, size in sizes.items()}
 
 
 def _section(text: str, name: str) -> str:

@@ -120,6 +120,9 @@ class Told:
     def cut(self, x, ctx):
         return {"anchor": x["anchor"], "omega": x["omega"]}
 
+    def paste(self, dx, x, ctx):
+        return dx, None
+
 
 @pytest.mark.parametrize("space", [Plain(network.init()), sketched(1), sketched(3), sketched(None)])
 def test_encode_is_the_transposed_jacobian_of_decode(space):

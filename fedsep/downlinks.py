@@ -1,0 +1,81 @@
+"""How the server's model gets to the clients: the four parts of a method that depend on it, together."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from fedsep import random
+from fedsep.codecs.identity import Identity
+from fedsep.codecs.patched import Patched
+from fedsep.codecs.replay import Replay
+from fedsep.codecs.spaces import Plain
+from fedsep.core import Codec, FedSepError, Params, Server, View, Wire
+from fedsep.servers.announce import Announce
+from fedsep.servers.optimize import Optimize, Rule
+from fedsep.servers.sgd import SGDRule
+from fedsep.servers.track import Track
+from fedsep.views.changes import Changes
+from fedsep.views.missed import Missed
+from fedsep.views.whole import Whole
+from fedsep.wires.dense import Dense
+from fedsep.wires.promises import Contraction, Deferred, Exact, promise_of
+
+_MESSAGES = int.from_bytes(b"down", "big")  # what the seed's key is folded with for the messages' draws
+
+
+class Downlink(TypedDict):
+    """Arguments of ``FedSep``."""
+
+    codec: Codec[Any]
+    view: View
+    server: Server[Any]
+    downlink: Wire[Any]
+
+
+def whole(rule: Rule | None = None, wire: Dense | None = None) -> Downlink:
+    """The model in every round, to every client: nothing is remembered, 4 d bytes."""
+    optimize = Optimize(rule or SGDRule())
+    return {"codec": Identity(), "view": Whole(), "server": optimize, "downlink": wire or Dense()}
+
+
+def changed(start: Params, rule: Rule | None = None) -> Downlink:
+    """The coordinates that changed since the client was last seen, or all of them: 8 bytes a coordinate, 4 d at most.
+
+    Args:
+        start: The initial model, which both ends make from the seed.
+        rule: Moves the model; with momentum every coordinate soon changes in every round.
+    """
+    track = Track(Optimize({"model": rule or SGDRule()}))
+    return {"codec": Patched(start), "view": Changes(), "server": track, "downlink": Dense()}
+
+
+def replayed(start: Params, wire: Wire[Any], rule: Rule | None = None, seed: int = 0) -> Downlink:
+    """What the server is ahead of the clients' copy, by any wire; the messages a client missed, or all when smaller.
+
+    What a contracting wire leaves out stays on the server and is part of the next message: error feedback. Wires
+    that promise no contraction are taken at their word instead, and the server goes on from the clients' copy: an
+    unbiased wire needs no memory, and one that errs by more than the message is long would make it grow without bound.
+
+    Args:
+        start: The initial model, which both ends make from the seed.
+        wire: Sends a change.
+        rule: Moves the model.
+        seed: Of what the wire draws.
+
+    Raises:
+        FedSepError: The wire feeds its error back by itself.
+    """
+    promise = promise_of(wire, sum(part.numel() for part in start.values()))
+    if isinstance(promise, Deferred):
+        raise FedSepError("downlink must be a wire without error feedback: the server keeps what it leaves out anyway")
+    key, space = random.fold(random.key(seed), _MESSAGES), Plain(start)
+    feedback = isinstance(promise, Contraction | Exact)
+    announce = Announce(Optimize({"omega": rule or SGDRule()}), wire, key, feedback)
+    return {"codec": Replay(space, wire, key), "view": Missed(space), "server": announce, "downlink": Dense()}
+
+
+def by_wire(start: Params, wire: Wire[Any] | None, rule: Rule | None = None, seed: int = 0) -> Downlink:
+    """``whole`` by a plain wire (the default), ``replayed`` by any other."""
+    if wire is None or isinstance(wire, Dense):
+        return whole(rule, wire)
+    return replayed(start, wire, rule, seed)
