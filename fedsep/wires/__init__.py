@@ -4,7 +4,10 @@ Wires are put together by nesting: ``error_feedback(topk(k=100, values=sign(), i
 leaves of a message is what its inner wire sends; there is no other way of chaining.
 """
 
+from fedsep.wires.by_name import ByName, by_name
+from fedsep.wires.clip import Clip, clip
 from fedsep.wires.dense import Dense, dense
+from fedsep.wires.eden import eden
 from fedsep.wires.error_feedback import ErrorFeedback, error_feedback
 from fedsep.wires.lloyd_max import LloydMax, lloyd_max
 from fedsep.wires.per_tensor import PerTensor, per_tensor
@@ -18,10 +21,17 @@ from fedsep.wires.promises import (
     advice,
     promise_of,
 )
+from fedsep.wires.qsgd import QSGD, qsgd
+from fedsep.wires.random_k import RandomK, random_k
+from fedsep.wires.rotated import Rotated, rotated
 from fedsep.wires.sign import Sign, sign
+from fedsep.wires.ternary import Ternary, ternary
 from fedsep.wires.topk import TopK, topk
 
 __all__ = [
+    "QSGD",
+    "ByName",
+    "Clip",
     "Contraction",
     "Deferred",
     "Dense",
@@ -31,15 +41,25 @@ __all__ = [
     "Lossy",
     "PerTensor",
     "Promise",
+    "RandomK",
+    "Rotated",
     "Sign",
+    "Ternary",
     "TopK",
     "Unbiased",
     "advice",
+    "by_name",
+    "clip",
     "dense",
+    "eden",
     "error_feedback",
     "lloyd_max",
     "per_tensor",
     "promise_of",
+    "qsgd",
+    "random_k",
+    "rotated",
     "sign",
+    "ternary",
     "topk",
 ]

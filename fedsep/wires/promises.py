@@ -65,6 +65,20 @@ def keep_part(inner: Promise, part: float) -> Promise:
             return Lossy()
 
 
+def together(parts: list[Promise]) -> Promise:
+    """Of a message whose parts go by wires of their own, each with a promise that holds for its part."""
+    if all(isinstance(part, Exact) for part in parts):
+        return Exact()
+    if all(isinstance(part, Exact | Contraction) for part in parts):
+        return Contraction(min(part.delta for part in parts if isinstance(part, Contraction)))
+    if all(isinstance(part, Exact | Unbiased) for part in parts):
+        return Unbiased(max(part.omega for part in parts if isinstance(part, Unbiased)))
+    if all(isinstance(part, Exact | Deferred) for part in parts):
+        each = together([part.each if isinstance(part, Deferred) else part for part in parts])
+        return each if isinstance(each, Deferred) else Deferred(each)
+    return Lossy()
+
+
 def advice(wire: Wire[Any], size: int) -> list[str]:
     """What to warn of before a run: wires that are meaningless as they stand, in one direction.
 

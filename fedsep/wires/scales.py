@@ -33,3 +33,9 @@ def read_scale(packed: Tensor, dtype: torch.dtype) -> Tensor:
         return packed.to(dtype)
     steps = packed.to(dtype)
     return torch.where(steps > 0, torch.exp2(LOWEST + (steps - 1) * _STEP), 0.0)
+
+
+def not_below(scale: Tensor) -> Tensor:
+    """A scale in float32, rounded up: what is divided by it stays at most 1 in magnitude."""
+    short = scale.to(torch.float32)
+    return torch.where(short.to(scale.dtype) < scale, torch.nextafter(short, short.new_tensor(torch.inf)), short)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedsep.core import Ctx, FedSepError, Payload, Tree, Wire
+from fedsep.core import Ctx, Payload, Tree, Wire
 from fedsep.ranges import Count, Fraction, checked
 from fedsep.wires.dense import Dense
 from fedsep.wires.indices import IndexCode, IndexName, Int32, index_code
+from fedsep.wires.kept import kept, one_of
 from fedsep.wires.message import blank, inside, layout_of, require_memoryless, vector_of
 from fedsep.wires.per_tensor import Per, PerTensor
 from fedsep.wires.promises import Promise, keep_part, promise_of
@@ -68,29 +68,6 @@ class TopK:
 def largest(vector: Tensor, count: int) -> Tensor:
     """Positions of the ``count`` numbers of largest magnitude, increasing, int64."""
     return torch.topk(vector.abs(), count, sorted=False).indices.sort().values
-
-
-def kept(wire: str, k: int | None, fraction: float | None, size: int) -> int:
-    """k, or the fraction of ``size`` rounded up.
-
-    Raises:
-        FedSepError: There are fewer than k coordinates.
-    """
-    if k is None:
-        return math.ceil(round((fraction or 0.0) * size, 9))  # .1 * 30 is a little more than 3
-    if k > size:
-        raise FedSepError(f"{wire}: k must be at most {size}, the number of coordinates of the message (got {k})")
-    return k
-
-
-def one_of(wire: str, k: int | None, fraction: float | None) -> None:
-    """Refuses both and neither.
-
-    Raises:
-        FedSepError: Both are given, or none.
-    """
-    if (k is None) == (fraction is None):
-        raise FedSepError(f"{wire}: give one of k and fraction (got k={k}, fraction={fraction})")
 
 
 @checked
