@@ -6,7 +6,7 @@ import ctypes
 import io
 import marshal
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -36,8 +36,8 @@ def identity(tensor: Tensor) -> Identity:
     return tensor.data_ptr(), version, tensor.dtype, tensor.shape, tensor.stride()
 
 
-def write(value: object, put: Callable[[Tensor], Place]) -> bytes:
-    """The letter of ``value``; ``put`` puts a tensor of more than ``INLINE_BYTES`` aside.
+def write(values: Iterable[object], put: Callable[[Tensor], Place]) -> bytes:
+    """The letter of all ``values``, what they share written once; ``put`` puts a tensor of some size aside.
 
     Raises:
         Exception: Whatever pickle raises for what it cannot write, such as a function or a class made in a function.
@@ -45,15 +45,27 @@ def write(value: object, put: Callable[[Tensor], Place]) -> bytes:
     file = io.BytesIO()
     pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
     pickler.put = put
-    pickler.dump(value)
+    for value in values:
+        pickler.dump(value)
     return file.getvalue()
 
 
-def read(letter: bytes, get: Callable[[Note], Tensor], own: Callable[[Note], Tensor] | None = None) -> Any:
-    """What ``write`` was given; ``get`` finds what ``put`` put aside, ``own`` what came back as it was sent."""
-    unpickler = _Unpickler(io.BytesIO(letter))
+def read(letter: bytes, get: Callable[[Note], Tensor], own: Callable[[Note], Tensor] | None = None) -> Iterator[Any]:
+    """The values that ``write`` was given, one at a time.
+
+    Args:
+        letter: What ``write`` gave.
+        get: Finds what ``put`` put aside.
+        own: Finds what came back as it was sent.
+
+    Raises:
+        Exception: Whatever pickle raises for what it cannot read; the values after it are lost, too.
+    """
+    file = io.BytesIO(letter)
+    unpickler = _Unpickler(file)
     unpickler.get, unpickler.own = get, own
-    return unpickler.load()
+    while file.tell() < len(letter):
+        yield unpickler.load()
 
 
 def note(tensor: Tensor, offset: int, serial: int) -> Note:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -26,11 +28,22 @@ class Inbox:
         self._notes: dict[letters.Identity, Note] = {}
 
     def turn(self) -> None:
-        """Begins another chunk, and forgets what the last one did not use."""
+        """Begins another letter, and forgets what the last one did not use."""
         self._before, self._now, self._notes = self._now, {}, {}
 
-    def get(self, note: Note) -> Tensor:
-        """The tensor of a note."""
+    def read(self, offset: int, length: int) -> Iterator[Any]:
+        """The values of the letter that lies there, one at a time.
+
+        Raises:
+            Exception: A value cannot be read; those after it are lost, too.
+        """
+        return letters.read(self._arena.read_bytes(offset, length), self._get)
+
+    def note(self, tensor: Tensor) -> Note | None:
+        """The note of a tensor that came with this letter and was not changed."""
+        return self._notes.get(letters.identity(tensor))
+
+    def _get(self, note: Note) -> Tensor:
         tensor = self._now.get(note)
         if tensor is None:
             tensor = self._before.get(note)
@@ -41,10 +54,6 @@ class Inbox:
             self._notes[letters.identity(tensor)] = note
         return tensor
 
-    def note(self, tensor: Tensor) -> Note | None:
-        """The note of a tensor that came with this chunk and was not changed."""
-        return self._notes.get(letters.identity(tensor))
-
 
 class Outbox:
     """A worker's answer, written from the start of an arena that its parent has done with."""
@@ -54,7 +63,18 @@ class Outbox:
         self._inbox = inbox
         self._end = 0
 
-    def put(self, tensor: Tensor) -> Place:
+    def write(self, values: Iterable[object]) -> tuple[int, int]:
+        """Writes the letter of ``values``, and says where it lies and how long it is.
+
+        Raises:
+            Exception: A value cannot be written.
+        """
+        letter = letters.write(values, self._put)
+        offset = self._take(len(letter))
+        self._arena.write_bytes(offset, letter)
+        return offset, len(letter)
+
+    def _put(self, tensor: Tensor) -> Place:
         """Writes a tensor, unless the parent has it."""
         known = self._inbox.note(tensor)
         if known is not None:
@@ -63,12 +83,6 @@ class Outbox:
         offset = self._take(source.nbytes)
         self._arena.write(offset, source)
         return letters.note(source, offset, 0)
-
-    def write_bytes(self, data: bytes) -> int:
-        """Writes bytes, and says where."""
-        offset = self._take(len(data))
-        self._arena.write_bytes(offset, data)
-        return offset
 
     def _take(self, size: int) -> int:
         offset = self._end
@@ -80,7 +94,7 @@ class Reader:
     """A parent's reading of its workers' answers, into tensors with memory of their own.
 
     What a worker was sent and gives back is the very tensor that was sent. A tensor that equals the one at the
-    same place in the answer before it becomes the same object: a memory that all clients share (an anchor) takes
+    same place in the value before it becomes the same object: a memory that all clients share (an anchor) takes
     the space of one, however many clients there are.
     """
 
@@ -89,10 +103,17 @@ class Reader:
         self._latest: list[weakref.ref[Tensor]] = []
         self._place = 0
 
-    def read(self, letter: bytes, arena: Arena) -> object:
-        """What the worker answered."""
+    def read(self, offset: int, length: int, arena: Arena) -> Iterator[Any]:
+        """The values of the letter that lies there, one at a time.
+
+        Raises:
+            Exception: A value cannot be read; those after it are lost, too.
+        """
+        letter = arena.read_bytes(offset, length)
         self._place = 0
-        return letters.read(letter, lambda note: self._get(*letters.opened(note), arena), self._own)
+        for value in letters.read(letter, lambda note: self._get(*letters.opened(note), arena), self._own):
+            yield value
+            self._place = 0
 
     def _own(self, note: Note) -> Tensor:
         return settled(self._store.tensor(note))

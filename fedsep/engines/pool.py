@@ -10,9 +10,9 @@ from typing import Any
 
 from fedsep.core import FedSepError
 from fedsep.engines.arena import Arena
-from fedsep.engines.lost import Lost, death
+from fedsep.engines.lost import Lost, death, lost
 from fedsep.engines.mail import Reader
-from fedsep.engines.process import Answer, Process, Task
+from fedsep.engines.process import Answer, Chunk, Process, Task
 from fedsep.engines.status import IDLE
 from fedsep.engines.store import Store
 from fedsep.engines.work import Work
@@ -65,7 +65,7 @@ class Pool:
         if self._busy:
             raise RuntimeError("the round before this has not been read to its end")
         self._busy = True
-        work = Work(calls, count, self._store, 4 * len(self._processes))
+        work = Work(calls, count, 4 * len(self._processes))
         try:
             while not work.finished:
                 self._start()
@@ -132,7 +132,12 @@ class Pool:
 
     def _send(self, process: Process, tasks: list[Task], work: Work) -> None:
         try:
-            process.send(tasks)
+            chunk = Chunk(tasks, *self._store.write((task.number, task.call) for task in tasks))
+        except Exception as error:
+            work.end(Answer(tasks, [lost(error, "send")], 0))
+            return
+        try:
+            process.send(chunk)
         except ConnectionError:
             self._bury(process, work)
 
@@ -141,13 +146,12 @@ class Pool:
         for key, _ in self._selector.select(None if wait else 0):
             process: Process = key.data
             try:
-                answers = process.receive()
+                answer = process.receive()
             except (EOFError, ConnectionError):
                 self._bury(process, work)
             else:
                 self._pace[kind] = process.pace
-                for answer in answers:
-                    work.end(answer)
+                work.end(answer)
 
     def _bury(self, process: Process, work: Work) -> None:
         """A worker has died: the task it was at has one more death to its name, the others are given out again."""
@@ -160,8 +164,7 @@ class Pool:
             if task.number == number or (number == IDLE and task is tasks[0]):
                 task.deaths += 1
             if task.deaths > self._retries:
-                self._store.release(task.blocks)
-                work.end(Answer(task, Lost(stage, death(exitcode, task.deaths)), 0))
+                work.end(Answer([task], [Lost(stage, death(exitcode, task.deaths))], 0))
             else:
                 work.again(task)
 
@@ -169,6 +172,4 @@ class Pool:
         """Ends the workers that are still at tasks of which nobody will ask the outcome."""
         for process in self.alive():
             if process.chunks:
-                tasks = [task for chunk in process.chunks for task in chunk.tasks]
                 self._dismiss(process)
-                self._store.release([block for task in tasks for block in task.blocks])

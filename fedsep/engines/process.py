@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import pickle
 import signal
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedsep.core import FedSepError
 from fedsep.engines.arena import Arena
@@ -27,28 +26,31 @@ _GREETING_SECONDS = 60
 
 @dataclass
 class Task:
-    """A piece of work as a letter; it is kept until it is answered, so that another worker can be asked."""
+    """A piece of work; it is kept until it is answered, so that another worker can be asked."""
 
     number: int
-    letter: bytes
-    blocks: list[Block]
+    call: object
     deaths: int = 0
 
 
 @dataclass
 class Chunk:
-    """Tasks that were sent together, and the block that their letters lie in."""
+    """Tasks that are sent together: where their letter lies, its length, and the blocks that it takes."""
 
     tasks: list[Task]
-    block: Block
+    offset: int
+    length: int
+    blocks: list[Block]
 
 
-@dataclass
-class Answer:
-    """One task's outcome, and about how many bytes it takes."""
+class Answer(NamedTuple):
+    """What came of tasks that were sent together, and about how many bytes one outcome takes.
 
-    task: Task
-    outcome: Any
+    It is one ``Lost`` for all of them if they could not be sent, done or answered together.
+    """
+
+    tasks: list[Task]
+    outcomes: list[Any]
     nbytes: int
 
 
@@ -99,43 +101,37 @@ class Process:
         if problem:
             raise FedSepError(f"a worker process cannot work here ({problem}): use fedsep.engines.sequential")
 
-    def send(self, tasks: list[Task]) -> None:
+    def send(self, chunk: Chunk) -> None:
         """Gives the worker a chunk.
 
         Raises:
             ConnectionError: It has died; the chunk counts as sent.
         """
-        letter = pickle.dumps([(task.number, task.letter) for task in tasks])
-        block = self.store.write_bytes(letter)
-        self.chunks.append(Chunk(tasks, block))
-        self.desk.line.send_bytes(CHUNK.pack(block.offset, len(letter)))
+        self.chunks.append(chunk)
+        self.desk.line.send_bytes(CHUNK.pack(chunk.offset, chunk.length))
 
-    def receive(self) -> list[Answer]:
-        """The answers to the chunk that was sent first.
+    def receive(self) -> Answer:
+        """The answer to the chunk that was sent first.
 
         Raises:
             EOFError, ConnectionError: The worker has died.
         """
         offset, length, seconds = ANSWER.unpack(self.desk.line.recv_bytes())
-        chunk = self.chunks[0]
-        outbox = self.desk.outboxes[self._turn % 2]
-        letters: list[bytes] = pickle.loads(outbox.read_bytes(offset, length))
-        outcomes = [self._read(letter, outbox) for letter in letters]
-        self.chunks.popleft()
+        outcomes = self._read(offset, length)
+        chunk = self.chunks.popleft()
         self._turn += 1
-        self.pace = seconds / len(letters)
-        self.store.release([chunk.block, *(block for task in chunk.tasks for block in task.blocks)])
-        nbytes = (offset + length) // len(letters)
-        return [Answer(task, outcome, nbytes) for task, outcome in zip(chunk.tasks, outcomes, strict=True)]
+        self.pace = seconds / len(chunk.tasks)
+        self.store.release(chunk.blocks)
+        return Answer(chunk.tasks, outcomes, (offset + length) // len(chunk.tasks))
 
-    def _read(self, letter: bytes, outbox: Arena) -> Any:
+    def _read(self, offset: int, length: int) -> list[Any]:
         try:
-            return self.reader.read(letter, outbox)
+            return list(self.reader.read(offset, length, self.desk.outboxes[self._turn % 2]))
         except Exception as error:  # a class that only the worker has
-            return lost(error, "reply")
+            return [lost(error, "reply")]
 
     def stop(self) -> int | None:
-        """Ends the process at once, dead or alive, and gives back all but its unanswered tasks; its exit code."""
+        """Ends the process at once, dead or alive, and gives back its memory and its chunks' blocks; its exit code."""
         self._process.kill()
         self._process.join()
         code = self._process.exitcode
@@ -144,7 +140,7 @@ class Process:
         self.desk.status.close()
         for outbox in self.desk.outboxes:
             outbox.close()
-        self.store.release([chunk.block for chunk in self.chunks])
+        self.store.release([block for chunk in self.chunks for block in chunk.blocks])
         return code
 
 

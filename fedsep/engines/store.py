@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -44,20 +45,22 @@ class Store:
         self._known: dict[Identity, Block] = {}
         self._noted: dict[Note, Block] = {}
 
-    def write(self, value: object) -> tuple[bytes, list[Block]]:
-        """The letter of ``value``, and the blocks its tensors lie in."""
+    def write(self, values: Iterable[object]) -> tuple[int, int, list[Block]]:
+        """Where the letter of ``values`` lies, its length, and the blocks that it and its tensors take.
+
+        Raises:
+            Exception: A value cannot be written; then no block is taken.
+        """
         blocks: list[Block] = []
         try:
-            return letters.write(value, partial(self._put, blocks)), blocks
+            letter = letters.write(values, partial(self._put, blocks))
         except Exception:
             self.release(blocks)
             raise
-
-    def write_bytes(self, data: bytes) -> Block:
-        """Puts bytes into a block of their own."""
-        block = self._take(len(data))
-        self._arena.write_bytes(block.offset, data)
-        return block
+        block = self._take(len(letter))
+        blocks.append(block)
+        self._arena.write_bytes(block.offset, letter)
+        return block.offset, len(letter), blocks
 
     def tensor(self, note: Note) -> Tensor:
         """The tensor that was written with this note; its block must be in use."""

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from fedsep.engines.lost import lost
 from fedsep.engines.process import Answer, Task
-from fedsep.engines.store import Store
 
 HELD_BYTES = 1 << 28
 """Outcomes that wait for a slower one before them: above this many bytes, no task is begun that is not overdue."""
@@ -21,14 +19,12 @@ class Work:
     Args:
         calls: What is to be done, made on demand.
         count: About how many there are.
-        store: Where their letters' tensors are put.
         spread: So many outcomes may wait for one before them whatever they take.
     """
 
-    def __init__(self, calls: Iterable[object], count: int, store: Store, spread: int) -> None:
-        self._fresh = self._letters(calls)
+    def __init__(self, calls: Iterable[object], count: int, spread: int) -> None:
+        self._fresh = self._tasks(calls)
         self._count = count
-        self._store = store
         self._spread = spread
         self._again: deque[Task] = deque()
         self._outcomes: dict[int, tuple[Any, int]] = {}
@@ -53,7 +49,7 @@ class Work:
         return self._exhausted and self._told == self._taken
 
     def take(self, most: int) -> list[Task]:
-        """Tasks for one worker; one alone if it killed a worker, none if there are none for now."""
+        """Tasks for one worker; one alone if it is done again, none if there are none for now."""
         if self._again:
             return [self._again.popleft()]
         if len(self._outcomes) >= self._spread and self._held >= HELD_BYTES:
@@ -65,9 +61,13 @@ class Work:
         self._again.append(task)
 
     def end(self, answer: Answer) -> None:
-        """A task's outcome."""
-        self._outcomes[answer.task.number] = answer.outcome, answer.nbytes
-        self._held += answer.nbytes
+        """The outcomes of tasks; those that have no outcome of their own are done again, one by one."""
+        if len(answer.outcomes) != len(answer.tasks):
+            self._again.extend(answer.tasks)
+            return
+        for task, outcome in zip(answer.tasks, answer.outcomes, strict=True):
+            self._outcomes[task.number] = outcome, answer.nbytes
+            self._held += answer.nbytes
 
     def tell(self) -> Any:
         """The next outcome in order."""
@@ -76,13 +76,8 @@ class Work:
         self._told += 1
         return outcome
 
-    def _letters(self, calls: Iterable[object]) -> Iterator[Task]:
+    def _tasks(self, calls: Iterable[object]) -> Iterator[Task]:
         for number, call in enumerate(calls):
             self._taken += 1
-            try:
-                letter, blocks = self._store.write(call)
-            except Exception as error:
-                self._outcomes[number] = lost(error, "send"), 0
-            else:
-                yield Task(number, letter, blocks)
+            yield Task(number, call)
         self._exhausted = True

@@ -5,29 +5,30 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import pickle
 import signal
 import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import torch
 
 from fedsep.core import watch_stages
-from fedsep.engines import letters
 from fedsep.engines.arena import Arena
 from fedsep.engines.lost import lost
 from fedsep.engines.mail import Inbox, Outbox
 from fedsep.engines.status import Status
 
 CHUNK = struct.Struct("<qq")
-"""A chunk: where in the parent's arena the pickled list of (task, letter) starts, and its length."""
+"""A chunk: where in the parent's arena the letter of (task, call) pairs starts, and its length."""
 ANSWER = struct.Struct("<qqd")
-"""Its answer: where in the worker's arena the pickled list of letters starts, its length, and seconds of work."""
+"""Its answer: where in the worker's arena the letter of outcomes starts, its length, and seconds of work.
+
+It holds one ``Lost`` instead of the outcomes if the chunk could not be read, or they could not be written.
+"""
 
 _WATCH_SECONDS = 0.5
 
@@ -62,24 +63,28 @@ def serve(handle: Handle, desk: Desk, parent: int) -> None:
     inbox = Inbox(desk.inbox)
     for turn in itertools.count():
         inbox.turn()
-        offset, length = CHUNK.unpack(desk.line.recv_bytes())
+        chunk = CHUNK.unpack(desk.line.recv_bytes())
         outbox = Outbox(desk.outboxes[turn % 2], inbox)
-        chunk = desk.inbox.read_bytes(offset, length)
-        desk.line.send_bytes(_answer(handle, desk, chunk, inbox, outbox))
+        started = time.perf_counter()
+        answer = _answer(handle, desk.status, inbox.read(*chunk), outbox)
+        desk.line.send_bytes(ANSWER.pack(*answer, time.perf_counter() - started))
 
 
-def _answer(handle: Handle, desk: Desk, chunk: bytes, inbox: Inbox, outbox: Outbox) -> bytes:
-    started = time.perf_counter()
-    answers: list[bytes] = []
-    for task, letter in pickle.loads(chunk):
-        desk.status.begin(task)
-        try:
-            answers.append(letters.write(handle(letters.read(letter, inbox.get)), outbox.put))
-        except Exception as error:
-            answers.append(letters.write(lost(error, desk.status.read()[1]), outbox.put))
-    desk.status.rest()
-    letter = pickle.dumps(answers)
-    return ANSWER.pack(outbox.write_bytes(letter), len(letter), time.perf_counter() - started)
+def _answer(handle: Handle, status: Status, chunk: Iterator[Any], outbox: Outbox) -> tuple[int, int]:
+    try:
+        return outbox.write([_outcome(handle, status, *pair) for pair in chunk])
+    except Exception as error:
+        return outbox.write([lost(error, status.read()[1])])
+    finally:
+        status.rest()
+
+
+def _outcome(handle: Handle, status: Status, task: int, call: Any) -> Any:
+    status.begin(task)
+    try:
+        return handle(call)
+    except Exception as error:
+        return lost(error, status.read()[1])
 
 
 def _move_in(status: Status, parent: int) -> None:

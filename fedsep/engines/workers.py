@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedsep import random
 from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Task
 from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, predict, prepare, run, run_local
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
@@ -37,7 +38,7 @@ class _Clients:
             params, split, start, stop = rest
             return predict(self.task, params, getattr(self.fleet, split), start, stop)
         client, round, capability, key, known, payload, memory = rest
-        ctx = Ctx(round, capability, torch.scalar_tensor(key, dtype=torch.int64), *known)
+        ctx = Ctx(round, capability, random.as_key(key), *known)
         job = Job(Invitation(client, ctx), payload, memory)
         outcome = self._round(job) if kind == "round" else run_local(self.algorithm, self.task, job, self.fleet)
         return Lost(outcome.stage, outcome.reason, outcome.traceback) if isinstance(outcome, Failure) else outcome

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engines.toys import FedAvg, Fleet, Task, differences, invite
+from engines.toys import FedAvg, Fleet, Silent, Task, differences, invite
 
 from fedsep.core import Failure, FedSepError
 from fedsep.engines import sequential, workers
 from fedsep.engines.engine import Delivered
+from fedsep.engines.work import Work
 
 
 class Mistaken(FedAvg):
@@ -104,6 +105,47 @@ def test_what_cannot_be_sent_is_a_failure():
     found = outcomes(workers(processes=2), FedAvg(), lambda client, seen: (lambda: 0) if client == 2 else None)
     assert [o.client for o in found if isinstance(o, Failure)] == [2, 5]
     assert found[2].stage == "send"
+
+
+class Quick(Silent):
+    """Forty of these make a chunk; every tenth client's memory is of a kind that makes trouble on its way."""
+
+    def update(self, payload, client, shard, ctx):
+        trouble = {0.25: lambda: 0, 0.5: unreadable} if ctx.round else {}
+        memory = made_by_a_worker() if ctx.round and ctx.capability == 0.75 else trouble.get(ctx.capability, client)
+        return payload, memory, {}
+
+
+class Unreadable:
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise ValueError("cannot be read")
+
+
+unreadable = Unreadable()
+
+
+@pytest.mark.parametrize(("capability", "stage"), [(0.25, "update"), (0.5, "reply"), (0.75, "reply"), (0.875, "send")])
+def test_trouble_on_the_way_is_one_clients_in_a_large_chunk(monkeypatch, capability, stage):
+    def recall(client, seen):
+        return (lambda: 0) if capability == 0.875 and seen == 0 and client % 10 == 3 else ()
+
+    sizes = []
+    take = Work.take
+    monkeypatch.setattr(Work, "take", lambda work, most: sizes.append(most) or take(work, most))
+    session = workers(processes=2).open(Quick(), Task(), Fleet(clients=80), recall)
+    cohorts = [[invite(round, client, round - 1) for client in range(80)] for round in range(2)]
+    cohorts[1][3::10] = [seat._replace(ctx=seat.ctx._replace(capability=capability)) for seat in cohorts[1][3::10]]
+    assert all(isinstance(o, Delivered) for _ in range(2) for o in session.round({}, cohorts[0]))
+    sizes.clear()
+    found = list(session.round({}, cohorts[1]))
+    session.close()
+    assert max(sizes) > 1
+    assert [o.client if isinstance(o, Failure) else o.reply.client for o in found] == list(range(80))
+    assert {o.client: o.stage for o in found if isinstance(o, Failure)} == dict.fromkeys(range(3, 80, 10), stage)
 
 
 def made_by_a_worker():

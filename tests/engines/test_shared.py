@@ -6,8 +6,9 @@ import pytest
 import torch
 from engines.toys import bits, differences, odd_tensors
 
-from fedsep.engines import letters, work
+from fedsep.engines import work
 from fedsep.engines.arena import Arena
+from fedsep.engines.lost import Lost
 from fedsep.engines.mail import Inbox, Outbox, Reader
 from fedsep.engines.process import Answer
 from fedsep.engines.settle import ALIGNMENT, settled
@@ -26,28 +27,62 @@ def arena():
 def test_letters_keep_values_layouts_and_everything_else(arena):
     value = {"odd": odd_tensors(), "rest": [None, 1, 2.5, "text", (True, b"x")], "large": torch.randn(3000)}
     dense = settled(value)
+    store, inbox, answers = Store(arena), Inbox(arena), Arena()
+    outbox, reader = Outbox(answers, Inbox(arena)), Reader(store)
+    *letter, _ = store.write([value, 1, value])
+    assert not differences([dense, 1, dense], list(inbox.read(*letter)))
+    answer = outbox.write([value, 1, value])
+    assert not differences([dense, 1, dense], list(reader.read(*answer, answers)))
+    answers.close()
+
+
+def test_what_the_values_of_a_letter_share_is_written_once(arena):
     store, inbox = Store(arena), Inbox(arena)
-    outbox, reader = Outbox(arena, Inbox(arena)), Reader(store)
-    letter, _ = store.write(value)
-    assert not differences(dense, letters.read(letter, inbox.get))
-    answer = letters.write(value, outbox.put)
-    assert not differences(dense, reader.read(answer, arena))
+    payload = {"x": torch.randn(3), "y": torch.randn(3000)}
+    lengths = []
+    for count in (1, 2):
+        _, length, blocks = store.write([(client, payload) for client in range(count)])
+        lengths.append(length)
+        assert len(blocks) == 2  # the letter and y
+    assert lengths[1] - lengths[0] < 30
+    first, second = inbox.read(*store.write([(client, payload) for client in range(2)])[:2])
+    assert first[1] is second[1]
+    assert not differences(payload, first[1])
+
+
+def test_a_letter_that_cannot_be_written_takes_nothing(arena):
+    store = Store(arena)
+    with pytest.raises(AttributeError, match="pickle"):
+        store.write([torch.randn(1000), lambda: 0])
+    assert not store._known
+    assert store.write([torch.randn(1000)])[2][0].offset == 0
+
+
+def test_equal_tensors_at_the_same_place_of_values_are_one(arena):
+    answers, store = Arena(), Store(arena)
+    outbox, reader = Outbox(answers, Inbox(arena)), Reader(store)
+    values = [(torch.full((1000,), float(client)), torch.ones(1000)) for client in range(4)]
+    back = list(reader.read(*outbox.write(values), answers))
+    assert not differences(values, back)
+    assert len({id(anchor) for _, anchor in back}) == 1
+    assert len({id(own) for own, _ in back}) == 4
+    answers.close()
 
 
 def test_a_tensor_is_written_once_for_all_and_its_memory_is_used_again(arena):
     store, inbox = Store(arena), Inbox(arena)
     shared = torch.randn(5000)
-    sent = [store.write((client, {"x": shared, "own": torch.full((5000,), float(client))})) for client in range(50)]
-    assert len({id(blocks[0]) for _, blocks in sent}) == 1
-    assert len({id(blocks[1]) for _, blocks in sent}) == 50
-    read = [letters.read(letter, inbox.get) for letter, _ in sent]
+    sent = [store.write([(client, {"x": shared, "own": torch.full((5000,), float(client))})]) for client in range(50)]
+    assert len({id(blocks[0]) for *_, blocks in sent}) == 1
+    assert len({id(blocks[1]) for *_, blocks in sent}) == 50
+    read = [next(inbox.read(*letter)) for *letter, _ in sent]
     assert len({id(tree["x"]) for _, tree in read}) == 1
     assert all(torch.equal(tree["x"], shared) and (tree["own"] == client).all() for client, tree in read)
     size = arena._size
-    for _, blocks in sent:
+    for *_, blocks in sent:
         store.release(blocks)
     for client in range(50):
-        _, blocks = store.write({"x": torch.full((5000,), float(client))})
+        *_, blocks = store.write([{"x": torch.full((5000,), float(client))}])
         store.release(blocks)
     assert arena._size == size
     assert (read[7][1]["own"] == 7).all()  # a worker's tensors are its own
@@ -56,51 +91,53 @@ def test_a_tensor_is_written_once_for_all_and_its_memory_is_used_again(arena):
 def test_what_was_changed_in_place_is_written_again(arena):
     store, inbox = Store(arena), Inbox(arena)
     x = torch.zeros(1000)
-    first, _ = store.write(x)
+    *first, _ = store.write([x])
     x += 1
-    second, _ = store.write(x)
-    assert letters.read(first, inbox.get).sum() == 0
-    assert letters.read(second, inbox.get).sum() == 1000
+    *second, _ = store.write([x])
+    assert next(inbox.read(*first)).sum() == 0
+    assert next(inbox.read(*second)).sum() == 1000
 
 
 def test_a_block_that_is_used_again_is_read_again(arena):
     store, inbox = Store(arena), Inbox(arena)
     for value in (1.0, 2.0, 3.0):
-        letter, blocks = store.write(torch.full((1000,), value))
-        assert (letters.read(letter, inbox.get) == value).all()
+        *letter, blocks = store.write([torch.full((1000,), value)])
+        assert (next(inbox.read(*letter)) == value).all()
         inbox.turn()
         store.release(blocks)
 
 
 def test_a_worker_keeps_what_the_last_letter_used_and_no_more(arena):
     store, inbox = Store(arena), Inbox(arena)
-    letter, _ = store.write(torch.randn(1000))
-    first = letters.read(letter, inbox.get)
+    *letter, _ = store.write([torch.randn(1000)])
+    first = next(inbox.read(*letter))
     inbox.turn()
-    assert letters.read(letter, inbox.get) is first
+    assert next(inbox.read(*letter)) is first
     inbox.turn()
     inbox.turn()
-    assert letters.read(letter, inbox.get) is not first
+    assert next(inbox.read(*letter)) is not first
 
 
 def test_what_comes_back_as_it_was_sent_is_the_senders_own(arena):
     store, inbox = Store(arena), Inbox(arena)
     answers = Arena()
     outbox, reader = Outbox(answers, inbox), Reader(store)
-    sent = {"kept": torch.randn(1000), "changed": torch.zeros(1000), "shifted": torch.randn(1001)[1:]}
-    letter, blocks = store.write(sent)
-    received = letters.read(letter, inbox.get)
+    changed = torch.zeros(1000)
+    sent = {"kept": torch.randn(1000), "changed": changed, "shifted": torch.randn(1001)[1:]}
+    *letter, blocks = store.write([sent])
+    received = next(inbox.read(*letter))
     received["changed"] += 1
-    back = reader.read(letters.write(received, outbox.put), answers)
+    offset, length = outbox.write([received])
+    back = next(reader.read(offset, length, answers))
     assert back["kept"] is sent["kept"]
     assert (back["changed"] == 1).all()
     assert torch.equal(back["shifted"], sent["shifted"])
     assert back["shifted"].data_ptr() % ALIGNMENT == 0
-    assert outbox._end == 8 * 1000
+    assert offset == changed.nbytes
     store.release(blocks)
     inbox.turn()
-    again = reader.read(letters.write({"kept": received["kept"]}, outbox.put), answers)  # nobody holds it for us now
-    assert torch.equal(again["kept"], sent["kept"])
+    again = next(reader.read(*outbox.write([received["kept"]]), answers))  # nobody holds it for us now
+    assert torch.equal(again, sent["kept"])
     answers.close()
 
 
@@ -145,7 +182,7 @@ def test_settled_is_dense_aligned_and_the_same_object_if_it_was():
     assert settled(odd_tensors())["transposed"].stride() == (1, 30)
 
 
-def made(count, arena):
+def made(count):
     """Work on ``count`` calls, and a list of how many were made."""
     calls = []
 
@@ -154,36 +191,46 @@ def made(count, arena):
             calls.append(number)
             yield number
 
-    return Work(make(), count, Store(arena), spread=4), calls
+    return Work(make(), count, spread=4), calls
 
 
-def test_calls_are_made_when_they_are_taken_and_told_in_order(arena):
-    todo, calls = made(6, arena)
+def test_calls_are_made_when_they_are_taken_and_told_in_order():
+    todo, calls = made(6)
     first = todo.take(4)
     assert (len(first), len(calls), todo.left) == (4, 4, 2)
     for task in first[::-1]:
         assert not todo.ready
-        todo.end(Answer(task, f"outcome {task.number}", 10))
+        todo.end(Answer([task], [f"outcome {task.number}"], 10))
     assert [todo.tell() for _ in range(4)] == [f"outcome {n}" for n in range(4)]
     last = todo.take(4)
     assert [task.number for task in last] == [4, 5]
-    for task in last:
-        todo.end(Answer(task, task.number, 0))
+    todo.end(Answer(last, [4, 5], 0))
     assert not todo.take(1)
     assert [todo.tell(), todo.tell(), todo.finished] == [4, 5, True]
 
 
-def test_no_more_is_held_than_allowed_behind_a_slow_one(arena, monkeypatch):
+def test_tasks_without_outcomes_of_their_own_are_done_again_one_by_one():
+    todo, _ = made(3)
+    tasks = todo.take(3)
+    todo.end(Answer(tasks, [Lost("update", "one of these")], 10))
+    assert (todo.ready, todo.finished, todo.left) == (False, False, 3)
+    for task in tasks:
+        assert todo.take(3) == [task]
+        todo.end(Answer([task], [Lost("update", str(task.number))], 10))
+    assert [todo.tell().reason for _ in range(3)] == ["0", "1", "2"]
+
+
+def test_no_more_is_held_than_allowed_behind_a_slow_one(monkeypatch):
     monkeypatch.setattr(work, "HELD_BYTES", 100)
-    todo, calls = made(50, arena)
+    todo, calls = made(50)
     slow, *others = todo.take(1)
     while tasks := todo.take(1):
         others += tasks
-        todo.end(Answer(tasks[0], None, 30))
+        todo.end(Answer(tasks, [None], 30))
     assert len(calls) == 5  # four are held and have more than 100 bytes
     todo.again(slow)
     assert todo.take(3) == [slow]
-    todo.end(Answer(slow, None, 30))
+    todo.end(Answer([slow], [None], 30))
     while todo.ready:
         todo.tell()
     assert len(todo.take(3)) == 3
