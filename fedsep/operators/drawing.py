@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from fedsep import random
 
 _ROUNDS = 8  # of the Feistel network; 4 are the least for a pseudo-random permutation, short numbers need more
-_CHUNK = 1 << 16  # signs made at a time; a multiple of the 64 that a draw holds
+_PIECE = 1 << 16  # signs that are turned into floats at a time, so that they stay in the cache
+_DRAWN = 1 << 21  # signs that are drawn at a time
 
 
 def signs(key: Tensor, count: int, dtype: torch.dtype, start: int = 0) -> Tensor:
@@ -19,12 +21,22 @@ def signs(key: Tensor, count: int, dtype: torch.dtype, start: int = 0) -> Tensor
     return _sign_table(dtype, key.device).index_select(0, octets.int()).view(-1)[:count]
 
 
+def sign_pieces(key: Tensor, count: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """``signs(key, count, dtype)`` piece by piece, each with where it belongs."""
+    table = _sign_table(dtype, key.device)
+    for start in range(0, count, _DRAWN):
+        drawn = random.bits(key, (min(_DRAWN, count - start) + 63) // 64, start // 64).view(torch.uint8)
+        for octets in drawn.split(_PIECE // 8):
+            here = slice(start, min(start + 8 * octets.numel(), count))
+            yield here, table.index_select(0, octets.int()).view(-1)[: here.stop - start]
+            start = here.stop
+
+
 def flip(x: Tensor, key: Tensor, into: Tensor | None = None) -> Tensor:
     """x times random signs along its last axis, shape (..., d); written to ``into`` where that is given."""
     out = torch.empty_like(x) if into is None else into
-    for start in range(0, x.shape[-1], _CHUNK):
-        here = slice(start, min(start + _CHUNK, x.shape[-1]))
-        torch.mul(x[..., here], signs(key, here.stop - start, x.dtype, start), out=out[..., here])
+    for here, flips in sign_pieces(key, x.shape[-1], x.dtype):
+        torch.mul(x[..., here], flips, out=out[..., here])
     return out
 
 
