@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedsep import random, tree
 from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
+from fedsep.digest import check_digest, fold_digest, seal
 from fedsep.memo import Memo
 from fedsep.operators import LinearOperator, gaussian
 from fedsep.views.catch_up import Calendar, SketchState
@@ -33,6 +34,13 @@ class Everything(TypedDict):
 
 
 Received = Missed | Everything
+
+
+class Anchored(TypedDict):
+    """A client's memory: the anchor, and a digest of all that was folded into it."""
+
+    anchor: Params
+    digest: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Linear:
     operator: MakeOperator = gaussian
     sent_as: torch.dtype | None = None
     _folds: Memo = field(default_factory=Memo, compare=False, repr=False)
+    _digests: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def init(self, params: Params) -> SketchState:
         """x_1 = 0 around the anchor.
@@ -74,28 +83,36 @@ class Linear:
             raise FedSepError("a sketch starts at the task's own initial parameters: clients make them from the seed")
         flat = tree.ravel(params)[0]
         none = flat.new_zeros(0, self.p)
-        return SketchState(anchor=params, omega=flat.new_zeros(self.p), history=none, epoch=torch.tensor(0))
+        return SketchState(
+            anchor=params,
+            omega=flat.new_zeros(self.p),
+            history=none,
+            epoch=torch.tensor(0),
+            digest=seal(self.key),
+        )
 
-    def enroll(self, x: Received, ctx: Ctx) -> Params:
+    def enroll(self, x: Received, ctx: Ctx) -> Anchored:
         """The anchor of round 0, not communicated."""
-        return self.start
+        return {"anchor": self.start, "digest": seal(self.key)}
 
-    def decode(self, x: Received, memory: Params, shard: Shard, ctx: Ctx) -> tuple[Decoded, Params]:
-        """Catches the anchor up with this period, then adds S^+ x."""
+    def decode(self, x: Received, memory: Anchored, shard: Shard, ctx: Ctx) -> tuple[Decoded, Anchored]:
+        """Catches the anchor up with this period, checks it against the server's digest, then adds S^+ x."""
         epoch = self.calendar.epoch(ctx.round)
         if "omegas" not in x:
-            anchor, current = x["anchor"], x.get("omega")
+            memory = Anchored(anchor=x["anchor"], digest=torch.tensor(ctx.digest or 0))
+            current = x.get("omega")
         else:
             omegas = [omega.clone() for omega in x["omegas"]]  # products round by how their operands are aligned
             current = None if self.calendar.begins(ctx.round) else omegas.pop()
-            anchor = memory
             for number, omega in enumerate(omegas, start=epoch - len(omegas)):
-                anchor = self._fold(anchor, omega, number)
-        return Decoded(anchor if current is None else self._fold(anchor, current, epoch)), anchor
+                memory = self._folded(memory, omega, number)
+        check_digest(memory["digest"], ctx)
+        anchor = memory["anchor"]
+        return Decoded(anchor if current is None else self._fold(anchor, current, epoch)), memory
 
     def encode(
-        self, start: Decoded, y: Params, x: Received, memory: Params, shard: Shard, ctx: Ctx
-    ) -> tuple[dict[str, Tensor], Params, Info]:
+        self, start: Decoded, y: Params, x: Received, memory: Anchored, shard: Shard, ctx: Ctx
+    ) -> tuple[dict[str, Tensor], Anchored, Info]:
         """(S^+)^T dy."""
         sketch = self._sketch(self.calendar.epoch(ctx.round))
         return {"omega": sketch.solve(sketch.mv(self._ravel(tree.sub(y, start.y))[0]))}, memory, {}
@@ -106,11 +123,13 @@ class Linear:
             return x, False
         epoch, omega = self.calendar.epoch(round), self._as_sent(x["omega"])
         kept = x["history"][-(self._dimension() // self.p) :]  # any longer, and the anchor is the smaller download
+        after = self._folded({"anchor": x["anchor"], "digest": x["digest"]}, omega, epoch - 1)
         folded = SketchState(
-            anchor=self._fold(x["anchor"], omega, epoch - 1),
+            anchor=after["anchor"],
             omega=torch.zeros_like(omega),
             history=torch.cat([kept, omega[None]]),
             epoch=torch.tensor(epoch),
+            digest=after["digest"],
         )
         return folded, True
 
@@ -118,8 +137,19 @@ class Linear:
         """theta_0 + S^+ x, with x as it travels: the model that every client decodes."""
         return self._fold(x["anchor"], self._as_sent(x["omega"]), int(x["epoch"]))
 
+    def digest(self, x: SketchState) -> int:
+        """What every client's anchor must agree with."""
+        return int(x["digest"])
+
     def _as_sent(self, omega: Tensor) -> Tensor:
         return omega if self.sent_as is None else omega.to(self.sent_as).to(omega.dtype)
+
+    def _folded(self, memory: Anchored, omega: Tensor, epoch: int) -> Anchored:
+        """The memory at the end of period ``epoch``."""
+        anchor = self._fold(memory["anchor"], omega, epoch)
+        before = memory["digest"]
+        chained = self._digests(lambda: fold_digest(before, omega, anchor), epoch, before, omega, anchor)
+        return {"anchor": anchor, "digest": chained}
 
     def _fold(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
         """anchor + S^+ omega, S being the sketch of period ``epoch``."""

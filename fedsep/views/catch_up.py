@@ -40,6 +40,7 @@ class SketchState(TypedDict):
     omega: Tensor
     history: Tensor
     epoch: Tensor
+    digest: Tensor
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from catalogue import Tiny, network, shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsep import random, tree
+from fedsep import algorithms, random, tree
 from fedsep.codecs import Patched, Plain, Replay, Sketched
 from fedsep.core import ASTRAY
 from fedsep.engines import sequential, workers
@@ -186,6 +186,10 @@ def test_a_client_that_went_astray_is_sent_everything():
         assert all(torch.equal(decoded[name], part) for name, part in algorithm.model(state).items())
 
 
+def linear():
+    return algorithms.fedsep_linear(network, p=6, period=3, steps=1, batch_size=4)
+
+
 @dataclass(frozen=True)
 class Fleet:
     """The catalogue's clients as a fleet."""
@@ -216,7 +220,8 @@ def spoil_history(memory):
 
 @pytest.mark.parametrize("engine", [sequential(), workers(processes=2)], ids=["sequential", "workers"])
 @pytest.mark.parametrize("spoil", [spoil_copy, spoil_history])
-def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_path, engine, spoil):
+@pytest.mark.parametrize("make", [lambda: replay(sketched(3), 2.0), linear], ids=["messages", "coordinates"])
+def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_path, engine, spoil, make):
     """Client 1's memory is spoiled once, before round 4 (of a period of 3): the fold before round 6 shows it."""
     recall, spoiled = InMemory.recall, []
 
@@ -228,13 +233,14 @@ def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_pa
         return memory
 
     monkeypatch.setattr(InMemory, "recall", recalled)
-    run = fit(replay(sketched(3), 2.0), network, Fleet(), rounds=9, engine=engine, out=tmp_path)
+    run = fit(make(), network, Fleet(), rounds=9, engine=engine, out=tmp_path)
     assert spoiled == [1]
     found = 6 if spoil is spoil_copy else 4  # other messages are known by their hash at once
+    news = "missed" if make is not linear else "omegas"
     assert [row["round"] - 1 for row in run.metrics if row["failures"]] == [found]
     ledger = [json.loads(line) for line in (run.folder / "ledger.jsonl").read_text().splitlines()]
     down = [row for row in ledger if row["client"] == 1 and row["direction"] == "down"]
     assert down[found]["failure"]["stage"] == "digest"
     assert [set(row["parts"]) for row in down[found - 1 : found + 3]] == [
-        {"missed"}, {"missed"}, {"anchor", "omega"}, {"missed"}
+        {news}, {news}, {"anchor", "omega"}, {news}
     ]  # fmt: skip
