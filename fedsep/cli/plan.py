@@ -53,6 +53,20 @@ def standing(job: Job, recipe: Recipe) -> tuple[Standing, list[str]]:
     return _status(job.folder), []
 
 
+def state_of(job: Job, recipe: Recipe) -> Standing:
+    """How far a run is whose folder must hold this run or nothing.
+
+    Raises:
+        FedSepError: It holds something else.
+    """
+    state, unlike = standing(job, recipe)
+    if state == "other":
+        raise FedSepError(
+            f"{job.folder} holds a run of another recipe ({'; '.join(unlike[:3])}): choose another folder with --out"
+        )
+    return state
+
+
 def claim(recipe: Recipe, jobs: list[Job], out: Path, overwrite: bool) -> bool:
     """Makes sure that a results folder may be written.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def carry_out(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    before: Callable[[Job], None] | None = None,
 ) -> int:
     """Runs jobs, seed by seed; a run that fails does not keep the others from running.
 
@@ -67,6 +69,7 @@ def carry_out(
         first: The experiment of the first seed, if it is built already.
         resume: Go on from checkpoints.
         overwrite: Replace what is there.
+        before: Called before each job.
 
     Returns:
         The exit code: that of a failed run counts more than that of an interrupted one.
@@ -80,6 +83,8 @@ def carry_out(
         assert experiment is not None
         screen.note(_described(experiment))
         for job in todo:
+            if before is not None:
+                before(job)
             try:
                 codes.add(_one(screen, experiment, job, how))
             except KeyboardInterrupt as stopped:

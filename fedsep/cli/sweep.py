@@ -9,7 +9,7 @@ from pathlib import Path
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.grid import Axis, Point, parse_axis, points
 from fedsep.cli.options import Reading, Talk
-from fedsep.cli.plan import TOP, Job, plan, standing
+from fedsep.cli.plan import TOP, plan, state_of
 from fedsep.cli.run import carry_out
 from fedsep.cli.screen import Screen
 from fedsep.cli.verdict import conclude
@@ -26,7 +26,7 @@ def sweep(reading: Reading, grid: Sequence[str], select: str, sources: Sources, 
     todo = points(axes, recipe)
     recipes = _read_all(reading, todo, recipe)
     jobs = {point: plan(recipes[point], out / point.slug) for point in todo}
-    states = {job: _state(job, recipes[point]) for point in todo for job in jobs[point]}
+    states = {job: state_of(job, recipes[point]) for point in todo for job in jobs[point]}
     left = {point: [job for job in jobs[point] if states[job] not in ("done", "failed")] for point in todo}
     _check_buildable(screen, {point: recipes[point] for point in todo if left[point]}, sources)
     screen.note(f"{len(todo)} settings, {len(states)} runs, of which {sum(map(len, left.values()))} are to be done")
@@ -66,15 +66,6 @@ def _read_all(reading: Reading, todo: list[Point], base: Recipe) -> dict[Point, 
     if mistakes:
         raise FedSepError("\n".join(mistakes))
     return found
-
-
-def _state(job: Job, recipe: Recipe) -> str:
-    state, unlike = standing(job, recipe)
-    if state == "other":
-        raise FedSepError(
-            f"{job.folder} holds a run of another recipe ({'; '.join(unlike[:3])}): choose another folder with --out"
-        )
-    return state
 
 
 def _check_buildable(screen: Screen, recipes: dict[Point, Recipe], sources: Sources) -> None:

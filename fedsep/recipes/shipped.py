@@ -35,7 +35,7 @@ def find(recipe: str) -> Path:
     name = recipe.removesuffix(".yaml").removeprefix("recipes/")
     for file in (*inside, *((folder() / f"{name}.yaml",) if name in names() else ())):
         if file.is_file():
-            return file
+            return _from_here(file)
     around = [str(file) for file in given.parent.glob("*.yaml")] if given.parent.is_dir() else []
     below = [shipped for shipped in names() if shipped.startswith(f"{name}/")]
     meant = nearest(recipe, [*around, *names()]) or (below[0] if below else "")
@@ -43,3 +43,8 @@ def find(recipe: str) -> Path:
     raise RecipeError(
         recipe, [Mistake("", reason if meant else f"{reason}; fedsep ls recipes shows them", meant=meant)]
     )
+
+
+def _from_here(file: Path) -> Path:
+    """A path as a user in this folder would write it: messages and records carry it."""
+    return file.relative_to(Path.cwd()) if file.is_absolute() and file.is_relative_to(Path.cwd()) else file

@@ -8,10 +8,11 @@ from typing import Any
 
 _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 _LEAST = 1e-5  # an error of zero has no logarithm
+_LOW = 0.8  # below, accuracies lie apart on a plain axis as well
 
 
 def share_axis(axes: Any, values: Iterable[float]) -> None:
-    """A logarithmic axis of 1 - value, labelled by the value, if all values are shares; else the axis stays plain.
+    """A logarithmic axis of 1 - value, labelled by the value, if values are shares and some near 1; else a plain one.
 
     Args:
         axes: matplotlib's.
@@ -20,7 +21,7 @@ def share_axis(axes: Any, values: Iterable[float]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     known = list(values)
-    if not known or min(known) < 0 or max(known) > 1:
+    if not known or min(known) < 0 or not _LOW <= max(known) <= 1:
         return
     axes.set_yscale("function", functions=(_forward, _backward))
     low = max((tick for tick in _TICKS if tick <= min(known)), default=0.0)

@@ -62,7 +62,7 @@ class Setting:
 
     Attributes:
         label: Its name, with what tells it from others of the name.
-        family: The factory of the method: settings of one family are drawn in one colour.
+        family: The method's name: its settings are drawn in one colour.
         seeds: Of the runs that count.
         round_payload: Payload bytes of one client in a round, up + down, on average.
         round_header: Header bytes on top of them.
@@ -166,7 +166,7 @@ def _setting(group: Group, metric: str, targets: tuple[float, ...]) -> Setting:
     rounds = [run.rounds for run in runs]
     return Setting(
         group.label,
-        _family(runs[0]),
+        group.method,
         tuple(run.seed for run in runs if run.seed is not None),
         sum(sent / count for (sent, _), count in zip(last, rounds, strict=True)) / len(runs),
         sum(header / count for (_, header), count in zip(last, rounds, strict=True)) / len(runs),
@@ -220,14 +220,6 @@ def _bytes(run: RunData, row: Record) -> tuple[float, float]:
         missing = "the number of clients" if clients is None else "bytes_up, bytes_down or header_bytes"
         raise FedSepError(f"{run.folder}: {missing} is not told, so bytes per client are not known")
     return sent / clients, header / clients
-
-
-def _family(run: RunData) -> str:
-    """The factory's name; the run's own where there is no recipe."""
-    methods: Any = run.recipe.get("methods")
-    block: Any = run.recipe.get("method") or (methods[0] if isinstance(methods, list) and methods else {})
-    use = cast(Record, block).get("use") if isinstance(block, dict) else None
-    return use.rpartition(".")[2] if isinstance(use, str) else run.method
 
 
 def _refuse_mixture(runs: Sequence[RunData]) -> None:

@@ -11,7 +11,7 @@ from fedsep.report.frontier import Frontier, Led, Reach, leading, pareto
 from fedsep.report.frontier_picture import ALL, panels
 from fedsep.report.legend import legend, named
 from fedsep.report.markup import Content, Html, code, fold, paragraph, section, table, tag
-from fedsep.report.notes import notes
+from fedsep.report.notes import notes, told
 from fedsep.report.page import document, write_text
 from fedsep.report.sheet import sheet
 from fedsep.report.wording import NONE, bytes_text, count_text, seeds_text, value_text
@@ -46,9 +46,9 @@ def picture(found: Frontier) -> str:
 
 def caption(found: Frontier) -> str:
     """What a reader of the figure must know, and what the runs note of their data."""
-    told = [note for note in dict.fromkeys(notes(found.groups, {})) if "copy" in note]
+    data = [f"Data: {note}." for note in dict.fromkeys(told(found.groups))]
     over = f"Mean over {seeds_of(found.groups)}."
-    return " ".join([READING, f"{ALL[0].upper()}{ALL[1:]}.", over, *told])
+    return " ".join([READING, f"{ALL[0].upper()}{ALL[1:]}.", over, *data])
 
 
 def reach_cells(found: Frontier, rounds: bool = False) -> list[dict[str, str]]:
@@ -98,14 +98,14 @@ def leader_cells(found: Frontier, header: bool = False) -> list[dict[str, str]]:
 def _page(found: Frontier) -> str:
     what = found.metric.replace("_", " ")
     title = f"{what.capitalize()} against bytes"
-    told = notes(found.groups, {})
-    warned = tag("aside", [tag("h2", "Notes"), tag("ul", [tag("li", note) for note in told])], class_="note")
+    known = notes(found.groups, {})
+    warned = tag("aside", [tag("h2", "Notes"), tag("ul", [tag("li", note) for note in known])], class_="note")
     methods = list(enumerate(found.families))
     figures = [
         tag("figure", [tag("h3", one.title), Html(one.svg), tag("figcaption", caption(found))]) for one in panels(found)
     ]
     body = [
-        tag("header", [tag("h1", title), paragraph(f"{setting(found.groups)}."), warned if told else ""]),
+        tag("header", [tag("h1", title), paragraph(f"{setting(found.groups)}."), warned if known else ""]),
         tag(
             "main",
             [
@@ -121,28 +121,28 @@ def _page(found: Frontier) -> str:
 
 
 def _reach_table(found: Frontier) -> Html:
-    told = (
+    reading = (
         "Payload of one client until the first evaluation that reaches the target, mean over seeds; in brackets with "
         "headers. (2 of 3): seeds that reached it. *: the fewest, of those that reached it with every seed."
     )
-    return _table(found, reach_cells(found, rounds=True), f"Bytes to reach {found.metric.replace('_', ' ')}.", told)
+    return _table(found, reach_cells(found, rounds=True), f"Bytes to reach {found.metric.replace('_', ' ')}.", reading)
 
 
 def _leader_tables(found: Frontier) -> list[Html]:
-    told = "Between these bytes of one client no other setting is better."
+    reading = "Between these bytes of one client no other setting is better."
     return [
-        _table(found, leader_cells(found, header), title, told)
+        _table(found, leader_cells(found, header), title, reading)
         for header, title in ((False, "By payload."), (True, "By payload and header."))
     ]
 
 
-def _table(found: Frontier, cells: Sequence[dict[str, str]], title: str, told: str) -> Html:
+def _table(found: Frontier, cells: Sequence[dict[str, str]], title: str, reading: str) -> Html:
     styles = {one.label: found.families.index(one.family) for one in found.settings}
     names = list(cells[0])
     rows: list[list[Content]] = [
         [named(styles[cell["method"]], cell["method"]), *(cell[name] for name in names[1:])] for cell in cells
     ]
-    return table(names, rows, title, told)
+    return table(names, rows, title, reading)
 
 
 def _settings(found: Frontier) -> Html:

@@ -13,12 +13,18 @@ from fedsep.report.sheet import Panel
 ALL = "all settings' Pareto set: wide grey line"
 
 
-def panels(found: Frontier, prefix: str = "f") -> list[Panel]:
-    """The metric against payload bytes of one client, and against payload and header."""
-    what = found.metric.replace("_", " ")
+def panels(found: Frontier, prefix: str = "f", styles: Sequence[int] | None = None) -> list[Panel]:
+    """The metric against payload bytes of one client, and against payload and header.
+
+    Args:
+        found: What ``frontier`` gives.
+        prefix: Of the figures' ids; unique in the page.
+        styles: Places of the methods in the palette; by default the order in which they came.
+    """
+    styles = range(len(found.families)) if styles is None else styles
     return [
-        Panel(f"Best {what} so far against payload", _draw(found, False, f"{prefix}0-")),
-        Panel(f"Against payload + {_header(found)} of header", _draw(found, True, f"{prefix}1-")),
+        Panel("Against payload", _draw(found, False, f"{prefix}0-", styles)),
+        Panel(f"Against payload + {_header(found)} of header", _draw(found, True, f"{prefix}1-", styles)),
     ]
 
 
@@ -28,11 +34,11 @@ def _header(found: Frontier) -> str:
     return f"{told} B a round"
 
 
-def _draw(found: Frontier, header: bool, prefix: str) -> str:
+def _draw(found: Frontier, header: bool, prefix: str, styles: Sequence[int]) -> str:
     def paint(axes: Any) -> None:
         _axes(axes, found, header)
         _halo(axes, pareto(found.settings, found.metric, header), header)
-        for style, family in enumerate(found.families):
+        for style, family in zip(styles, found.families, strict=True):
             _family(axes, found, style, [one for one in found.settings if one.family == family], header)
 
     best = {family: max(s.best for s in found.settings if s.family == family) for family in found.families}

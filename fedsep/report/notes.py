@@ -21,7 +21,7 @@ def notes(groups: Sequence[Group], ledgers: Mapping[str, Ledger]) -> list[str]:
         groups: The methods.
         ledgers: Each method's ledger, by label.
     """
-    each = [*_statuses(groups), *_not_finite(groups), *_failures(ledgers), *_unlike(groups), *_told(groups)]
+    each = [*_statuses(groups), *_not_finite(groups), *_failures(ledgers), *_unlike(groups), *told(groups)]
     return list(dict.fromkeys(each))
 
 
@@ -90,9 +90,9 @@ def _unlike(groups: Sequence[Group]) -> Iterator[str]:
         yield f"Times do not compare: the runs differ in {list_text(differ)}."
 
 
-def _told(groups: Sequence[Group]) -> Iterator[str]:
+def told(groups: Iterable[Group]) -> Iterator[str]:
     """What the runs themselves noted, of their data for example."""
     for _, run in _runs(groups):
         for record in (run.summary, run.environment):
-            told: Any = record.get("notes") or []
-            yield from map(str, cast(list[Any], told) if isinstance(told, list) else [told])
+            words: Any = record.get("notes") or []
+            yield from map(str, cast(list[Any], words) if isinstance(words, list) else [words])

@@ -68,7 +68,7 @@ def draw(curves: Sequence[Curve], *, prefix: str, label: str, x_label: str, unit
     def paint(axes: Any) -> None:
         _axes(axes, curves, x_label, unit, log_y)
         for one in curves:
-            _line(axes, one)
+            plot_curve(axes, one)
 
     return drawn(paint, prefix=prefix, label=label)
 
@@ -101,12 +101,17 @@ def _colours() -> dict[str, str]:
     return {INK: "var(--ink)", _GRID: "var(--grid)", **lines}
 
 
-def _line(axes: Any, one: Curve) -> None:
+def plot_curve(axes: Any, one: Curve) -> None:
+    """One curve with its band and its tails."""
     colour, dashes = stand_in(one.style), DASHES[one.style // COLOURS % len(DASHES)]
     line: dict[str, Any] = {"color": colour, "dashes": dashes} if dashes else {"color": colour}
     if one.faint:
         line = {"color": colour, "dashes": (1, 1.6)}
-    marker = {"marker": MARKERS[one.style % len(MARKERS)], "markersize": 3.6, "markeredgewidth": 0}
+    marker = {
+        "marker": MARKERS[one.style % len(MARKERS)],
+        "markersize": 3.6 if len(one.x) > 1 else 6,
+        "markeredgewidth": 0,
+    }
     marker["markevery"] = max(1, math.ceil(len(one.x) / 14))
     width = 1.1 if one.faint else 1.7
     if any(one.std):

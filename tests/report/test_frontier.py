@@ -158,7 +158,7 @@ def test_page_and_picture(three):
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     words = " ".join(element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text"))
-    assert "Best accuracy so far against payload" in words
+    assert "Accuracy against bytes: mnist" in words
     assert "constant header of 32" in words
     assert svg.count("<path") > 12
     write_frontier(load(three), three)
