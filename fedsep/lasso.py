@@ -164,7 +164,7 @@ def ista(
         toward = sketch.rmv(residual)
         correlation = toward.abs().max()
         gap = relative_gap(x, y, residual, correlation, beta)
-        if taken >= steps or not bool(gap > tolerance):
+        if taken >= steps or _done(y, gap, correlation, beta, tolerance):
             return Solution(y, gap, correlation, torch.tensor(taken))
         y, taken = soft(y + gamma * toward, gamma * beta), taken + 1
 
@@ -189,7 +189,7 @@ def fista(sketch: Products, x: Tensor, beta: float, start: Tensor, *, steps: int
         toward = sketch.rmv(residual)
         correlation = toward.abs().max()
         gap = relative_gap(x, y, residual, correlation, beta)
-        if taken >= steps or not bool(gap > tolerance):
+        if taken >= steps or _done(y, gap, correlation, beta, tolerance):
             return Solution(y, gap, correlation, torch.tensor(taken))
         limit = min(steps - taken, max(1, steps // _CHECKS))
         if isinstance(sketch, Columns):
@@ -200,6 +200,11 @@ def fista(sketch: Products, x: Tensor, beta: float, start: Tensor, *, steps: int
         else:
             y, product, done = _accelerated(sketch, x, beta, y, product, limit, tolerance)
         taken += done
+
+
+def _done(y: Tensor, gap: Tensor, correlation: Tensor, beta: float, tolerance: float) -> bool:
+    """Whether y is good enough, or no number; 0 only is if it is the minimiser, however near: it has no support."""
+    return not bool(gap > tolerance) and bool(y.any() | ~(correlation > beta))
 
 
 def _product(sketch: Products, y: Tensor) -> Tensor:

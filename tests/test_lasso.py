@@ -119,7 +119,7 @@ def test_where_nothing_correlates_more_than_beta_zero_is_the_minimiser(decoder):
     dead = solved(decoder, rows, x, largest * 1.0001, start=torch.ones(D))
     assert not dead.y.any()
     torch.testing.assert_close(float(dead.correlation), largest)
-    assert solved(decoder, rows, x, largest * 0.9999).y.any()
+    assert solved(decoder, rows, x, largest * 0.9999, tolerance=0.1).y.any()  # the gap at 0 is smaller than that
     assert not solved(decoder, rows, torch.zeros(P), 1.0, start=torch.ones(D)).y.any()
 
 
