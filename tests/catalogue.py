@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +18,7 @@ from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
 from fedsep.operators import gaussian
 from fedsep.testing.algorithms import rehearse
+from fedsep.testing.documented import Size
 from fedsep.testing.play import Played
 
 INPUTS, HIDDEN, OUTPUTS = 4, 3, 3
@@ -134,7 +137,7 @@ class Row:
     arguments: Callable[[], Mapping[str, Any]]
     converged: Mapping[str, Any] | None
     narrow: bool
-    sizes: Mapping[str, float]
+    sizes: Mapping[str, Size]
 
     @property
     def factory(self) -> Callable[..., FedSep]:
@@ -154,7 +157,7 @@ def row(
     *,
     converged: Mapping[str, Any] | None = MappingProxyType({}),
     narrow: bool = False,
-    sizes: Mapping[str, float] | None = None,
+    sizes: Mapping[str, Size] | None = None,
     made: Callable[[], Mapping[str, Any]] = dict,
     **arguments: Any,
 ) -> Row:
@@ -167,6 +170,52 @@ def row(
 def _ridge() -> Mapping[str, Any]:
     g = ridge()
     return {"inner": g, "initial": g.initial, "start": g.start, "serve": g.serve}
+
+
+def changed(played: Played, number: int, client: int) -> int:
+    """Coordinates of the model that are no longer what they were when the client was last seen."""
+    seen = max(played.seats[number][client].ctx.seen, 0)
+    models = [played.states[n].x["model"] for n in range(seen, number + 1)]
+    moved = [{name: a[name] != b[name] for name in a} for a, b in itertools.pairwise(models)]
+    return sum(int(sum(each[name] for each in moved).bool().sum()) for name in models[0]) if moved else 0
+
+
+def _golomb_bits(places: Tensor, count: int, size: int = network.d) -> int:
+    """Unary quotient, a zero, and the low bits of each gap; written down from the formula."""
+    low = max(0, 1 + math.floor(math.log2(math.log((math.sqrt(5) - 1) / 2) / math.log(1 - count / size))))
+    gaps = [b - a - 1 for a, b in itertools.pairwise([-1, *places.tolist()])]
+    return sum((gap >> low) + 1 + low for gap in gaps)
+
+
+def _read_places(wire: Any, payload: Any, seat: Any) -> Tensor:
+    flat = tree.ravel(dict(sorted(wire.unpack(payload, network.init(), seat.ctx).items())))[0]
+    return flat.nonzero()[:, 0]
+
+
+def gaps(k: int) -> Size:
+    """Bits of the positions that a client sends."""
+    wire = wires.error_feedback(wires.topk(k, values=wires.sign(), index="golomb"))
+
+    def count(played: Played, number: int, client: int) -> int:
+        seat = played.seats[number][client]
+        return _golomb_bits(_read_places(wire, seat.reply, seat), k)
+
+    return count
+
+
+def gaps_down(k: int) -> Size:
+    """Bits of the positions that a client is sent; nothing in round 0."""
+    wire = wires.topk(k, values=wires.sign(), index="golomb")
+
+    def count(played: Played, number: int, client: int) -> int:
+        seat = played.seats[number][client]
+        missed = seat.sent["missed"]
+        return sum(_golomb_bits(_read_places(wire, news[0], seat), k) for news in missed)
+
+    return count
+
+
+_tensors = [part.numel() for part in network.init().values()]
 
 
 _half = wires.dense(dtype="bfloat16")
@@ -190,6 +239,33 @@ CATALOGUE = [
     row("fedavg under adam", server=servers.adam()),
     row("fedavg under yogi", server=servers.yogi()),
     row("fedprox", mu=0.5),
+    # Where the client keeps a copy of the model, decode is checked in test_downlink: a change is not all it is sent.
+    row("topk_ef", k=3, sizes={"k": 3, "changed": changed}, converged=None),
+    row("topk_ef of all coordinates", k=network.d, sizes={"k": network.d, "changed": changed}, converged=None),
+    row("topk_ef under momentum", k=3, server=servers.sgd(lr=0.5, momentum=0.9), converged=None,
+        sizes={"k": 3, "changed": changed}),
+    row("topk_ef of each tensor in packed positions", fraction=0.2, per="tensor", index="packed", narrow=True,
+        values=_half, converged=None),
+    row("topk_ef with a quantised downlink", k=3, downlink=wires.lloyd_max(bits=2), narrow=True, converged=None),
+    row("stc", k=4, converged=None,
+        sizes={"k": 4, "k_down": 4, "scale_bits": 32, "gaps": gaps(4), "gaps_down": gaps_down(4)}),
+    row("stc with fewer down", k=6, k_down=2, scale_bits=8, index="packed", narrow=True, converged=None),
+    row("signsgd_ef", sizes={"signs": sum(-(-n // 8) for n in _tensors), "tensors": 4, "scale_bits": 32}),
+    row("signsgd_ef both ways", per="global", downlink=wires.sign(), narrow=True, converged=None),
+    row("terngrad", sizes={"codes": sum(-(-n // 4) for n in _tensors), "tensors": 4}),
+    row("terngrad without clipping", sigma=None, sizes={"codes": sum(-(-n // 4) for n in _tensors), "tensors": 4}),
+    row("qsgd", levels=3, bucket=8, sizes={"levels": 3, "bucket": 8}),
+    row("qsgd both ways", levels=15, downlink=wires.qsgd(15), narrow=True, converged=None),
+    row("dgc", fraction=0.1, warmup=(), sizes={"k": sum(math.ceil(0.1 * n) for n in _tensors), "changed": changed},
+        converged=None),
+    row("dgc with warm-up and nesterov", fraction=0.1, warmup=(0.5, 0.25), nesterov=True, per="global", narrow=True,
+        converged=None),
+    row("powersgd", sizes={"factors": 7 + 6 + 6, "factors_down": 7 + 6 + 6}, converged=None),
+    row("powersgd of full rank", rank=3, sizes=dict.fromkeys(("factors", "factors_down"), network.d), converged=None),
+    row("eden", sizes={"bits": 1, "fraction": 1, "scale_bits": 32}),
+    row("eden both ways", bits=2, fraction=0.5, bits_down=3, scale_bits=8, narrow=True, converged=None),
+    row("fedavg with a sparse ternary downlink", narrow=True, converged=None,
+        downlink=wires.topk(4, values=wires.sign(), index="golomb")),
     # What SCAFFOLD says of c is no derivative of decode.
     row("scaffold", clients=8, converged=None),
     row("scaffold with local momentum", clients=8, momentum=0.5, epochs=1, converged=None),

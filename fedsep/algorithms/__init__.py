@@ -1,5 +1,7 @@
 """One factory a method; each is a choice of view, codec, learner, wires and server."""
 
+from fedsep.algorithms.dgc import dgc
+from fedsep.algorithms.eden import eden
 from fedsep.algorithms.fedavg import fedavg
 from fedsep.algorithms.fedprox import fedprox
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
@@ -7,9 +9,17 @@ from fedsep.algorithms.fedsep_lasso import fedsep_lasso
 from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_personal import fedsep_personal
 from fedsep.algorithms.fedsep_quantised import fedsep_quantised
+from fedsep.algorithms.powersgd import powersgd
+from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
+from fedsep.algorithms.signsgd_ef import signsgd_ef
+from fedsep.algorithms.stc import stc
+from fedsep.algorithms.terngrad import terngrad
+from fedsep.algorithms.topk_ef import topk_ef
 
 __all__ = [
+    "dgc",
+    "eden",
     "fedavg",
     "fedprox",
     "fedsep_implicit",
@@ -17,5 +27,11 @@ __all__ = [
     "fedsep_linear",
     "fedsep_personal",
     "fedsep_quantised",
+    "powersgd",
+    "qsgd",
     "scaffold",
+    "signsgd_ef",
+    "stc",
+    "terngrad",
+    "topk_ef",
 ]

@@ -10,6 +10,8 @@ from fedsep.wires.dense import Dense, dense
 from fedsep.wires.eden import eden
 from fedsep.wires.error_feedback import ErrorFeedback, error_feedback
 from fedsep.wires.lloyd_max import LloydMax, lloyd_max
+from fedsep.wires.low_rank import LowRank, low_rank
+from fedsep.wires.momentum_correction import MomentumCorrection, momentum_correction
 from fedsep.wires.per_tensor import PerTensor, per_tensor
 from fedsep.wires.promises import (
     Contraction,
@@ -25,6 +27,7 @@ from fedsep.wires.qsgd import QSGD, qsgd
 from fedsep.wires.random_k import RandomK, random_k
 from fedsep.wires.rotated import Rotated, rotated
 from fedsep.wires.sign import Sign, sign
+from fedsep.wires.staged import Staged, staged
 from fedsep.wires.ternary import Ternary, ternary
 from fedsep.wires.topk import TopK, topk
 
@@ -39,11 +42,14 @@ __all__ = [
     "Exact",
     "LloydMax",
     "Lossy",
+    "LowRank",
+    "MomentumCorrection",
     "PerTensor",
     "Promise",
     "RandomK",
     "Rotated",
     "Sign",
+    "Staged",
     "Ternary",
     "TopK",
     "Unbiased",
@@ -54,12 +60,15 @@ __all__ = [
     "eden",
     "error_feedback",
     "lloyd_max",
+    "low_rank",
+    "momentum_correction",
     "per_tensor",
     "promise_of",
     "qsgd",
     "random_k",
     "rotated",
     "sign",
+    "staged",
     "ternary",
     "topk",
 ]
