@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,8 +153,12 @@ def test_a_path_that_ends_in_a_module_means_its_namesake():
     assert callable(found)
 
 
-def test_shipped_recipes_are_found_by_name():
-    assert find("quickstart") == find("quickstart.yaml") == find("recipes/quickstart.yaml").resolve()
+def test_shipped_recipes_are_found_by_name(tmp_path, monkeypatch):
+    found = find("recipes/quickstart.yaml").resolve()
+    monkeypatch.chdir(tmp_path)
+    assert find("quickstart") == find("quickstart.yaml") == found
+    monkeypatch.chdir(found.parent)
+    assert find("mnist_cnn/fedavg") == Path("mnist_cnn/fedavg.yaml")
     assert find("mnist_cnn/fedavg").name == "fedavg.yaml"
     with pytest.raises(RecipeError, match=r"did you mean quickstart\?"):
         find("quikstart")
