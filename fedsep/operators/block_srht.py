@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,32 +72,28 @@ class BlockSRHT:
         return x
 
     def _forward(self, v: Tensor) -> Tensor:
-        v = v if self.order is None else v[..., self.order]
+        v = v if self.order is None else v.index_select(-1, self.order)
         blocks, corner = self._parts(v)
         x = v.new_empty(*v.shape[:-1], self.rows.numel())
-        for columns, kept, flips in self._tiles(v):
+        for columns, kept, flips, there, back in self._tiles(v):
             tile = blocks[..., columns].movedim(-2, 0)
-            there, back = (v.new_empty(tile.shape) for _ in range(2))
-            torch.mul(tile, _between(flips, tile), out=there)
-            mixed = butterflies(there.view(self.block, -1), back.view(self.block, -1)).view(tile.shape)
-            x[..., kept] = mixed[self.places[kept], ..., self._column(kept, columns)].movedim(0, -1)
+            torch.mul(tile, flips, out=there.view(tile.shape))
+            mixed = butterflies(there, back).view(tile.shape)
+            x[..., kept] = mixed[self._at(columns, kept)].movedim(0, -1)
         x *= self.block**-0.5
         last = self._corner_rows()
         x[..., last] = self._turn(corner)[..., self.places[last]]
         return x
 
     def _transpose(self, x: Tensor) -> Tensor:
-        y = x.new_empty(*x.shape[:-1], self.d)
-        blocks, _ = self._parts(y)
-        for columns, kept, flips in self._tiles(x):
+        y, scaled = x.new_empty(*x.shape[:-1], self.d), x * self.block**-0.5
+        blocks, corner = self._parts(y)
+        for columns, kept, flips, there, back in self._tiles(x):
             tile = blocks[..., columns].movedim(-2, 0)
-            there, back = x.new_zeros(tile.shape), x.new_empty(tile.shape)
-            there[self.places[kept], ..., self._column(kept, columns)] = x[..., kept].movedim(-1, 0)
-            mixed = butterflies(there.view(self.block, -1), back.view(self.block, -1)).view(tile.shape)
-            tile.copy_(mixed.mul_(_between(flips, tile) * self.block**-0.5))
+            there.zero_().view(tile.shape)[self._at(columns, kept)] = scaled[..., kept].movedim(-1, 0)
+            torch.mul(butterflies(there, back).view(tile.shape), flips, out=tile)
         last = self._corner_rows()
-        corner = x.new_zeros(*x.shape[:-1], self._corner)
-        corner[..., self.places[last]] = x[..., last]
+        corner.zero_()[..., self.places[last]] = x[..., last]
         corner = self._turn_back(corner)
         blocks[..., -1] = corner[..., : self.block]
         y[..., self.d - self._left :] = corner[..., self.block :]
@@ -118,23 +115,40 @@ class BlockSRHT:
         blocks = v[..., : self.d - self._left].unflatten(-1, (self.block, -1))
         return blocks, torch.cat([blocks[..., -1], v[..., self.d - self._left :]], -1)
 
-    def _tiles(self, like: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Columns but the last, some at a time, with the rows of S that lie in them and their signs, (n, columns)."""
-        count = self.d // self.block - 1
-        width = _TILE if like.device.type == "cpu" else _TILE_ELSEWHERE
-        starts = torch.tensor([*range(0, count, width), count], device=self.rows.device) * self.block
-        edges = torch.searchsorted(self.rows, starts).tolist()
-        for number, first in enumerate(range(0, count, width)):
-            columns = slice(first, min(first + width, count))
-            groups = -(-(columns.stop - first) // _TILE)
-            key = random.fold(self.key, _SIGNS)
-            flips = signs(key, groups * self.block * _TILE, like.dtype, first * self.block)
-            flips = flips.view(groups, self.block, _TILE).movedim(0, 1).reshape(self.block, -1)
-            yield columns, slice(edges[number], edges[number + 1]), flips[:, : columns.stop - first]
+    def _tiles(self, like: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+        """The blocks but the last, some at a time.
 
-    def _column(self, kept: slice, columns: slice) -> Tensor:
-        """Where in their tile the blocks of some rows stand."""
-        return self.rows[kept] // self.block - columns.start
+        Each time: the blocks, the rows of S that lie in them, their signs, shape (n, ..., blocks), and two
+        buffers of shape (n, numbers), the same memory every time.
+        """
+        count, batch = self.d // self.block - 1, like.shape[:-1]
+        width = min(count, _TILE if like.device.type == "cpu" else _TILE_ELSEWHERE)
+        starts = torch.tensor([*range(0, count, max(width, 1)), count], device=self.rows.device) * self.block
+        edges = torch.searchsorted(self.rows, starts).tolist()
+        room = [like.new_empty(self.block * width * batch.numel()) for _ in range(2)]
+        flips = like.new_empty(self.block * width)
+        for number, first in enumerate(range(0, count, max(width, 1))):
+            columns = slice(first, min(first + width, count))
+            used = self.block * (columns.stop - first)
+            there, back = (buffer[: used * batch.numel()].view(self.block, -1) for buffer in room)
+            self._draw(flips[:used], columns)
+            shaped = flips[:used].view(self.block, *[1] * len(batch), -1)
+            yield columns, slice(edges[number], edges[number + 1]), shaped, there, back
+
+    def _draw(self, flips: Tensor, columns: slice) -> None:
+        """The signs of some blocks: those of 64 blocks follow each other row by row, whatever the tile's width."""
+        key = random.fold(self.key, _SIGNS)
+        if columns.stop - columns.start <= _TILE:
+            signs(key, flips.numel(), flips.dtype, columns.start * self.block, into=flips)
+            return
+        for first in range(0, columns.stop - columns.start, _TILE):
+            here = flips.view(self.block, -1)[:, first : first + _TILE]
+            start = (columns.start + first) * self.block
+            here.copy_(signs(key, here.numel(), flips.dtype, start).view(here.shape))
+
+    def _at(self, columns: slice, kept: slice) -> tuple[Any, ...]:
+        """Where some rows of S stand in the tile of their blocks."""
+        return self.places[kept], ..., self.rows[kept] // self.block - columns.start
 
     def _corner_rows(self) -> slice:
         """The rows of S that lie in the corner: the last ones."""
@@ -157,11 +171,6 @@ class BlockSRHT:
             mixed = flip(mixed, random.fold(self.key, _AGAIN))
         mixed[..., : self.block] = transform(mixed[..., : self.block].contiguous())
         return flip(mixed, random.fold(self.key, _CORNER))
-
-
-def _between(flips: Tensor, tile: Tensor) -> Tensor:
-    """Signs (n, columns) with room for a tile's batch axes, (n, ..., columns)."""
-    return flips.view(flips.shape[0], *[1] * (tile.dim() - 2), flips.shape[1])
 
 
 @remembered

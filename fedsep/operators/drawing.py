@@ -11,14 +11,21 @@ from torch import Tensor
 from fedsep import random
 
 _ROUNDS = 8  # of the Feistel network; 4 are the least for a pseudo-random permutation, short numbers need more
-_PIECE = 1 << 16  # signs that are turned into floats at a time, so that they stay in the cache
+PIECE = 1 << 16  # signs that are turned into floats at a time, so that they stay in the cache
 _DRAWN = 1 << 21  # signs that are drawn at a time
 
 
-def signs(key: Tensor, count: int, dtype: torch.dtype, start: int = 0) -> Tensor:
-    """``count`` random signs, +1.0 or -1.0: the bits of the key's draws from number ``start``, a multiple of 64."""
+def signs(key: Tensor, count: int, dtype: torch.dtype, start: int = 0, into: Tensor | None = None) -> Tensor:
+    """``count`` random signs, +1.0 or -1.0: the bits of the key's draws from number ``start``, a multiple of 64.
+
+    Written to ``into``, shape (count,), where that is given; ``count`` is then a multiple of 8.
+    """
     octets = random.bits(key, (count + 63) // 64, start // 64).view(torch.uint8)
-    return _sign_table(dtype, key.device).index_select(0, octets.int()).view(-1)[:count]
+    table = _sign_table(dtype, key.device)
+    if into is None:
+        return table.index_select(0, octets.int()).view(-1)[:count]
+    torch.index_select(table, 0, octets[: count // 8].int(), out=into.view(-1, 8))
+    return into
 
 
 def sign_pieces(key: Tensor, count: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
@@ -26,7 +33,7 @@ def sign_pieces(key: Tensor, count: int, dtype: torch.dtype) -> Iterator[tuple[s
     table = _sign_table(dtype, key.device)
     for start in range(0, count, _DRAWN):
         drawn = random.bits(key, (min(_DRAWN, count - start) + 63) // 64, start // 64).view(torch.uint8)
-        for octets in drawn.split(_PIECE // 8):
+        for octets in drawn.split(PIECE // 8):
             here = slice(start, min(start + 8 * octets.numel(), count))
             yield here, table.index_select(0, octets.int()).view(-1)[: here.stop - start]
             start = here.stop

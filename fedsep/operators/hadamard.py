@@ -10,7 +10,7 @@ from torch import Tensor
 from fedsep.core import FedSepError
 from fedsep.operators.differentiable import linear
 
-_RADIX = 12  # bits transformed while a tile stays in the cache
+_RADIX = 9  # bits transformed while a tile stays in the cache
 _TILE = 1 << 18  # numbers in a tile on a CPU; elsewhere a launch costs more than memory does
 _TILE_ELSEWHERE = 1 << 25
 
@@ -18,7 +18,8 @@ _TILE_ELSEWHERE = 1 << 25
 def walsh_hadamard(x: Tensor) -> Tensor:
     """H x along the last axis, H_ij = (-1)^<i, j> / sqrt(n) with the bits of i and j: orthonormal and symmetric.
 
-    n log2 n additions and one multiplication each by 1 / sqrt(n), in an order that depends on n alone.
+    n log2 n additions and one multiplication each by 1 / sqrt(n), in an order that depends on n alone, not on
+    the batch or the machine.
 
     Args:
         x: Shape (..., n), n a power of two; float32 or float64.
@@ -51,10 +52,12 @@ def transform_axis(x: Tensor) -> None:
     """
     m = x.shape[1]
     width = max(1, (_TILE if x.device.type == "cpu" else _TILE_ELSEWHERE) // m)
-    for tile in _tiles(x.movedim(1, 0), width):
-        there, back = (torch.empty(tile.shape, dtype=x.dtype, device=x.device) for _ in range(2))
-        there.copy_(tile)
-        tile.copy_(butterflies(there.view(m, -1), back.view(m, -1)).view(tile.shape))
+    buffers: list[Tensor] = []
+    for tile in _tiles(x.movedim(1, 0), width):  # the first is the largest
+        buffers = buffers or [x.new_empty(tile.numel()) for _ in range(2)]
+        there, back = (buffer[: tile.numel()].view(m, -1) for buffer in buffers)
+        there.view(tile.shape).copy_(tile)
+        tile.copy_(butterflies(there, back).view(tile.shape))
 
 
 def _copied(x: Tensor) -> Tensor:

@@ -8,17 +8,29 @@ holds one row; every row gets as many columns as any other, or one or two more w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fedsep import random
-from fedsep.operators.drawing import below, sign_pieces
+from fedsep.operators.drawing import PIECE, below, sign_pieces, signs
 
 _SIGNS, _SHIFTS, _CELLS, _OFFSET = range(4)  # what the key is folded with
 _CELLS_IN_CACHE = 1 << 16
+_STORED = 1 << 22  # up to so many columns the signs are kept, 4 d bytes: making them takes longer than using them
+
+
+class Stretch(NamedTuple):
+    """Columns and the cells they are added to, without a break; ``begin`` counts columns from the offset on."""
+
+    begin: int
+    column: int
+    cell: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -30,27 +42,27 @@ class Hashing:
         rows: Rows.
         cells: A multiple of the rows.
         order: The cells, those of every row in one column of shape (cells / rows, rows); None: cell i is row i.
-        shifts: By how much each block of columns is rotated.
-        offset: Column at which the first block begins; the columns before it come last.
+        stretches: From columns to cells.
         key: Of the signs.
+        signs: All of them, or None where they are made anew in every product.
     """
 
     d: int
     rows: int
     cells: int
     order: Tensor | None
-    shifts: tuple[int, ...]
-    offset: int
+    stretches: tuple[Stretch, ...]
     key: Tensor
+    signs: Tensor | None
 
     def add(self, v: Tensor) -> Tensor:
         """Every column's entry under its sign, added up row by row: shape (..., d) -> (..., rows)."""
         cells = v.new_zeros(*v.shape[:-1], self.cells)
-        for column, cell, flips in self._stretches(v):
-            cells[..., cell].addcmul_(v[..., column], flips)
+        for at, flips in self._signed(v):
+            cells.narrow(-1, at.cell, at.length).addcmul_(v.narrow(-1, at.column, at.length), flips)
         if self.order is None:
             return cells
-        return cells[..., self.order].unflatten(-1, (-1, self.rows)).sum(-2)
+        return cells.index_select(-1, self.order).unflatten(-1, (-1, self.rows)).sum(-2)
 
     def spread(self, x: Tensor) -> Tensor:
         """The transpose: every row's entry under each of its columns' signs, shape (..., rows) -> (..., d)."""
@@ -59,47 +71,48 @@ class Hashing:
             cells = x.new_empty(*x.shape[:-1], self.cells)
             cells[..., self.order] = x.repeat(*[1] * (x.dim() - 1), self.cells // self.rows)
         y = x.new_empty(*x.shape[:-1], self.d)
-        for column, cell, flips in self._stretches(x):
-            torch.mul(cells[..., cell], flips, out=y[..., column])
+        for at, flips in self._signed(x):
+            torch.mul(cells.narrow(-1, at.cell, at.length), flips, out=y.narrow(-1, at.column, at.length))
         return y
 
     def counts(self) -> Tensor:
         """How many columns each row has, int64, shape (rows,)."""
-        cells = torch.full((self.cells,), self.d // self.cells, device=self.key.device)
-        left = self.d % self.cells
-        if left:
-            cells[:left] += 1
-            cells = cells.roll(self.shifts[-1])
+        cells = torch.zeros(self.cells, dtype=torch.int64, device=self.key.device)
+        for at in self.stretches:
+            cells[at.cell : at.cell + at.length] += 1
         return cells if self.order is None else cells[self.order].view(-1, self.rows).sum(0)
 
-    def _stretches(self, like: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Columns, the cells they are added to, and their signs; each a stretch without a break."""
-        breaks = self._breaks()
-        following, begin = next(breaks), 0
-        for piece, flips in sign_pieces(random.fold(self.key, _SIGNS), self.d, like.dtype):
-            while begin < piece.stop:
-                end = min(following, piece.stop)
-                column = (begin + self.offset) % self.d
-                cell = (begin + self.shifts[begin // self.cells]) % self.cells
-                signs = flips[begin - piece.start : end - piece.start]
-                yield slice(column, column + end - begin), slice(cell, cell + end - begin), signs
-                begin = end
-                following = next(breaks) if begin == following else following
-
-    def _breaks(self) -> Iterator[int]:
-        """Where a stretch must end: with the last column, with a block, and where the cells begin anew."""
-        last = self.d - self.offset
-        for number, shift in enumerate(self.shifts):
-            start = number * self.cells
-            ends = {min(start + self.cells - shift, self.d), min(start + self.cells, self.d)}
-            yield from sorted(ends | ({last} if start < last <= start + self.cells else set()))
-        yield self.d
+    def _signed(self, like: Tensor) -> Iterator[tuple[Stretch, Tensor]]:
+        """The stretches with their signs."""
+        pieces = (
+            sign_pieces(self.key, self.d, like.dtype)
+            if self.signs is None
+            else iter([(slice(0, self.d), self.signs.to(like.dtype))])
+        )
+        piece, flips = next(pieces)
+        for at in self.stretches:
+            if at.begin >= piece.stop:
+                piece, flips = next(pieces)
+            yield at, flips.narrow(0, at.begin - piece.start, at.length)
 
 
 def hashing(rows: int, d: int, key: Tensor) -> Hashing:
     """Hashes d columns to rows; there may be more rows than columns."""
     cells = rows * max(1, min(d, _CELLS_IN_CACHE) // rows)
     order = random.permutation(random.fold(key, _CELLS), cells) if cells > rows else None
-    shifts = below(random.bits(random.fold(key, _SHIFTS), -(-d // cells)), cells)
-    offset = below(random.bits(random.fold(key, _OFFSET), 1), d)
-    return Hashing(d, rows, cells, order, tuple(shifts.tolist()), int(offset), key)
+    shifts = below(random.bits(random.fold(key, _SHIFTS), -(-d // cells)), cells).tolist()
+    offset = int(below(random.bits(random.fold(key, _OFFSET), 1), d))
+    flips = random.fold(key, _SIGNS)
+    stored = signs(flips, d, torch.get_default_dtype()) if d <= _STORED else None
+    return Hashing(d, rows, cells, order, tuple(_stretches(d, cells, shifts, offset)), flips, stored)
+
+
+def _stretches(d: int, cells: int, shifts: list[int], offset: int) -> Iterator[Stretch]:
+    """Broken where a block ends, where its cells begin anew, at column d, and where a piece of signs ends."""
+    blocks = range(0, d, cells)
+    anew = [start + cells - shift for start, shift in zip(blocks, shifts, strict=True)]
+    breaks = sorted({*blocks, *anew, *range(0, d, PIECE), d - offset, d})
+    for begin, end in itertools.pairwise(breaks):
+        if begin < d:
+            cell = (begin + shifts[begin // cells]) % cells
+            yield Stretch(begin, (begin + offset) % d, cell, min(end, d) - begin)
