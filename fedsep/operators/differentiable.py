@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Map = Callable[[Tensor], Tensor]
 """A linear map of the last axis; any batch axes may come before it."""
@@ -14,6 +15,9 @@ Map = Callable[[Tensor], Tensor]
 
 def linear(x: Tensor, forward: Map, transpose: Map) -> Tensor:
     """``forward(x)``, differentiable and usable inside vmap whatever ``forward`` does with its memory."""
+    watched = x.requires_grad or torch._C._are_functorch_transforms_active()  # type: ignore[attr-defined]
+    if not watched and forward_ad.unpack_dual(x).tangent is None:
+        return forward(x)  # as it would be, without 0.1 ms of ceremony
     return _Linear.apply(x, forward, transpose)  # type: ignore[no-any-return]
 
 

@@ -44,7 +44,7 @@ class Hashing:
         order: The cells, those of every row in one column of shape (cells / rows, rows); None: cell i is row i.
         stretches: From columns to cells.
         key: Of the signs.
-        signs: All of them, or None where they are made anew in every product.
+        signs: Those of every stretch, or None where they are made anew in every product.
     """
 
     d: int
@@ -53,7 +53,7 @@ class Hashing:
     order: Tensor | None
     stretches: tuple[Stretch, ...]
     key: Tensor
-    signs: Tensor | None
+    signs: tuple[Tensor, ...] | None
 
     def add(self, v: Tensor) -> Tensor:
         """Every column's entry under its sign, added up row by row: shape (..., d) -> (..., rows)."""
@@ -84,11 +84,13 @@ class Hashing:
 
     def _signed(self, like: Tensor) -> Iterator[tuple[Stretch, Tensor]]:
         """The stretches with their signs."""
-        pieces = (
-            sign_pieces(self.key, self.d, like.dtype)
-            if self.signs is None
-            else iter([(slice(0, self.d), self.signs.to(like.dtype))])
-        )
+        if self.signs is None:
+            return self._drawn(like)
+        flips = self.signs if self.signs[0].dtype == like.dtype else [part.to(like.dtype) for part in self.signs]
+        return zip(self.stretches, flips, strict=True)
+
+    def _drawn(self, like: Tensor) -> Iterator[tuple[Stretch, Tensor]]:
+        pieces = sign_pieces(self.key, self.d, like.dtype)
         piece, flips = next(pieces)
         for at in self.stretches:
             if at.begin >= piece.stop:
@@ -102,16 +104,17 @@ def hashing(rows: int, d: int, key: Tensor) -> Hashing:
     order = random.permutation(random.fold(key, _CELLS), cells) if cells > rows else None
     shifts = below(random.bits(random.fold(key, _SHIFTS), -(-d // cells)), cells).tolist()
     offset = int(below(random.bits(random.fold(key, _OFFSET), 1), d))
-    flips = random.fold(key, _SIGNS)
-    stored = signs(flips, d, torch.get_default_dtype()) if d <= _STORED else None
-    return Hashing(d, rows, cells, order, tuple(_stretches(d, cells, shifts, offset)), flips, stored)
+    flips, piece = random.fold(key, _SIGNS), d if d <= _STORED else PIECE
+    stretches = tuple(_stretches(d, cells, shifts, offset, piece))
+    stored = signs(flips, d, torch.get_default_dtype()).split([at.length for at in stretches]) if piece == d else None
+    return Hashing(d, rows, cells, order, stretches, flips, stored)
 
 
-def _stretches(d: int, cells: int, shifts: list[int], offset: int) -> Iterator[Stretch]:
+def _stretches(d: int, cells: int, shifts: list[int], offset: int, piece: int) -> Iterator[Stretch]:
     """Broken where a block ends, where its cells begin anew, at column d, and where a piece of signs ends."""
     blocks = range(0, d, cells)
     anew = [start + cells - shift for start, shift in zip(blocks, shifts, strict=True)]
-    breaks = sorted({*blocks, *anew, *range(0, d, PIECE), d - offset, d})
+    breaks = sorted({*blocks, *anew, *range(0, d, piece), d - offset, d})
     for begin, end in itertools.pairwise(breaks):
         if begin < d:
             cell = (begin + shifts[begin // cells]) % cells
