@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedsep import algorithms, random, servers, tree, wires
+from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
 from fedsep.operators import gaussian
@@ -218,6 +218,7 @@ def gaps_down(k: int) -> Size:
 _tensors = [part.numel() for part in network.init().values()]
 
 
+_two_signs = functools.partial(operators.sparse_signs, nonzeros=2)
 _half = wires.dense(dtype="bfloat16")
 _one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 32}
 _p, _d = {"p": 6}, {"p": network.d}
@@ -273,6 +274,10 @@ CATALOGUE = [
     row("fedsep_linear drawn once", p=6, period="never", sizes=_p),
     row("fedsep_linear as drawn", p=6, period=3, orthonormal=False, server_lr=1.0, sizes=_p),
     row("fedsep_linear with p = d", p=network.d, period=2, sizes=_d),
+    row("fedsep_linear over cosines", p=6, period=2, operator=operators.dct, sizes=_p),
+    row("fedsep_linear over Hadamard blocks", p=6, period=2, operator=operators.block_srht, sizes=_p),
+    row("fedsep_linear over sparse signs", p=6, period=2, operator=_two_signs, server_lr=1.0, sizes=_p),
+    row("fedsep_linear over layers", p=6, period=2, operator=operators.per_layer(network), sizes=_p),
     row("fedsep_linear by samples", p=6, period=2, weighting="samples", sizes=_p),
     row("fedsep_linear under adam", p=6, period=3, server=servers.adam(), sizes=_p),
     row("fedsep_linear in bfloat16", p=6, period=2, narrow=True, uplink=_half, downlink=_half, sizes=_p),

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-import warnings
 from typing import Any, Literal, Unpack
+
+from torch import Tensor
 
 from fedsep import random
 from fedsep.codecs.linear import Linear
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
-from fedsep.operators import gaussian
+from fedsep.operators import MakeOperator, gaussian
+from fedsep.operators.gaussian import check_stored
 from fedsep.ranges import Count, Positive, checked
+from fedsep.rates import default_period, server_rate
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.catch_up import Calendar, CatchUp
 from fedsep.wires.dense import Dense
-
-_STABLE = 7.0  # the server's step is unstable where lr sqrt(p / d) is larger
 
 
 @checked(takes=sgd)
@@ -31,6 +31,7 @@ def fedsep_linear(
     period: Count | Literal["auto", "never"] = "auto",
     server_lr: Positive | None = None,
     server: Rule | None = None,
+    operator: MakeOperator = gaussian,
     orthonormal: bool = True,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -53,7 +54,9 @@ def fedsep_linear(
         server_lr: eta_g; None: c min(d/p, 6 sqrt(d/p)), where S S^T is about c I (c = 1 with orthonormal rows).
         server: Server optimiser of x, from ``fedsep.servers``, instead of averaging at ``server_lr``; its state
             starts anew with every sketch.
-        orthonormal: Rows of S orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
+        operator: Makes S, from ``fedsep.operators``; S^+ is computed exactly whatever it is, by conjugate gradients
+            where S S^T is not I.
+        orthonormal: Of the Gaussian: rows orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
         downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded.
@@ -69,7 +72,7 @@ def fedsep_linear(
 
     Memory:
         Server: the anchor, x, and the x of the last d/p periods: 4 (2 d + 2 p) bytes. Client: the anchor, 4 d.
-        Both: S, 4 p d.
+        Both: S; 4 p d for the Gaussian, the others: see there.
 
     Reference:
         FedSep (NeurIPS 2023), Remark 2, read with the pseudo-inverse; the re-drawn sketch is this library's.
@@ -84,11 +87,14 @@ def fedsep_linear(
     calendar = Calendar(None if period == "never" else default_period(p, d) if period == "auto" else period)
     # A client that was away must get the very anchor that the others keep: rounded, it would never agree again.
     down = dataclasses.replace(downlink or Dense(), exact=("anchor",))
-    operator = functools.partial(gaussian, orthonormal=orthonormal)
-    rate = _server_rate(p, d, 1.0 if orthonormal else d / p, server_lr)
+    key = random.fold(random.key(seed), p)
+    scale = _scale(operator, p, d, key, orthonormal)
+    if operator is gaussian:
+        operator = functools.partial(gaussian, orthonormal=orthonormal)
+    rate = server_rate("fedsep_linear", p, d, scale, server_lr)
     return FedSep(
         learner,
-        codec=Linear(start, p, calendar, random.fold(random.key(seed), p), operator, down.dtype),
+        codec=Linear(start, p, calendar, key, operator, down.dtype),
         view=CatchUp(calendar),
         uplink=uplink or Dense(),
         downlink=down,
@@ -97,16 +103,11 @@ def fedsep_linear(
     )
 
 
-def default_period(p: int, d: int) -> int:
-    """Rounds between two sketches: the smaller p, the more often, since each shows less of the space."""
-    return next((rounds for rounds, share in ((2, 150), (3, 60), (5, 20)) if p * share <= d), 10)
-
-
-def _server_rate(p: int, d: int, c: float, chosen: float | None) -> float:
-    """eta_g: the chosen one, or min(d/p, 6 sqrt(d/p)) times c."""
-    if chosen is None:
-        return c * min(d / p, 6 * math.sqrt(d / p))
-    if chosen / c * math.sqrt(p / d) > _STABLE:
-        limit = c * _STABLE * math.sqrt(d / p)
-        warnings.warn(f"fedsep_linear: server_lr={chosen} is likely unstable: above {limit:.3g}", stacklevel=4)
-    return chosen
+def _scale(operator: MakeOperator, p: int, d: int, key: Tensor, orthonormal: bool) -> float:
+    """c. The Gaussian's is known without making it, which takes a while; what cannot be made is found here."""
+    if operator is gaussian:
+        check_stored(p, d)
+        return 1.0 if orthonormal else d / p
+    if not orthonormal:
+        raise FedSepError("fedsep_linear: orthonormal is the Gaussian's: another operator has the rows it has")
+    return operator(p, d, key).scale

@@ -13,11 +13,8 @@ from fedsep import random, tree
 from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
 from fedsep.digest import check_digest, fold_digest, seal
 from fedsep.memo import Memo
-from fedsep.operators import LinearOperator, gaussian
+from fedsep.operators import LinearOperator, MakeOperator, gaussian
 from fedsep.views.catch_up import Calendar, SketchState
-
-MakeOperator = Callable[[int, int, Tensor], LinearOperator]
-"""p, d and a key to S."""
 
 
 class Missed(TypedDict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +29,10 @@ class Gaussian:
         """(p, d)."""
         return self.rows.shape[0], self.rows.shape[1]
 
-    @functools.cached_property
+    @property
     def norm(self) -> float:
-        """|S|: 1 with orthonormal rows, else computed in full where it is first asked for."""
-        return 1.0 if self.orthonormal else float(torch.linalg.matrix_norm(self.rows, 2))
+        """|S|: 1 with orthonormal rows, else computed from S S^T whenever it is asked for."""
+        return 1.0 if self.orthonormal else float(torch.linalg.eigvalsh(self.rows @ self.rows.mT)[-1].sqrt())
 
     @property
     def scale(self) -> float:
@@ -70,16 +69,28 @@ def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussi
     Raises:
         FedSepError: p > d, or the matrix would take more than 2 GiB.
     """
-    check_shape(p, d)
-    size = p * d * torch.get_default_dtype().itemsize
-    if size > _LARGEST:
-        raise FedSepError(f"a stored {p} x {d} matrix takes {size / 2**30:.1f} GiB, the limit is 2: choose a smaller p")
+    check_stored(p, d)
     rows = _normal(key, p * d).reshape(p, d)
     if orthonormal and 4 * p > d:  # A A^T would be too ill conditioned for its Cholesky factor
         return Gaussian(torch.linalg.qr(rows.mT)[0].mT.contiguous(), None, True)
     if not orthonormal:
         rows /= p**0.5
     return Gaussian(rows, _whiten(rows), orthonormal)
+
+
+def check_stored(p: int, d: int) -> None:
+    """Refuses what ``gaussian`` would refuse, without making anything.
+
+    Raises:
+        FedSepError: p > d, or the matrix would take more than 2 GiB.
+    """
+    check_shape(p, d)
+    size = p * d * torch.get_default_dtype().itemsize
+    if size > _LARGEST:
+        raise FedSepError(
+            f"p: a stored {p} x {d} matrix takes {size / 2**30:.1f} GiB, the limit is 2: choose a smaller p, or an "
+            "operator that is not stored (block_srht, dct, sparse_signs; regenerated is Gaussian, but slow)"
+        )
 
 
 def _whiten(rows: Tensor) -> Tensor:
