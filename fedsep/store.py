@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from fedsep import pack, tree
@@ -32,11 +33,11 @@ class Store(Protocol):
         """Keeps what the client remembers after ``round``, beside its memory after ``seen``; drops all others."""
         ...
 
-    def snapshot(self, seen: Tensor) -> dict[int, Tree]:
-        """What a checkpoint must hold: each client's memory after its last accepted round."""
+    def snapshot(self, seen: Tensor) -> Tree:
+        """What a checkpoint must hold to find each client's memory after its last accepted round."""
         ...
 
-    def restore(self, snapshot: dict[int, Tree], seen: Tensor, round: int) -> None:
+    def restore(self, snapshot: Tree, seen: Tensor, round: int) -> None:
         """Goes back to a checkpoint of ``round`` complete rounds."""
         ...
 
@@ -125,15 +126,16 @@ class OnDisk:
             self._discard(client, version, refused=version > seen)
         self._versions[client] = kept
 
-    def snapshot(self, seen: Tensor) -> dict[int, Tree]:
-        """See ``Store``: the files themselves are part of the checkpoint."""
-        return {}
+    def snapshot(self, seen: Tensor) -> dict[str, Tensor]:
+        """See ``Store``: the files themselves are part of the checkpoint; this says which clients have none."""
+        blank = [c for c, r in enumerate(seen.tolist()) if r >= 0 and r not in self._versions.get(c, ())]
+        return {"blank": torch.tensor(blank, dtype=torch.int64)}
 
-    def restore(self, snapshot: dict[int, Tree], seen: Tensor, round: int) -> None:
+    def restore(self, snapshot: dict[str, Tensor], seen: Tensor, round: int) -> None:
         """See ``Store``.
 
         Raises:
-            FedSepError: A client's file is missing.
+            FedSepError: A file is missing, which is named with its client.
         """
         self._versions, self._held, self._round = {}, ([], []), round
         blank, accepted = self.folder / _BLANK, seen.tolist()
@@ -145,15 +147,24 @@ class OnDisk:
                 path.unlink()
             else:
                 self._held[0].append(path)
-        missing = [self._path(c, r) for c, r in enumerate(accepted) if r >= 0 and c not in self._versions]
-        if missing and not self._blank:
-            raise FedSepError(f"{missing[0]}: this file is missing, but the checkpoint needs it")
+        self._check(set(snapshot["blank"].tolist()), accepted)
 
     def checkpointed(self, round: int) -> None:
         """See ``Store``."""
         for path in self._held[0]:
             path.unlink(missing_ok=True)
         self._held, self._round = (self._held[1], []), round
+
+    def _check(self, blank: set[int], accepted: list[int]) -> None:
+        """Refuses to go on without a file that the checkpoint needs."""
+        found = blank | self._versions.keys()
+        missing = {self._path(c, r): c for c, r in enumerate(accepted) if r >= 0 and c not in found}
+        if blank and not self._blank:
+            missing[self.folder / _BLANK] = min(blank)
+        if missing:
+            path, client = next(iter(missing.items()))
+            more = f", and so are {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise FedSepError(f"{path}: this file is missing, which holds the memory of client {client}{more}")
 
     def _discard(self, client: int, version: int, *, refused: bool) -> None:
         path = self._path(client, version)

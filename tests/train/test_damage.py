@@ -9,8 +9,18 @@ from contextlib import contextmanager
 import pytest
 from train.toys import CLIENTS, METHODS, At, FedAvg, Sparse, contents, interrupt, run
 
+from fedsep import pack, tree
 from fedsep.core import FedSepError
 from fedsep.train import Interrupted, RunFailed
+
+
+class Mixed(FedAvg):
+    """Remembers its key where that is odd, and nothing elsewhere."""
+
+    def update(self, payload, client, shard, ctx):
+        change, _, info = super().update(payload, client, shard, ctx)
+        memory = {"key": ctx.key} if int(ctx.key) % 2 else ()
+        return tree.scale(change, 1.5 if client else 1.0), memory, info
 
 
 class TestDamage:
@@ -61,6 +71,28 @@ class TestDamage:
             path.unlink()
         with pytest.raises(FedSepError, match=r"clients/0/\d\.\d\.safetensors: this file is missing"):
             run(Sparse(), tmp_path, resume=True, states="disk")
+
+    def test_one_client_file_that_is_gone_among_memories_without_tensors(self, tmp_path):
+        whole = run(Mixed(), tmp_path / "whole", states="disk")
+        with pytest.raises(Interrupted) as caught:
+            run(Mixed(), tmp_path / "cut", watch=At(7, interrupt), states="disk")
+        clients = caught.value.folder / "clients"
+        accepted = pack.load((caught.value.folder / "checkpoint/round-00000007/accepted.safetensors").read_bytes())
+        needed = {c: clients / "0" / f"{c}.{r}.safetensors" for c, r in enumerate(accepted["seen"].tolist()) if r >= 0}
+        filed = {client: path for client, path in needed.items() if path.exists()}
+        blank = sorted(needed.keys() - filed.keys())
+        assert filed
+        assert blank
+        for client, path in [*filed.items(), (blank[0], clients / "blank.safetensors")]:
+            data = path.read_bytes()
+            path.unlink()
+            message = f"{path}: this file is missing, which holds the memory of client {client}"
+            with pytest.raises(FedSepError) as error:
+                run(Mixed(), tmp_path / "cut", resume=True, states="disk")
+            assert str(error.value) == message
+            path.write_bytes(data)
+        result = run(Mixed(), tmp_path / "cut", resume=True, states="disk")
+        assert contents(result.folder) == contents(whole.folder)
 
     def test_disk_memories_survive_the_loss_of_the_latest_checkpoint(self, whole, tmp_path):
         changes = METHODS["sparse"][1]

@@ -109,17 +109,18 @@ def test_recall_gives_the_last_accepted_version(history, on_disk, tmp_path_facto
 def test_files_serve_the_two_latest_checkpoints(history, tmp_path_factory):
     """A run that is killed at any moment finds what it needs, also if its latest checkpoint is damaged."""
     folder, seen = tmp_path_factory.mktemp("store"), -1
-    store, saved = OnDisk(folder), [(0, -1)]
+    store = OnDisk(folder)
+    saved = [(0, -1, store.snapshot(torch.tensor([-1])))]
     for round, (takes_part, accepted, saves) in enumerate(history):
         if takes_part:
             store.put(0, round, {"at": torch.tensor(float(round))}, seen)
             seen = round if accepted else seen
         if saves:
             store.checkpointed(round + 1)
-            saved.append((round + 1, seen))
-    for round, wanted in reversed(saved[-2:]):
+            saved.append((round + 1, seen, store.snapshot(torch.tensor([seen]))))
+    for round, wanted, snapshot in reversed(saved[-2:]):
         resumed = OnDisk(folder)
-        resumed.restore({}, torch.tensor([wanted]), round)
+        resumed.restore(snapshot, torch.tensor([wanted]), round)
         memory = resumed.recall(0, wanted)
         assert memory is None if wanted < 0 else float(memory["at"]) == wanted
 
