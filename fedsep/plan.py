@@ -12,6 +12,7 @@ from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
 from fedsep.options import Checkpoint, Evaluate, Stop, option_errors
+from fedsep.pairs import findings
 from fedsep.ranges import Count, NonNegativeInt
 from fedsep.round import Accepted, Memories
 
@@ -45,6 +46,7 @@ class Plan:
         told = getattr(self.algorithm, "clients", None)
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
+        errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
         size = self.cohort.size(clients)
         if self.stop.min_replies > size:
             errors.append(f"stop.min_replies must be at most the cohort's size, {size} (got {self.stop.min_replies})")

@@ -13,6 +13,7 @@ from fedsep.cli.measure import Cost, measure
 from fedsep.cli.options import Reading, Talk
 from fedsep.cli.screen import Screen
 from fedsep.core import HEADER_BYTES, FedSepError
+from fedsep.pairs import findings
 from fedsep.recipes import Experiment, Mistake, Sources, build
 from fedsep.recipes.text import dump
 from fedsep.report.wording import bytes_text
@@ -33,6 +34,9 @@ def check(readings: Sequence[Reading], sources: Sources) -> int:
 def _check(screen: Screen, reading: Reading, sources: Sources) -> None:
     recipe = reading.read()
     experiment = build(recipe, recipe.seeds[0], sources)
+    for name, algorithm in experiment.algorithms.items():
+        for found in findings(algorithm, experiment.task.init()):
+            screen.warn(f"methods.{name}: {found.text}")
     costs = _costs(experiment)
     parameters = sum(part.numel() for part in experiment.task.init().values())
     screen.result(f"# {recipe.file}: every default written out")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from fedsep.core import Algorithm, Reply, Shard, Task, Tree
+from fedsep.pairs import findings
 from fedsep.testing.broken import LawBroken, name_of, named_leaves, require_alike, require_close, require_same
 from fedsep.testing.documented import Size, documented_bytes, sizes_of
 from fedsep.testing.draws import context
@@ -18,6 +20,7 @@ from fedsep.testing.play import Attendance, Played, everybody, play
 from fedsep.testing.purity import copied, pure
 
 PROTOCOL = "an algorithm has the six functions, with the names and the order of fedsep.core.Algorithm"
+PAIRS = "the parts of a method fit one another"
 MODEL = "model gives the task's parameters: names, shapes and dtypes, all numbers finite"
 STATES = "state and memory hold tensors, numbers and text, so that they can be stored"
 CROSSES = "only what is in a payload reaches the other end: saved and loaded, it gives the same round"
@@ -46,6 +49,16 @@ def protocol(algorithm: Algorithm[Any, Any]) -> None:
         parameters = inspect.signature(getattr(algorithm, function)).parameters
         if list(parameters)[: len(wanted)] != wanted:
             raise LawBroken(PROTOCOL, name_of(algorithm), expected, f"{function}({', '.join(parameters)})")
+
+
+def pairs(algorithm: Algorithm[Any, Any], task: Task) -> None:
+    """Codec, view, wires and server fit one another; what is merely likely to be a mistake is warned of."""
+    found = findings(algorithm, task.init())
+    wrong = [each.text for each in found if each.fatal]
+    if wrong:
+        raise LawBroken(PAIRS, name_of(algorithm), "parts that fit", "; ".join(wrong))
+    for each in found:
+        warnings.warn(each.text, stacklevel=3)
 
 
 def model(algorithm: Algorithm[Any, Any], task: Task, played: Played) -> None:
@@ -169,10 +182,12 @@ def check_algorithm(
         tolerance: Relative, of the law about the order of replies; by default 1e-9 in float64, 1e-4 in float32.
 
     Raises:
-        LawBroken: A law does not hold; the message says which, what was expected and what came.
+        LawBroken: A law does not hold, or a pair of parts does not fit; the message says which, what was expected and
+            what came.
     """
     allowed = tolerance or (1e-9 if torch.get_default_dtype() == torch.float64 else 1e-4)
     protocol(algorithm)
+    pairs(algorithm, task)
     purity(algorithm, task, shards)
     played = rehearse(algorithm, task, shards)
     model(algorithm, task, played)
