@@ -241,6 +241,10 @@ CATALOGUE = [
     row("fedavg under yogi", server=servers.yogi()),
     row("fedprox", mu=0.5),
     # Where the client keeps a copy of the model, decode is checked in test_downlink: a change is not all it is sent.
+    row("fetchsgd", p=15, rows=3, k=4, sizes={"p": 15, "changed": changed}, converged=None),
+    row("fetchsgd as printed", p=9, k=2, server_momentum=0.5, error_update="subtract", lr_in_error=True,
+        mask_momentum=False, server_schedule=lambda round: 1 / (1 + round), sizes={"p": 9, "changed": changed},
+        converged=None),
     row("topk_ef", k=3, sizes={"k": 3, "changed": changed}, converged=None),
     row("topk_ef of all coordinates", k=network.d, sizes={"k": network.d, "changed": changed}, converged=None),
     row("topk_ef under momentum", k=3, server=servers.sgd(lr=0.5, momentum=0.9), converged=None,

@@ -9,6 +9,7 @@ from fedsep.algorithms.fedsep_lasso import fedsep_lasso
 from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_personal import fedsep_personal
 from fedsep.algorithms.fedsep_quantised import fedsep_quantised
+from fedsep.algorithms.fetchsgd import fetchsgd
 from fedsep.algorithms.powersgd import powersgd
 from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
@@ -27,6 +28,7 @@ __all__ = [
     "fedsep_linear",
     "fedsep_personal",
     "fedsep_quantised",
+    "fetchsgd",
     "powersgd",
     "qsgd",
     "scaffold",

@@ -6,6 +6,7 @@ leaves of a message is what its inner wire sends; there is no other way of chain
 
 from fedsep.wires.by_name import ByName, by_name
 from fedsep.wires.clip import Clip, clip
+from fedsep.wires.count_sketch import CountSketchWire, count_sketch
 from fedsep.wires.dense import Dense, dense
 from fedsep.wires.eden import eden
 from fedsep.wires.error_feedback import ErrorFeedback, error_feedback
@@ -36,6 +37,7 @@ __all__ = [
     "ByName",
     "Clip",
     "Contraction",
+    "CountSketchWire",
     "Deferred",
     "Dense",
     "ErrorFeedback",
@@ -56,6 +58,7 @@ __all__ = [
     "advice",
     "by_name",
     "clip",
+    "count_sketch",
     "dense",
     "eden",
     "error_feedback",

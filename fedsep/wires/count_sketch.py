@@ -1,0 +1,103 @@
+"""A linear wire: a count sketch of the message, of which the receiver estimates the large coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedsep import random
+from fedsep.core import Ctx, FedSepError, Payload, Tree
+from fedsep.operators.count_sketch import CountSketch, table
+from fedsep.ranges import Count, checked
+from fedsep.wires.message import layout_of, vector_of
+from fedsep.wires.promises import Lossy, Promise
+
+_KEY = 7310
+
+
+@dataclass(frozen=True)
+class Table:
+    """What both ends know of a sketch: its rows r, its cells c, and the seed of its hashes."""
+
+    rows: int
+    cells: int
+    seed: int = 0
+
+    def over(self, like: Tensor) -> CountSketch:
+        """The sketch of vectors such as ``like``, shape (d,)."""
+        key = random.fold(random.key(self.seed), _KEY).to(like.device)
+        return table(self.rows, self.cells, like.numel(), key)
+
+
+@dataclass(frozen=True)
+class CountSketchWire:
+    """See ``count_sketch``.
+
+    Attributes:
+        sketch: The same on both ends.
+        opened: Whether the receiver reads estimates of the message, or the table itself, ``{"table": (r c,)}``,
+            for a server that adds tables up and opens their sum.
+    """
+
+    sketch: Table
+    opened: bool = True
+
+    def init(self, like: Tree) -> tuple[()]:
+        """Nothing is remembered."""
+        layout_of(self, like)
+        return ()
+
+    def pack(self, tree: Tree, memory: tuple[()], ctx: Ctx) -> tuple[Payload, tuple[()]]:
+        """S u."""
+        vector, _ = vector_of(self, tree)
+        return {"table": self.sketch.over(vector).mv(vector)}, memory
+
+    def unpack(self, payload: Payload, like: Tree, ctx: Ctx) -> Tree:
+        """Medians over the rows in the shapes of ``like``, or the table where it is left closed."""
+        if not self.opened:
+            return {"table": payload["table"]}
+        layout = layout_of(self, like)
+        estimate = self.sketch.over(torch.empty(layout.size, device=layout.device)).estimate(payload["table"])
+        return layout.unravel(estimate.to(layout.dtype))
+
+    def promise(self, size: int) -> Promise:
+        """Nothing for every message: the hashes are the same in all of them."""
+        return Lossy()
+
+
+@checked
+def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0) -> CountSketchWire:
+    """Sends a table of r rows and c cells, S u, and reads coordinate j as the median of its r signed cells.
+
+    S is linear and the same for all: the sum of tables is the table of the sum, which is what ``fetchsgd`` opens.
+    Read one by one, with a server that averages, an estimate errs by about |u| / sqrt(c) in every coordinate:
+    more than most coordinates are long.
+
+    Args:
+        rows: r, odd: the median of an even number is biased.
+        cells: c.
+        seed: Of the hashes; the same on both ends.
+
+    Bytes:
+        4 * rows * cells, whatever the message's length.
+
+    Raises:
+        FedSepError: ``rows`` is even.
+
+    Reference:
+        Charikar, Chen, Farach-Colton 2002; for updates Rothchild et al. 2020, arXiv:2007.07682.
+    """
+    require_odd("count_sketch", rows)
+    return CountSketchWire(Table(rows, cells, seed))
+
+
+def require_odd(name: str, rows: int) -> None:
+    """Refuses an even number of rows.
+
+    Raises:
+        FedSepError: It is even.
+    """
+    if rows % 2 == 0:
+        raise FedSepError(f"{name}: rows must be odd, since what is read are medians over them (got {rows})")
