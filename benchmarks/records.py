@@ -28,6 +28,7 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_fedavg": ["run", "recipes/mnist_cnn/fedavg.yaml", *SEEDS],
     "mnist_fedsep_linear": ["run", "recipes/mnist_cnn/fedsep_linear.yaml", *SEEDS],
     "mnist_fedsep_linear_k2": ["run", "recipes/mnist_cnn/fedsep_linear_k2.yaml", *SEEDS],
+    "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
     "quickstart": ["run", "recipes/quickstart.yaml", *SEEDS],
 }

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results/index.md from records/, between its markers; no figure is typed by hand.
+"""Writes the tables of docs/results/ from records/, between their markers; no figure is typed by hand.
 
 Usage: python -m benchmarks.tables
 """
@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-RECORDS, PAGE = Path("records"), Path("docs/results/index.md")
+RECORDS = Path("records")
+PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"))
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
@@ -32,7 +33,9 @@ def runs(name: str) -> list[tuple[dict[str, Any], list[dict[str, str]]]]:
 
 
 def spread(values: Sequence[float], digits: int = 4) -> str:
-    """Mean, and the range over seeds."""
+    """Mean, and the range over seeds where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
     return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
@@ -73,14 +76,15 @@ def accuracy_table(names: Sequence[str]) -> str:
     return table([*head, "bytes up / down", "seconds"], lines)
 
 
-def tuning_table() -> str:
-    """What the sweeps saw: validation accuracy alone."""
+def tuning_table(names: Sequence[str] = TUNED) -> str:
+    """What was seen in tuning: validation accuracy alone."""
     lines: list[list[object]] = []
-    for name in TUNED:
+    for name in names:
         for path in sorted((RECORDS / name).rglob("summary.json")):
             summary, setting = json.loads(path.read_text()), path.relative_to(RECORDS / name).parts[0]
-            lines.append([f"`{name}`", setting, f"{summary['metrics']['validation_accuracy']['last']:.4f}"])
-    return table(["record", "setting", "validation accuracy at 50 rounds"], lines)
+            accuracy = f"{summary['metrics']['validation_accuracy']['last']:.4f}"
+            lines.append([f"`{name}`", setting, summary["rounds"], accuracy])
+    return table(["record", "setting", "rounds", "validation accuracy"], lines)
 
 
 def personal_table() -> str:
@@ -136,14 +140,41 @@ def machine(environment: dict[str, Any]) -> str:
     return f"{cpu['cpu']}, {cpu['cores']} cores, torch {environment['torch']}, {environment['started']}."
 
 
-def mnist_machine() -> str:
-    """Where and when the MNIST runs were made."""
-    path = min((RECORDS / MNIST[0]).rglob("environment.json"))
+def made(name: str) -> str:
+    """Where and when a record's runs were made."""
+    path = min((RECORDS / name).rglob("environment.json"))
     return machine(json.loads(path.read_text()))
 
 
+def budget_table(name: str) -> str:
+    """Accuracy by bytes of a round, and total bytes to targets."""
+    lines: list[list[object]] = []
+    for method, seeds in sorted(methods(name).items(), key=lambda item: item[1][0][0]["bytes"]["up"]):
+        first = seeds[0][0]
+        both = first["bytes"]["up"] * 2  # nothing is sent down in round 0, which the mean over rounds shows
+        last = [float(rows[-1]["test_accuracy"]) for _, rows in seeds]
+        checked = [float(rows[-1]["validation_accuracy"]) for _, rows in seeds]
+        reached = [bytes_to(seeds, target) for target in (0.95, 0.97, 0.98)]
+        lines.append([method, len(seeds), f"{both:,.0f}", f"{both + 64:,.0f}", spread(last), spread(checked), *reached])
+    head = ["setting", "seeds", "bytes a round", "with headers", "test accuracy at 200 rounds", "validation accuracy"]
+    return table([*head, "kB to .95", "kB to .97", "kB to .98"], lines)
+
+
+def bytes_to(seeds: Sequence[tuple[dict[str, Any], list[dict[str, str]]]], target: float) -> str:
+    """Payload of one client, up and down, until the test accuracy is first seen at ``target``; mean over seeds."""
+    found: list[float] = []
+    for summary, rows in seeds:
+        hits = [row for row in rows if row["test_accuracy"] and float(row["test_accuracy"]) >= target]
+        if not hits:
+            return "not reached"
+        found.append((int(hits[0]["bytes_up"]) + int(hits[0]["bytes_down"])) / summary["clients"] / 1000)
+    return f"{statistics.mean(found):.1f}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
-    "mnist": lambda: f"{accuracy_table(MNIST)}\n\n{mnist_machine()}",
+    "mnist": lambda: f"{accuracy_table(MNIST)}\n\n{made(MNIST[0])}",
+    "budgets": lambda: f"{budget_table('mnist_budgets')}\n\n{made('mnist_budgets')}",
+    "tuning of the quantised sketch": lambda: tuning_table(["tune_quantised_k2"]),
     "tuning": tuning_table,
     "quickstart": lambda: accuracy_table(["quickstart"]),
     "personal": personal_table,
@@ -180,13 +211,14 @@ def picture() -> None:
 
 
 def main() -> None:
-    """Fills every block of the page and draws the picture."""
+    """Fills every block of the pages and draws the picture."""
     picture()
-    text = PAGE.read_text()
-    for name, make in BLOCKS.items():
-        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        text = pattern.sub(lambda found, make=make: f"{found[1]}\n{make()}\n\n{found[2]}", text)
-    PAGE.write_text(text)
+    for page in PAGES:
+        text = page.read_text()
+        for name, make in BLOCKS.items():
+            pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+            text = pattern.sub(lambda found, make=make: f"{found[1]}\n{make()}\n\n{found[2]}", text)
+        page.write_text(text)
 
 
 if __name__ == "__main__":
