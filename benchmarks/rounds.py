@@ -121,41 +121,45 @@ def _pair(
 
 
 def overhead(rounds: int, processes: int) -> list[dict[str, Any]]:
-    """Seconds a round for 100 clients that do nothing, with an empty payload and with 24,234 numbers."""
+    """Milliseconds a round for 100 clients that do nothing, with an empty payload and with 24,234 numbers."""
     fleet = W3.federation()
     task = tasks.classification(W3.model(fleet.shape, fleet.classes))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, engine in {"sequential": engines.sequential(), "workers": engines.workers(processes=processes)}.items():
         for numbers in (0, 24_234):
-            times = seconds(Nothing(numbers), task, fleet, 100, engine, rounds + WARM_UP + 1, lambda: None)
-            rows.append(
-                {"engine": f"{name}, in fit", "numbers": numbers, "milliseconds": _spread([1e3 * t for t in times])}
-            )
-            times = alone(Nothing(numbers), task, fleet, engine, rounds)
-            rows.append(
-                {"engine": f"{name}, alone", "numbers": numbers, "milliseconds": _spread([1e3 * t for t in times])}
-            )
+            method = Nothing(numbers)
+            times = seconds(method, task, fleet, 100, engine, rounds + WARM_UP + 1, lambda: None)
+            rows.append({"engine": f"{name}, in fit", "numbers": numbers, "milliseconds": _spread(times, 1e3)})
+            wall, cpu = alone(method, task, fleet, engine, rounds)
+            row = {"engine": f"{name}, alone", "numbers": numbers, "milliseconds": _spread(wall, 1e3)}
+            rows.append(row | {"own_cpu_milliseconds": _spread(cpu, 1e3)})
     return rows
 
 
-def alone(method: Any, task: Any, fleet: Any, engine: Any, rounds: int) -> list[float]:
-    """Seconds of the engine's part of a round of 100 clients: without the loop's checks, ledger and log."""
-    session, state, times = engine.open(method, task, fleet, lambda client, seen: None), method.init(task.init()), []
+def alone(method: Any, task: Any, fleet: Any, engine: Any, rounds: int) -> tuple[list[float], list[float]]:
+    """The engine's part of a round of 100 clients: without the loop's checks, ledger and log.
+
+    Returns:
+        Seconds of each round by the clock, and seconds of this process's own work (not its workers') in it.
+    """
+    session, state = engine.open(method, task, fleet, lambda client, seen: None), method.init(task.init())
     cohort = [Invitation(client, Ctx(0, 1.0, random.key(client))) for client in range(100)]
+    wall, cpu = [], []
     for _ in range(rounds + WARM_UP):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         for _ in session.round(state, cohort):
             pass
-        times.append(time.perf_counter() - began)
+        wall.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - worked)
     session.close()
-    return times[WARM_UP:]
+    return wall[WARM_UP:], cpu[WARM_UP:]
 
 
-def _spread(times: list[float]) -> dict[str, float]:
+def _spread(times: list[float], unit: float = 1.0) -> dict[str, float]:
     return {
-        "median": round(statistics.median(times), 5),
-        "least": round(min(times), 5),
-        "most": round(max(times), 5),
+        "median": round(unit * statistics.median(times), 5),
+        "least": round(unit * min(times), 5),
+        "most": round(unit * max(times), 5),
         "rounds": len(times),
     }
 
@@ -178,7 +182,7 @@ def main() -> None:
         for row in against_plain(workload, options.rounds, options.processes):
             record["rounds"].append(row)
             print(json.dumps(row), flush=True)
-    for row in overhead(options.rounds, options.processes):
+    for row in overhead(10 * options.rounds, options.processes):  # they are short
         record["overhead"].append(row)
         print(json.dumps(row), flush=True)
     if options.out is not None:

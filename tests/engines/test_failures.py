@@ -133,6 +133,7 @@ def test_trouble_on_the_way_is_one_clients_in_a_large_chunk(monkeypatch, capabil
     def recall(client, seen):
         return (lambda: 0) if capability == 0.875 and seen == 0 and client % 10 == 3 else ()
 
+    monkeypatch.setattr("fedsep.engines.pool.CHUNK_SECONDS", (1.0, 1.0))  # however slow the machine is
     sizes = []
     take = Work.take
     monkeypatch.setattr(Work, "take", lambda work, most: sizes.append(most) or take(work, most))
