@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def packed_bytes(count: int, width: int) -> int:
@@ -14,43 +17,62 @@ def packed_bytes(count: int, width: int) -> int:
 def pack(codes: Tensor, width: int) -> Tensor:
     """Codes in 0 .. 2**width - 1, shape (n,), as uint8 of shape (ceil(n width / 8),).
 
-    Bit t of the message is bit t % 8 of byte t // 8, and code i has bits i width .. (i + 1) width - 1, the
-    lowest first. Eight codes fill ``width`` bytes, so byte j of every group is made in one pass.
+    The bits of a code follow those of the code before, the lowest first, and fill every byte from its lowest bit.
 
     Args:
         codes: Whole numbers, any integer dtype (bool for one bit).
-        width: Bits per code, 0 to 56; no byte is sent at 0.
+        width: Bits per code, 0 to 63; nothing is sent at 0.
     """
-    columns = _columns(codes.reshape(-1), width)
-    packed = torch.zeros(width, columns.shape[1], dtype=torch.uint8, device=codes.device)
-    for byte, code, shift in _overlaps(width):
-        moved = columns[code] << shift if shift >= 0 else columns[code] >> -shift
-        packed[byte] |= moved if moved.dtype == torch.uint8 else (moved & 255).to(torch.uint8)
-    return packed.T.reshape(-1)[: packed_bytes(codes.numel(), width)].clone()
+    if width > 8:
+        return _join(_digits(codes, width), 1)
+    return _join(codes, width)
 
 
 def unpack(packed: Tensor, width: int, count: int) -> Tensor:
     """The inverse of ``pack``: ``count`` codes, uint8 up to 8 bits and int64 above, shape (count,)."""
-    kind = torch.uint8 if width <= 8 else torch.int64
-    groups = -(-count // 8)
-    whole = torch.zeros(groups * width, dtype=torch.uint8, device=packed.device)
-    whole[: packed.numel()] = packed
-    columns = whole.reshape(groups, width).T.contiguous().to(kind)
-    codes = torch.zeros(8, groups, dtype=kind, device=packed.device)
-    for byte, code, shift in _overlaps(width):
-        codes[code] |= columns[byte] >> shift if shift >= 0 else columns[byte] << -shift
-    return codes.T.reshape(-1)[:count] & ((1 << width) - 1)
+    if width > 8:
+        digits = _split(packed, 1)[: count * width].reshape(count, width)
+        return _join(pad(digits, (0, 64 - width)).reshape(-1), 1).view(torch.int64)
+    if width == 0:
+        return torch.zeros(count, dtype=torch.uint8, device=packed.device)
+    return _split(packed, width)[:count]
 
 
-def _columns(codes: Tensor, width: int) -> Tensor:
-    """Row i has the i-th code of every group of eight, the last group filled up with 0."""
-    groups = -(-codes.numel() // 8)
-    whole = torch.zeros(groups * 8, dtype=torch.uint8 if width <= 8 else torch.int64, device=codes.device)
-    whole[: codes.numel()] = codes
-    return whole.reshape(groups, 8).T.contiguous()
+class _Word(NamedTuple):
+    """The shortest whole number that a number of codes fill up to a byte."""
+
+    codes: int
+    dtype: torch.dtype
+    bytes: int
 
 
-def _overlaps(width: int) -> list[tuple[int, int, int]]:
-    """(byte j, code i, shift) of a group, wherever code i has bits in byte j: code << shift lies in the byte."""
-    pairs = [(byte, code) for byte in range(width) for code in range(8)]
-    return [(j, i, i * width - 8 * j) for j, i in pairs if i * width < 8 * j + 8 and 8 * j < (i + 1) * width]
+def _word(width: int) -> _Word:
+    return _Word(8 // width, torch.uint8, 1) if width in (1, 2, 4, 8) else _Word(8, torch.int64, width)
+
+
+def _join(codes: Tensor, width: int) -> Tensor:
+    """Codes of at most 8 bits, several of them at a time as one number."""
+    word = _word(width)
+    groups = pad(codes.to(torch.uint8), (0, -codes.numel() % word.codes)).reshape(-1, word.codes)
+    words = (groups.to(word.dtype) << _places(width, codes)).sum(1, dtype=word.dtype)
+    octets = words.reshape(-1, 1).view(torch.uint8)[:, : word.bytes].reshape(-1)
+    return octets[: packed_bytes(codes.numel(), width)].clone()
+
+
+def _split(packed: Tensor, width: int) -> Tensor:
+    """The inverse of ``_join``, as uint8, with what the last word was filled up with."""
+    word = _word(width)
+    octets = pad(packed, (0, -packed.numel() % word.bytes)).reshape(-1, word.bytes)
+    words = pad(octets, (0, word.dtype.itemsize - word.bytes)).view(word.dtype)
+    return ((words >> _places(width, packed)) & ((1 << width) - 1)).to(torch.uint8).reshape(-1)
+
+
+def _digits(codes: Tensor, width: int) -> Tensor:
+    """The bits of all codes one after the other, as uint8 of shape (n width,)."""
+    octets = codes.to(torch.int64).reshape(-1, 1).view(torch.uint8)
+    return _split(octets.reshape(-1), 1).reshape(-1, 64)[:, :width].reshape(-1)
+
+
+def _places(width: int, like: Tensor) -> Tensor:
+    word = _word(width)
+    return width * torch.arange(word.codes, dtype=word.dtype, device=like.device)
