@@ -161,6 +161,20 @@ def sweep(
 
 
 @app.command()
+def theory(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Experiments (default: all).")] = None,
+    scale: Annotated[str, typer.Option("--scale", help="smoke (seconds) or full (minutes, three seeds).")] = "smoke",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder (default: runs/theory/SCALE).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure again what the folder has.")] = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Measure what the paper's convergence analysis predicts; what is done is skipped."""
+    from fedsep.cli.theory import theory as start
+
+    return start(names or [], scale, out, o.talk(quiet, False), overwrite=overwrite)
+
+
+@app.command()
 def ls(
     kind: Annotated[str | None, typer.Argument(help="methods, recipes, datasets, models, codecs, ...")] = None,
 ) -> int:
