@@ -119,6 +119,29 @@ def frontier(
 
 
 @app.command()
+def paper(
+    figure: Annotated[str, typer.Argument(help="fig2 (MNIST), fig3 (CIFAR-10) or ablation.")],
+    scale: Annotated[str, typer.Option(help="smoke (seconds), small (hours on two cores) or paper (all).")] = "small",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Results folder (default: runs/paper/FIGURE_SCALE).")
+    ] = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    engine: o.Engine = None,
+    device: o.Device = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with bytes and estimated time.")] = False,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+) -> int:
+    """Run or resume the runs behind a figure of the paper, then draw it; what is finished is used."""
+    from fedsep.cli.paper import paper as start
+
+    changes = o.reading("", None, engine, None, None, None).changes
+    sources = o.machine(data_dir, download, device)
+    return start(figure, scale, changes, sources, o.talk(quiet, json), out, dry_run=dry_run)
+
+
+@app.command()
 def check(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="YAML files or shipped recipes' names.")],
     changes: o.Set = None,

@@ -1,0 +1,87 @@
+"""The finished runs of a figure, by line, split and p, and the figures that are drawn and told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fedsep.paper.lines import Line
+from fedsep.report.curve import Curve
+from fedsep.report.grouping import Group
+from fedsep.report.reading import RunData, finite
+from fedsep.report.spread import Spread, figures, payload, spread
+
+FLOAT = 4
+"""Bytes of a number, with which the communication rate is defined."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line at one p, on one split.
+
+    Attributes:
+        line: Of the figure.
+        split: How the data are dealt.
+        p: Communication dimension; None where it has none.
+        runs: Its finished runs, one a seed.
+    """
+
+    line: Line
+    split: str
+    p: int | None
+    runs: tuple[RunData, ...]
+
+    @property
+    def accuracy(self) -> Spread:
+        """The metric on test data after the last round, over seeds."""
+        return spread(figures(run, run.metric or "")["last"] for run in self.runs)
+
+    @property
+    def round_bytes(self) -> float:
+        """Payload bytes of a client in a round, up + down."""
+        return _mean([(payload(run.rows[-1]) or 0.0) / _client_rounds(run) for run in self.runs])
+
+    @property
+    def header_bytes(self) -> float:
+        """Header bytes of a client in a round."""
+        return _mean([(finite(run.rows[-1].get("header_bytes")) or 0.0) / _client_rounds(run) for run in self.runs])
+
+    @property
+    def rate(self) -> float:
+        """(up + down bytes) / (2 * 4 d): 1 where the model travels both ways."""
+        return self.round_bytes / (2 * FLOAT * float(self.runs[0].summary["parameters"]))
+
+    @property
+    def group(self) -> Group:
+        """The runs as the report's curves take them."""
+        return Group(self.line.label, self.runs, {})
+
+
+def over_p(results: Sequence[Result], split: str, against: Callable[[Result], float | None]) -> list[Curve]:
+    """Each line's metric at the end against something of its results: mean and deviation over seeds."""
+    made: list[Curve] = []
+    for line in dict.fromkeys(result.line for result in results):
+        own = [result for result in results if result.line is line and result.split == split]
+        points = [(x, result.accuracy, len(result.runs)) for result in own if (x := against(result)) is not None]
+        points = sorted((point for point in points if point[1]["mean"] is not None), key=lambda point: point[0])
+        if points:
+            made.append(
+                Curve(
+                    line.label,
+                    line.style,
+                    [x for x, _, _ in points],
+                    [value["mean"] or 0.0 for _, value, _ in points],
+                    [value["std"] or 0.0 for _, value, _ in points],
+                    max(seeds for _, _, seeds in points),
+                    [],
+                )
+            )
+    return made
+
+
+def _client_rounds(run: RunData) -> float:
+    return run.rounds * float(run.summary["clients"])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
