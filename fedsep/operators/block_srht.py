@@ -122,7 +122,7 @@ class BlockSRHT:
         buffers of shape (n, numbers), the same memory every time.
         """
         count, batch = self.d // self.block - 1, like.shape[:-1]
-        width = min(count, _TILE if like.device.type == "cpu" else _TILE_ELSEWHERE)
+        width = min(count, _width(like))
         starts = torch.tensor([*range(0, count, max(width, 1)), count], device=self.rows.device) * self.block
         edges = torch.searchsorted(self.rows, starts).tolist()
         room = [like.new_empty(self.block * width * batch.numel()) for _ in range(2)]
@@ -171,6 +171,11 @@ class BlockSRHT:
             mixed = flip(mixed, random.fold(self.key, _AGAIN))
         mixed[..., : self.block] = transform(mixed[..., : self.block].contiguous())
         return flip(mixed, random.fold(self.key, _CORNER))
+
+
+def _width(like: Tensor) -> int:
+    """How many blocks are transformed together, a multiple of ``_TILE``."""
+    return _TILE if like.device.type == "cpu" else _TILE_ELSEWHERE
 
 
 @remembered

@@ -36,7 +36,7 @@ def _conjugate_gradient(product: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
     square = x.square().sum(-1, keepdim=True)
     goal = square * torch.finfo(x.dtype).eps ** 1.5
     for _ in range(_STEPS):
-        going = square > goal
+        going = ~(square <= goal)  # what is not a number has not arrived
         if not bool(going.any()):
             return solution
         curved = product(direction)

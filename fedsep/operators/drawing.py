@@ -12,20 +12,22 @@ from fedsep import random
 
 _ROUNDS = 8  # of the Feistel network; 4 are the least for a pseudo-random permutation, short numbers need more
 PIECE = 1 << 16  # signs that are turned into floats at a time, so that they stay in the cache
+_SHORT = 1 << 16  # permutations of so few numbers are made: a Feistel network takes as long
 _DRAWN = 1 << 21  # signs that are drawn at a time
 
 
 def signs(key: Tensor, count: int, dtype: torch.dtype, start: int = 0, into: Tensor | None = None) -> Tensor:
     """``count`` random signs, +1.0 or -1.0: the bits of the key's draws from number ``start``, a multiple of 64.
 
-    Written to ``into``, shape (count,), where that is given; ``count`` is then a multiple of 8.
+    Written to ``into``, shape (count,), where that is given.
     """
     octets = random.bits(key, (count + 63) // 64, start // 64).view(torch.uint8)
     table = _sign_table(dtype, key.device)
-    if into is None:
-        return table.index_select(0, octets.int()).view(-1)[:count]
-    torch.index_select(table, 0, octets[: count // 8].int(), out=into.view(-1, 8))
-    return into
+    if into is not None and count % 8 == 0:  # without another piece of memory
+        torch.index_select(table, 0, octets[: count // 8].int(), out=into.view(-1, 8))
+        return into
+    made = table.index_select(0, octets.int()).view(-1)[:count]
+    return made if into is None else into.copy_(made)
 
 
 def sign_pieces(key: Tensor, count: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
@@ -56,7 +58,8 @@ def below(draws: Tensor, n: int) -> Tensor:
 def permuted(key: Tensor, n: int, index: Tensor, tweak: Tensor | None = None) -> Tensor:
     """Where a random permutation of 0 .. n-1 puts ``index``, without the rest of it ever being made.
 
-    A Feistel network permutes the numbers of as many bits as n - 1 has; what falls on n or beyond goes on.
+    A Feistel network permutes the numbers of as many bits as n - 1 has; what falls on n or beyond goes on. A short
+    permutation without tweaks is made after all.
 
     Args:
         key: Decides the permutation.
@@ -64,6 +67,8 @@ def permuted(key: Tensor, n: int, index: Tensor, tweak: Tensor | None = None) ->
         index: int64 numbers below n, one axis.
         tweak: Which of many permutations is meant, for every index. None: all the same.
     """
+    if tweak is None and n <= _SHORT:
+        return random.permutation(key, n)[index]
     bits = (n - 1).bit_length()
     multipliers = random.bits(key, _ROUNDS) | 1
     tweak = torch.zeros_like(index) if tweak is None else random.fold(key, tweak)

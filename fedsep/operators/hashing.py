@@ -1,9 +1,9 @@
 """One nonzero in every column: what sparse signs and count sketches are stacked from.
 
 Columns are hashed to *cells* by rotation, so that a product reads and adds whole stretches of memory: every block of
-as many columns as there are cells is laid on them, rotated by a random shift. Then cells are shared out evenly over
-the rows, at random. Two columns meet in a row with probability 1 / rows, never if they lie in one block and one cell
-holds one row; every row gets as many columns as any other, or one or two more where nothing divides evenly.
+as many columns as there are cells is laid on them, rotated by a random shift. Then the cells go to the rows, every
+group of as many cells as there are rows in an order of its own. So two columns meet in a row with a probability of
+1 / rows at most, and no row gets more than two columns more than another.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Hashing:
         d: Columns.
         rows: Rows.
         cells: A multiple of the rows.
-        order: The cells, those of every row in one column of shape (cells / rows, rows); None: cell i is row i.
+        order: The cells, int64, those of row i at i, rows + i, 2 rows + i, ...; None: cell i is row i.
         stretches: From columns to cells.
         key: Of the signs.
         signs: Those of every stretch, or None where they are made anew in every product.
@@ -101,13 +101,19 @@ class Hashing:
 def hashing(rows: int, d: int, key: Tensor) -> Hashing:
     """Hashes d columns to rows; there may be more rows than columns."""
     cells = rows * max(1, min(d, _CELLS_IN_CACHE) // rows)
-    order = random.permutation(random.fold(key, _CELLS), cells) if cells > rows else None
+    order = _order(random.fold(key, _CELLS), cells // rows, rows) if cells > rows else None
     shifts = below(random.bits(random.fold(key, _SHIFTS), -(-d // cells)), cells).tolist()
     offset = int(below(random.bits(random.fold(key, _OFFSET), 1), d))
     flips, piece = random.fold(key, _SIGNS), d if d <= _STORED else PIECE
     stretches = tuple(_stretches(d, cells, shifts, offset, piece))
     stored = signs(flips, d, torch.get_default_dtype()).split([at.length for at in stretches]) if piece == d else None
     return Hashing(d, rows, cells, order, stretches, flips, stored)
+
+
+def _order(key: Tensor, groups: int, rows: int) -> Tensor:
+    """The rows' cells in every group: the group's own, shuffled."""
+    within = random.bits(key, groups * rows).view(groups, rows).argsort(-1)
+    return (within + rows * torch.arange(groups, device=key.device)[:, None]).view(-1)
 
 
 def _stretches(d: int, cells: int, shifts: list[int], offset: int, piece: int) -> Iterator[Stretch]:

@@ -87,17 +87,17 @@ def per_layer(task: Task, *, operator: MakeOperator = gaussian) -> MakeOperator:
 
 
 def shared_out(p: int, sizes: Sequence[int]) -> list[int]:
-    """p rows over tensors of these sizes: one each, and then always to the one with the fewest rows by its size.
+    """p rows over tensors of these sizes: their shares rounded down, at least one; the rest where most is lacking.
 
     Raises:
         FedSepError: There are fewer rows than tensors: some would never learn.
     """
     if p < len(sizes):
         raise FedSepError(f"p must be at least {len(sizes)} with a row for each of the model's tensors (got {p})")
-    total, rest = sum(sizes), p - len(sizes)
-    shares = [rest * (size - 1) / max(1, total - len(sizes)) for size in sizes]
-    rows = [1 + int(share) for share in shares]
-    short = sorted(range(len(sizes)), key=lambda i: (int(shares[i]) - shares[i], i))
-    for i in short[: p - sum(rows)]:
-        rows[i] += 1
+    shares = [p * size / sum(sizes) for size in sizes]
+    rows = [max(1, int(share)) for share in shares]
+    while sum(rows) != p:
+        step = 1 if sum(rows) < p else -1
+        able = [i for i in range(len(sizes)) if 1 <= rows[i] + step <= sizes[i]]
+        rows[max(able, key=lambda i: step * (shares[i] - rows[i]))] += step
     return rows
