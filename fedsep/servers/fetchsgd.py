@@ -79,6 +79,9 @@ class FetchSGD:
 
 
 def heavy(vector: Tensor, k: int) -> Tensor:
-    """The vector's k largest coordinates by magnitude, 0 elsewhere."""
-    places = torch.topk(vector.abs(), k, sorted=False).indices
+    """The vector's k largest coordinates by magnitude, 0 elsewhere.
+
+    Ties are common: coordinates whose medians lie in one cell. The first ones are taken, on every device.
+    """
+    places = vector.abs().sort(descending=True, stable=True).indices[:k]
     return torch.zeros_like(vector).index_copy_(0, places, vector[places])
