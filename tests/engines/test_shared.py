@@ -8,6 +8,7 @@ from engines.toys import bits, differences, odd_tensors
 
 from fedsep.engines import work
 from fedsep.engines.arena import Arena
+from fedsep.engines.letters import INLINE_BYTES
 from fedsep.engines.lost import Lost
 from fedsep.engines.mail import Inbox, Outbox, Reader
 from fedsep.engines.process import Answer
@@ -24,8 +25,21 @@ def arena():
     made.close()
 
 
+def small_odd_tensors():
+    """Those that travel inside the letter."""
+    x = torch.arange(12.0).reshape(3, 4)
+    kinds = [x.T, x[:, 1:3], x[0].expand(2, 4), torch.complex(x, -x).conj(), x[1:], x.clone().requires_grad_() * 2]
+    assert max(kind.nbytes for kind in kinds) <= INLINE_BYTES
+    return kinds
+
+
 def test_letters_keep_values_layouts_and_everything_else(arena):
-    value = {"odd": odd_tensors(), "rest": [None, 1, 2.5, "text", (True, b"x")], "large": torch.randn(3000)}
+    value = {
+        "odd": odd_tensors(),
+        "small": small_odd_tensors(),
+        "rest": [None, 1, 2.5, "text", (True, b"x")],
+        "large": torch.randn(3000),
+    }
     dense = settled(value)
     store, inbox, answers = Store(arena), Inbox(arena), Arena()
     outbox, reader = Outbox(answers, Inbox(arena)), Reader(store)
