@@ -266,3 +266,10 @@ def test_a_vector_in_a_half_type_comes_back_in_it():
 def test_mistakes_are_named(make, says):
     with pytest.raises(FedSepError, match=says):
         make()
+
+
+def test_tensors_that_are_sent_by_themselves_draw_by_themselves():
+    sent = {"a": normal(200), "b": normal(200)}
+    got = read(wires.ternary(per="tensor"), sent)
+    assert torch.equal(sent["a"], sent["b"])
+    assert not torch.equal(got["a"], got["b"])
