@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.operators.differentiable import linear
-from fedsep.operators.drawing import distinct, flip
+from fedsep.operators.drawing import distinct, sign_pieces
 from fedsep.operators.operator import check_shape
 from fedsep.operators.remember import remembered
 
@@ -50,8 +51,7 @@ class SubsampledDCT:
     def _forward(self, v: Tensor) -> Tensor:
         """Row k is c_k Re(V_k exp(-i t_k)), V the spectrum of v's even entries followed by its odd ones backwards."""
         k, d = self.frequencies, self.d
-        flipped = flip(v, random.fold(self.key, _SIGNS))
-        spectrum = torch.fft.rfft(torch.cat([flipped[..., ::2], flipped[..., 1::2].flip(-1)], -1))
+        spectrum = torch.fft.rfft(self._dealt(v))
         part = spectrum[..., torch.minimum(k, d - k)]  # the upper half of a real vector's spectrum mirrors the lower
         cosine, sine = self._turn(k, v)
         return self._weight(v) * (part.real * cosine + torch.where(2 * k > d, -part.imag, part.imag) * sine)
@@ -66,10 +66,31 @@ class SubsampledDCT:
             cosine, sine = self._turn(at, x)
             turned = torch.stack([sine, -cosine] if mirrored else [cosine, sine], -1)
             spectrum.index_add_(-2, at, a[..., here, None] * turned)
-        mixed = torch.fft.irfft(torch.view_as_complex(spectrum), n=d, norm="forward")
+        return self._gathered(torch.fft.irfft(torch.view_as_complex(spectrum), n=d, norm="forward"))
+
+    def _dealt(self, v: Tensor) -> Tensor:
+        """v under its signs, even entries first, then the odd ones backwards; piece by piece, to spare a copy."""
+        out = torch.empty_like(v)
+        for here, flips in self._signs(v):
+            piece = v[..., here] * flips
+            first, last = here.start // 2, self.d - here.start // 2
+            even, odd = piece[..., ::2], piece[..., 1::2]
+            out[..., first : first + even.shape[-1]] = even
+            out[..., last - odd.shape[-1] : last] = odd.flip(-1)
+        return out
+
+    def _gathered(self, mixed: Tensor) -> Tensor:
+        """The transpose of ``_dealt``."""
         y = torch.empty_like(mixed)
-        y[..., ::2], y[..., 1::2] = mixed[..., : (d + 1) // 2], mixed[..., (d + 1) // 2 :].flip(-1)
-        return flip(y, random.fold(self.key, _SIGNS), into=y)
+        for here, flips in self._signs(mixed):
+            first, last, half = here.start // 2, self.d - here.start // 2, flips.numel() // 2
+            y[..., here.start : here.stop : 2] = mixed[..., first : first + flips.numel() - half]
+            y[..., here.start + 1 : here.stop : 2] = mixed[..., last - half : last].flip(-1)
+            y[..., here] *= flips
+        return y
+
+    def _signs(self, like: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        return sign_pieces(random.fold(self.key, _SIGNS), self.d, like.dtype)
 
     def _weight(self, like: Tensor) -> Tensor:
         """c_k: sqrt(2 / d), and sqrt(1 / d) of row 0."""
