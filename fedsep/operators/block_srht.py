@@ -19,7 +19,7 @@ from fedsep import random
 from fedsep.core import FedSepError
 from fedsep.operators.differentiable import linear
 from fedsep.operators.drawing import below, flip, permuted, signs
-from fedsep.operators.hadamard import butterflies, transform
+from fedsep.operators.hadamard import Pairs, butterflies, stages, transform
 from fedsep.operators.operator import check_shape
 from fedsep.operators.remember import remembered
 
@@ -75,11 +75,10 @@ class BlockSRHT:
         v = v if self.order is None else v.index_select(-1, self.order)
         blocks, corner = self._parts(v)
         x = v.new_empty(*v.shape[:-1], self.rows.numel())
-        for columns, kept, flips, there, back in self._tiles(v):
-            tile = blocks[..., columns].movedim(-2, 0)
-            torch.mul(tile, flips, out=there.view(tile.shape))
-            mixed = butterflies(there, back).view(tile.shape)
-            x[..., kept] = mixed[self._at(columns, kept)].movedim(0, -1)
+        for columns, kept, flips, buffer, pairs in self._tiles(v):
+            torch.mul(blocks[..., columns].movedim(-2, 0), flips, out=buffer)
+            butterflies(pairs)
+            x[..., kept] = buffer[self._at(columns, kept)].movedim(0, -1)
         x *= self.block**-0.5
         last = self._corner_rows()
         x[..., last] = self._turn(corner)[..., self.places[last]]
@@ -88,10 +87,10 @@ class BlockSRHT:
     def _transpose(self, x: Tensor) -> Tensor:
         y, scaled = x.new_empty(*x.shape[:-1], self.d), x * self.block**-0.5
         blocks, corner = self._parts(y)
-        for columns, kept, flips, there, back in self._tiles(x):
-            tile = blocks[..., columns].movedim(-2, 0)
-            there.zero_().view(tile.shape)[self._at(columns, kept)] = scaled[..., kept].movedim(-1, 0)
-            torch.mul(butterflies(there, back).view(tile.shape), flips, out=tile)
+        for columns, kept, flips, buffer, pairs in self._tiles(x):
+            buffer.zero_()[self._at(columns, kept)] = scaled[..., kept].movedim(-1, 0)
+            butterflies(pairs)
+            torch.mul(buffer, flips, out=blocks[..., columns].movedim(-2, 0))
         last = self._corner_rows()
         corner.zero_()[..., self.places[last]] = x[..., last]
         corner = self._turn_back(corner)
@@ -115,25 +114,26 @@ class BlockSRHT:
         blocks = v[..., : self.d - self._left].unflatten(-1, (self.block, -1))
         return blocks, torch.cat([blocks[..., -1], v[..., self.d - self._left :]], -1)
 
-    def _tiles(self, like: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
+    def _tiles(self, like: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor, Pairs]]:
         """The blocks but the last, some at a time.
 
-        Each time: the blocks, the rows of S that lie in them, their signs, shape (n, ..., blocks), and two
-        buffers of shape (n, numbers), the same memory every time.
+        Each time: the blocks, the rows of S that lie in them, their signs, shape (n, ..., blocks), a buffer of
+        shape (n, ..., blocks), the same memory every time, and its stages.
         """
         count, batch = self.d // self.block - 1, like.shape[:-1]
-        width = min(count, _width(like))
-        starts = torch.tensor([*range(0, count, max(width, 1)), count], device=self.rows.device) * self.block
+        width = max(1, min(count, _width(like)))
+        starts = torch.tensor([*range(0, count, width), count], device=self.rows.device) * self.block
         edges = torch.searchsorted(self.rows, starts).tolist()
-        room = [like.new_empty(self.block * width * batch.numel()) for _ in range(2)]
-        flips = like.new_empty(self.block * width)
-        for number, first in enumerate(range(0, count, max(width, 1))):
+        flips, buffer, pairs = like.new_empty(0), like.new_empty(0), []
+        for number, first in enumerate(range(0, count, width)):
             columns = slice(first, min(first + width, count))
-            used = self.block * (columns.stop - first)
-            there, back = (buffer[: used * batch.numel()].view(self.block, -1) for buffer in room)
-            self._draw(flips[:used], columns)
-            shaped = flips[:used].view(self.block, *[1] * len(batch), -1)
-            yield columns, slice(edges[number], edges[number + 1]), shaped, there, back
+            if columns.stop - first != buffer.shape[-1]:
+                flips = like.new_empty(self.block * (columns.stop - first))
+                buffer = like.new_empty(self.block, *batch, columns.stop - first)
+                pairs = stages(buffer.view(self.block, -1))
+            self._draw(flips, columns)
+            shaped = flips.view(self.block, *[1] * len(batch), -1)
+            yield columns, slice(edges[number], edges[number + 1]), shaped, buffer, pairs
 
     def _draw(self, flips: Tensor, columns: slice) -> None:
         """The signs of some blocks: those of 64 blocks follow each other row by row, whatever the tile's width."""

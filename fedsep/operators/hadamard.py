@@ -25,7 +25,7 @@ def walsh_hadamard(x: Tensor) -> Tensor:
         x: Shape (..., n), n a power of two; float32 or float64.
 
     Memory:
-        The result, and two tiles of 1 MiB.
+        The result, and a tile of 1 MiB.
 
     Raises:
         FedSepError: n is not a power of two.
@@ -52,12 +52,14 @@ def transform_axis(x: Tensor) -> None:
     """
     m = x.shape[1]
     width = max(1, (_TILE if x.device.type == "cpu" else _TILE_ELSEWHERE) // m)
-    buffers: list[Tensor] = []
-    for tile in _tiles(x.movedim(1, 0), width):  # the first is the largest
-        buffers = buffers or [x.new_empty(tile.numel()) for _ in range(2)]
-        there, back = (buffer[: tile.numel()].view(m, -1) for buffer in buffers)
-        there.view(tile.shape).copy_(tile)
-        tile.copy_(butterflies(there, back).view(tile.shape))
+    buffer, pairs = x.new_empty(0), []
+    for tile in _tiles(x.movedim(1, 0), width):
+        if buffer.shape != tile.shape:
+            buffer = x.new_empty(tile.shape)
+            pairs = stages(buffer.view(m, -1))
+        buffer.copy_(tile)
+        butterflies(pairs)
+        tile.movedim(0, -1).copy_(buffer.movedim(0, -1))  # for two axes torch knows how to transpose in the cache
 
 
 def _copied(x: Tensor) -> Tensor:
@@ -71,17 +73,27 @@ def _parts(bits: int) -> list[int]:
 
 
 def _tiles(x: Tensor, width: int) -> Iterator[Tensor]:
-    """Views of x, shape (m, a, b), that have about ``width`` columns each."""
+    """Views of x, shape (m, a, b), that have about ``width`` columns each, of two axes where b is 1."""
     for rows in x.split(max(1, width // x.shape[2]), dim=1):
-        yield from rows.split(width, dim=2)
+        yield from [rows[:, :, 0]] if x.shape[2] == 1 else rows.split(width, dim=2)
 
 
-def butterflies(x: Tensor, other: Tensor) -> Tensor:
-    """sqrt(m) H x along the first of two axes; both arguments are used up, and one of them is the result."""
-    half = x.shape[0] // 2
-    while half:
-        pairs, into = x.view(-1, 2, half, x.shape[1]), other.view(-1, 2, half, x.shape[1])
-        torch.add(pairs[:, 0], pairs[:, 1], out=into[:, 0])
-        torch.sub(pairs[:, 0], pairs[:, 1], out=into[:, 1])
-        x, other, half = other, x, half // 2
-    return x
+Pairs = list[tuple[Tensor, Tensor]]
+"""Stage by stage, the entries that are added and those that are subtracted."""
+
+
+def stages(x: Tensor) -> Pairs:
+    """The halves of x, of its halves, and so on, along the first of two axes; views, made once for many tiles."""
+    m, width = x.shape
+    halves = [x.view(-1, 2, m >> stage, width) for stage in range(1, m.bit_length())]
+    return [(each[:, 0], each[:, 1]) for each in halves]
+
+
+def butterflies(pairs: Pairs) -> None:
+    """x <- sqrt(m) H x along the first axis of the x whose ``stages`` these are.
+
+    In place, a + b and then (a + b) - 2 b, since half the memory in use is worth more than that rounding.
+    """
+    for lower, upper in pairs:
+        lower.add_(upper)
+        torch.sub(lower, upper, alpha=2, out=upper)
