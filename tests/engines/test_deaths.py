@@ -90,6 +90,21 @@ def test_retries(tmp_path, retries, deaths):
     assert sum(isinstance(o, Failure) for o in first) == 1
 
 
+@pytest.mark.parametrize("clients", [(), (0, 3), tuple(range(7))])
+def test_what_was_sent_is_let_go(tmp_path, clients):
+    session = workers(processes=2).open(Deadly(folder=tmp_path, clients=clients), Task(), Fleet(), lambda *_: None)
+    store = session.pool._store
+    for taken in (7, 3):
+        outcomes = session.round(Task().init(), [invite(taken, c) for c in range(7)])
+        first = [next(outcomes) for _ in range(taken)]
+        outcomes.close()
+        assert len(first) == taken
+        assert not store._known
+        assert not store._noted
+        assert sum(size * len(free) for size, free in store._free.items()) == store._end
+    session.close()
+
+
 def test_everybody_may_die(tmp_path):
     for found in round_of(Deadly(folder=tmp_path, clients=tuple(range(7)), lives=99), processes=3):
         assert [o.client for o in found] == list(range(7))
