@@ -114,7 +114,7 @@ def dct(p: int, d: int, key: Tensor) -> SubsampledDCT:
         key: Both ends draw the same S from equal keys.
 
     Memory:
-        8 p bytes; a product takes about three vectors of d floats for the while.
+        8 p bytes; a product takes about seven vectors of d floats for the while, most of them in the FFT.
 
     Raises:
         FedSepError: p > d.

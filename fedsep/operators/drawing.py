@@ -31,13 +31,15 @@ def signs(key: Tensor, count: int, dtype: torch.dtype, start: int = 0, into: Ten
 
 
 def sign_pieces(key: Tensor, count: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """``signs(key, count, dtype)`` piece by piece, each with where it belongs."""
+    """``signs(key, count, dtype)`` piece by piece, each with where it belongs, and valid until the next one."""
     table = _sign_table(dtype, key.device)
+    room = torch.empty((min(PIECE, count) + 63) // 8, 8, dtype=dtype, device=key.device)
     for start in range(0, count, _DRAWN):
         drawn = random.bits(key, (min(_DRAWN, count - start) + 63) // 64, start // 64).view(torch.uint8)
         for octets in drawn.split(PIECE // 8):
             here = slice(start, min(start + 8 * octets.numel(), count))
-            yield here, table.index_select(0, octets.int()).view(-1)[: here.stop - start]
+            torch.index_select(table, 0, octets.int(), out=room[: octets.numel()])
+            yield here, room.view(-1)[: here.stop - start]
             start = here.stop
 
 
