@@ -226,7 +226,7 @@ _rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "te
           "decode_lr": 0.08, "strength": 10.0}  # fmt: skip
 _whole = {"decode_batch_size": None, "encode_batch_size": None, "tolerance": 1e-10, "decode_steps": 14, "terms": 14}
 _few = {"made": _ridge, "decode_steps": 3, "decode_lr": 0.4, "terms": 3, "tau": 0.4, "sizes": {"p": 5}}
-_sparse = {"p": 6, "beta": 0.3, "decode_steps": 20, "terms": 10, "sizes": _p}
+_sparse = {"p": 6, "beta": 0.3, "decode_steps": 20, "terms": 10, "server_lr": 1.0, "sizes": _p}
 _solved = {"decode_steps": 160, "tolerance": 0.0, "terms": 100, "damping": 0.0}
 _more = {"decode_steps": 16, "terms": 16, "tolerance": 1e-12}
 
@@ -295,8 +295,9 @@ CATALOGUE = [
     row("fedsep_lasso", **_sparse, converged=_solved),
     row("fedsep_lasso by ista and neumann", **_sparse, decoder="ista", encoder="neumann", gamma=0.3,
         converged={**_solved, "decode_steps": 700, "terms": 700}),
-    row("fedsep_lasso of private sketches", **_sparse, private=True, converged=_solved),
-    row("fedsep_lasso without columns or warm start", **_sparse, operator=gaussian, warm_start=False,
+    row("fedsep_lasso of private sketches", **_sparse, private=True, warm_start=True, converged=_solved),
+    row("fedsep_lasso of its minimiser", **_sparse, start="zero", warm_start=True, converged=_solved),
+    row("fedsep_lasso without columns", **{**_sparse, "server_lr": None}, operator=gaussian, encoder="cg",
         server=servers.adam(), converged=_solved),
     row("fedsep_implicit of a ridge", **_few, converged=_more),
     row("fedsep_implicit of a ridge without warm start", **_few, warm_start=False, converged=_more),

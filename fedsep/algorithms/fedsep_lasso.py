@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from fedsep import random, tree
-from fedsep.codecs.lasso import Decoder, Encoder, Lasso, normal
+from fedsep.codecs.lasso import Decoder, Encoder, Lasso, Start, normal
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.lasso import squared_norm
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import LinearOperator, MakeOperator
 from fedsep.ranges import Count, NonNegative, Positive, checked
+from fedsep.rates import server_rate
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.wires.dense import Dense
@@ -22,13 +23,14 @@ def fedsep_lasso(
     task: Task,
     *,
     p: Count,
-    beta: Positive = 0.1,
+    beta: Positive = 0.003,
+    start: Start = "initial",
     decoder: Decoder = "fista",
-    decode_steps: Count = 200,
+    decode_steps: Count = 10,
     tolerance: NonNegative = 1e-4,
     gamma: Positive | None = None,
-    warm_start: bool = True,
-    encoder: Encoder = "cg",
+    warm_start: bool = False,
+    encoder: Encoder = "direct",
     terms: Count = 100,
     damping: NonNegative = 1e-3,
     private: bool = False,
@@ -43,28 +45,34 @@ def fedsep_lasso(
 ) -> FedSep:
     """p numbers up and down: y = argmin 1/2 |S y - x|^2 + beta |y|_1, dx = S_A (S_A^T S_A)^-1 (y_I - y_0)_A.
 
-    A is the support of y_0; x starts at S theta_0. The paper's method as printed (Eq. 4 and 5, with +J^T), for
-    comparison: ``fedsep_linear`` and ``fedsep_quantised`` learn faster at equal p.
+    A is the support of y_0; x starts at S theta_0. This is the paper's codec (Eq. 4 and 5, with +J^T). Where p is far
+    below d its minimiser is a sparse model that computes nothing, so decode is stopped early by default, I_dec = 10
+    steps from theta_0: the method then learns about as ``fedsep_linear`` does with a fixed sketch, and slower than with
+    one that is re-drawn. With ``start="zero"`` and many ``decode_steps`` the minimiser itself is decoded.
 
     Args:
         task: The local problem f.
         p: Communication dimension, at most d, the number of model parameters.
         beta: In units of |S^T x_1|_inf, x_1 = S theta_0; from 1 on, the start is absorbing: decode gives 0.
+        start: Where decode starts: the ``initial`` model theta_0, made from the seed on both ends, or ``zero``.
         decoder: ``fista`` (restarted, on working sets) or ``ista``, the paper's.
-        decode_steps: Proximal steps of a client's decode, at most. The server's own goes on to ``tolerance``.
+        decode_steps: I_dec, proximal steps of a decode, at most.
         tolerance: Duality gap, relative to the objective, at which decode stops; 0 takes all the steps.
             Float32 does not resolve less than about 2e-6.
         gamma: Step of ista and of the Neumann series, below 2 / |S|^2; None: 1 / |S|^2.
-        warm_start: Whether a client's decode goes on from its last y. Clients whose last rounds were the same ones
-            share one computation; without, all do.
-        encoder: ``cg`` for the damped system, or ``neumann``, the truncated series.
+        warm_start: Whether a client's decode goes on from its last y: clients whose last rounds were the same ones
+            share one computation (without, all do), and the server, which keeps no y, decodes from ``start``.
+        encoder: ``direct`` for the damped system, factorised once for all clients where S is stored, and by conjugate
+            gradients elsewhere; ``cg`` everywhere; or ``neumann``, the truncated series.
         terms: Q of the series, or the largest number of steps of cg.
-        damping: Added to S_A^T S_A by cg: it is singular for |A| > p and nearly so before.
+        damping: Added to S_A^T S_A except by the series: it is singular for |A| > p and nearly so before.
         private: Each client decodes x by a sketch of its own, drawn when it enrols and kept. x then has no meaning
-            that is shared: the server's model, decoded by the algorithm's sketch, is nobody's.
+            that is shared: the server's model, decoded by the algorithm's sketch, is nobody's. A stored S is drawn
+            anew for every client and round: choose a structured operator.
         operator: Makes S from p, d and a key; a stored matrix of entries N(0, 1/p) by default.
-        server_lr: eta_g, 1 by default: encode and decode are a pseudo-inverse and its transpose, of size about 1 on
-            the support, so nothing is lost that a larger rate would have to make up for.
+        server_lr: eta_g; None: from ``initial`` c min(d/p, 6 sqrt(d/p)), where S S^T is about c I, as for
+            ``fedsep_linear``, since nearly all of y is in the support; from ``zero`` 1: J J^T = (S_A^T S_A)^-1 is large
+            along some directions of a sparse support, and more diverges.
         server: Server optimiser of x, from ``fedsep.servers``, instead of averaging at ``server_lr``.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
@@ -77,7 +85,7 @@ def fedsep_lasso(
         down: 4 * p
 
     Memory:
-        Server: x. Client: its last y, 4 d. Both: S, 4 p d where it is stored.
+        Server: x. Client: the key of its sketch; with a warm start its last y, 4 d. Both: S, 4 p d where it is stored.
 
     Reference:
         FedSep (NeurIPS 2023), section 4.1. Deviations: the sign of Eq. (5), which has to be that of Eq. (2)'s negative;
@@ -93,7 +101,7 @@ def fedsep_lasso(
     key = random.fold(random.key(seed), p)
     sketch = operator(p, d, key)
     codec = Lasso(
-        like=params,
+        first=params if start == "initial" else tree.zeros_like(params),
         p=p,
         beta=_absolute(beta, float(sketch.rmv(sketch.mv(flat)).abs().max())),
         key=key,
@@ -101,19 +109,23 @@ def fedsep_lasso(
         decoder=decoder,
         steps=decode_steps,
         tolerance=tolerance,
-        gamma=_gamma(sketch, gamma, used=decoder == "ista" or encoder == "neumann"),
+        gamma=_gamma(sketch, gamma, encoder, used=decoder == "ista" or encoder == "neumann"),
         warm_start=warm_start,
         encoder=encoder,
         terms=terms,
         damping=damping,
         private=private,
     )
+    if start == "zero":
+        rate = 1.0 if server_lr is None else server_lr
+    else:
+        rate = server_rate("fedsep_lasso", p, d, sketch.scale, server_lr)
     return FedSep(
         sgd(task, **local),
         codec=codec,
         uplink=uplink or Dense(),
         downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule(server_lr or 1.0)),
+        server=Optimize(server or SGDRule(rate)),
         weighting=weighting,
     )
 
@@ -129,13 +141,13 @@ def _absolute(beta: float, largest: float) -> float:
     return beta * largest
 
 
-def _gamma(sketch: LinearOperator, chosen: float | None, *, used: bool) -> float:
+def _gamma(sketch: LinearOperator, chosen: float | None, encoder: Encoder, *, used: bool) -> float:
     """The chosen step, or 1 / |S|^2; 0 where nothing takes one."""
     if not used:
         if chosen is not None:
             raise FedSepError(
                 f"fedsep_lasso: gamma={chosen} is of no effect with decoder='fista', which finds its step, and "
-                "encoder='cg': leave it out, or choose decoder='ista' or encoder='neumann'"
+                f"encoder={encoder!r}: leave it out, or choose decoder='ista' or encoder='neumann'"
             )
         return 0.0
     squared = 1.001 * squared_norm(sketch, sketch.shape[1])  # which comes from below

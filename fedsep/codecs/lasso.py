@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from fedsep import random, tree
 from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
-from fedsep.implicit import conjugate_gradient, neumann
-from fedsep.lasso import Columns, Masked, Matrix, Products, Solution, fista, ista
+from fedsep.lasso import Matrix, Products, Solution, apply, factorise, fista, ista, iterate, restricted
 from fedsep.memo import Memo
 from fedsep.operators import Gaussian, LinearOperator, MakeOperator, gaussian
 
 _SKETCH = 4  # what the client's key is folded with to draw a sketch of its own
-_SERVED = 20_000  # steps of the server's own decode, which has no start to go on from
 
 Decoder = Literal["fista", "ista"]
-Encoder = Literal["cg", "neumann"]
+Encoder = Literal["direct", "cg", "neumann"]
+Start = Literal["initial", "zero"]
 
 
-class Sparse(TypedDict):
-    """A client's memory: its last decoded y, 0 before the first, shape (d,), and the key of its sketch."""
+class Memory(TypedDict):
+    """A client's: the key of its sketch and, for a warm start, its last decoded y, shape (d,)."""
 
-    y: Tensor
     key: Tensor
+    y: NotRequired[Tensor]
 
 
 def normal(p: int, d: int, key: Tensor) -> Gaussian:
@@ -39,51 +38,57 @@ def normal(p: int, d: int, key: Tensor) -> Gaussian:
 class Lasso:
     """y_x = argmin_y 1/2 |S y - x|^2 + beta |y|_1 and dx = S_A (S_A^T S_A + damping I)^-1 dy_A, A = supp(y_x).
 
-    Without damping dx = +J^T dy: Eq. (5) as printed, which leaves out the minus sign of Eq. (2), and in the limit
-    of its series. Only what changes on the support is communicated; where |S^T x|_inf <= beta, y_x = 0, the support
-    is empty, and nothing is ever learned again (``absorbing`` is then 1 in the log).
+    Without damping dx = +J^T dy: Eq. (5) as printed, which leaves out the minus sign of Eq. (2), in the limit of its
+    series. Only what changes on the support is communicated; where |S^T x|_inf <= beta the minimiser is 0, and nothing
+    is ever learned from there (``absorbing`` is then 1 in the log).
 
-    Clients that were sent the same x and start from the same y share one computation. With ``private`` sketches each
-    client draws its own S^(m) when it enrols and keeps its key. All decode the same x to models of their own;
-    h(x) is the mean of their losses and the mean of their dx its gradient, but the server, which decodes with the
-    shared S, serves a model that no client has trained.
+    Decode takes at most ``steps`` proximal steps from ``first``, the initial model or 0. It is then a function of x:
+    all clients share one computation, and the server's model is theirs. With ``warm_start`` it goes on from the
+    client's last y: clients whose last rounds were the same ones share it; the server, which keeps no y, starts from
+    ``first``.
+
+    With ``private`` sketches each client draws its own S^(m) when it enrols and keeps its key. All decode the same x to
+    models of their own; h(x) is the mean of their losses and the mean of their dx its gradient, but the server, which
+    decodes with the shared S, serves a model that no client has trained.
 
     Attributes:
-        like: Parameters of the model's names and shapes.
+        first: Where decode starts, a model's parameters; also gives their names and shapes.
         p: Communication dimension.
         beta: Of the penalty, absolute.
         key: Of the shared sketch.
         operator: Makes S.
         decoder: ``"fista"`` or ``"ista"`` (the paper's).
-        steps: Proximal steps of a client's decode, at most.
+        steps: Proximal steps of a decode, at most.
         tolerance: Relative duality gap at which decode stops.
         gamma: Step of ista and of the Neumann series, below 2 / |S|^2.
         warm_start: Whether decode goes on from the client's last y.
-        encoder: ``"cg"``, or ``"neumann"`` for gamma sum_{q=0..Q} S_A (I - gamma S_A^T S_A)^q dy_A.
+        encoder: ``"direct"``: one factorisation for all clients, where S is stored, else as ``"cg"``; or ``"neumann"``
+            for gamma sum_{q=0..Q} S_A (I - gamma S_A^T S_A)^q dy_A.
         terms: Q, or the largest number of steps of cg.
-        damping: Of cg.
+        damping: Of direct and cg.
         private: Whether each client has a sketch of its own.
 
     Bytes:
         Up and down: 4 p in float32.
     """
 
-    like: Params
+    first: Params
     p: int
     beta: float
     key: Tensor
     operator: MakeOperator = normal
     decoder: Decoder = "fista"
-    steps: int = 200
+    steps: int = 10
     tolerance: float = 1e-4
     gamma: float = 0.0
-    warm_start: bool = True
-    encoder: Encoder = "cg"
+    warm_start: bool = False
+    encoder: Encoder = "direct"
     terms: int = 100
     damping: float = 1e-3
     private: bool = False
     _decodes: Memo = field(default_factory=Memo, compare=False, repr=False)
-    _gathers: Memo = field(default_factory=Memo, compare=False, repr=False)
+    _factors: Memo = field(default_factory=Memo, compare=False, repr=False)
+    _grams: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def init(self, params: Params) -> dict[str, Tensor]:
         """x_1 = S theta_0.
@@ -98,63 +103,64 @@ class Lasso:
             raise FedSepError(f"decode(S theta_0) is 0 for beta={self.beta:.6g}: choose it below {largest:.6g}")
         return {"omega": x}
 
-    def enroll(self, x: dict[str, Tensor], ctx: Ctx) -> Sparse:
-        """No y yet; the shared sketch, or one of the client's own."""
-        y = torch.zeros_like(self._ravel(self.like)[0])
-        return {"y": y, "key": random.fold(ctx.key, _SKETCH) if self.private else self.key}
+    def enroll(self, x: dict[str, Tensor], ctx: Ctx) -> Memory:
+        """The shared sketch's key, or that of one of the client's own."""
+        key = random.fold(ctx.key, _SKETCH) if self.private else self.key
+        return {"key": key, "y": self._ravel(self.first)[0]} if self.warm_start else {"key": key}
 
-    def decode(self, x: dict[str, Tensor], memory: Sparse, shard: Shard, ctx: Ctx) -> tuple[Decoded, Sparse]:
-        """Proximal steps from the client's last y, to ``tolerance`` or ``steps``.
+    def decode(self, x: dict[str, Tensor], memory: Memory, shard: Shard, ctx: Ctx) -> tuple[Decoded, Memory]:
+        """Proximal steps, to ``tolerance`` or ``steps``.
 
         Raises:
             FedSepError: x is not finite.
         """
-        start = memory["y"] if self.warm_start else torch.zeros_like(memory["y"])
-        solution = self._solve(x["omega"], start, memory["key"])
+        first, unravel = self._ravel(self.first)
+        solution, largest = self._solve(x["omega"], memory.get("y", first), memory["key"])
         if not bool(torch.isfinite(solution.gap)):
             raise FedSepError("x is not a finite number: learning diverged; choose a smaller server_lr or lr")
-        y = self._ravel(self.like)[1](solution.y)
-        return Decoded(y, residual=solution), {**memory, "y": solution.y} if self.warm_start else memory
+        after: Memory = {**memory, "y": solution.y} if self.warm_start else memory
+        return Decoded(unravel(solution.y), residual=(solution, largest)), after
 
     def encode(
-        self, start: Decoded, y: Params, x: dict[str, Tensor], memory: Sparse, shard: Shard, ctx: Ctx
-    ) -> tuple[dict[str, Tensor], Sparse, Info]:
+        self, start: Decoded, y: Params, x: dict[str, Tensor], memory: Memory, shard: Shard, ctx: Ctx
+    ) -> tuple[dict[str, Tensor], Memory, Info]:
         """S_A (S_A^T S_A + damping I)^-1 dy_A, and what decode was like.
 
         Raises:
-            FedSepError: The support has more than p coordinates and there is no damping.
+            FedSepError: The system is singular: see ``fedsep.lasso.factorise``.
         """
-        solution: Solution = start.residual
+        solution, largest = start.residual
         support = solution.y.nonzero()[:, 0]
         change = self._ravel(tree.sub(y, start.y))[0][support]
         dx, residual = self._encode(support, change, memory["key"], x["omega"])
-        empty = torch.tensor(len(support) == 0)
-        return {"omega": dx}, memory, {
+        info = {
             "support": torch.tensor(len(support)),
             "duality_gap": solution.gap,
             "decode_steps": solution.steps,
-            "absorbing": empty & (solution.correlation <= self.beta),
+            "absorbing": largest <= self.beta,
             "encode_residual": residual,
-        }  # fmt: skip
+        }
+        return {"omega": dx}, memory, info
 
     def advance(self, x: dict[str, Tensor], round: int) -> tuple[dict[str, Tensor], bool]:
         """Nothing happens between rounds."""
         return x, False
 
     def model(self, x: dict[str, Tensor]) -> Params:
-        """y_x by the shared sketch, to ``tolerance`` whatever it takes."""
-        flat, unravel = self._ravel(self.like)
-        sketch = _gatherable(self._sketch(self.key))
-        start = torch.zeros_like(flat)
-        return unravel(fista(sketch, x["omega"], self.beta, start, steps=_SERVED, tolerance=self.tolerance).y)
+        """What a client decodes from x alone, by the shared sketch."""
+        first, unravel = self._ravel(self.first)
+        return unravel(self._solve(x["omega"], first, self.key)[0].y)
 
-    def _solve(self, x: Tensor, start: Tensor, key: Tensor) -> Solution:
-        def compute() -> Solution:
-            sketch = _gatherable(self._sketch(key))
-            options: dict[str, Any] = {"steps": self.steps, "tolerance": self.tolerance}
+    def _solve(self, x: Tensor, start: Tensor, key: Tensor) -> tuple[Solution, Tensor]:
+        """y with its certificate, and |S^T x|_inf."""
+
+        def compute() -> tuple[Solution, Tensor]:
+            sketch = _stored(self._sketch(key))
             if self.decoder == "ista":
-                return ista(sketch, x, self.beta, start, gamma=self.gamma, **options)
-            return fista(sketch, x, self.beta, start, **options)
+                found = ista(sketch, x, self.beta, start, gamma=self.gamma, steps=self.steps, tolerance=self.tolerance)
+            else:
+                found = fista(sketch, x, self.beta, start, steps=self.steps, tolerance=self.tolerance)
+            return found, sketch.rmv(x).abs().max()
 
         return self._decodes(compute, 0, key, x, start)
 
@@ -162,38 +168,27 @@ class Lasso:
         """dx, and the relative residual of the system (of the Neumann series: its last term)."""
         if len(support) == 0:
             return torch.zeros_like(x), x.new_zeros(())
-        columns = self._restricted(support, key)
+        sketch = _stored(self._sketch(key))
+        if self.encoder == "direct" and isinstance(sketch, Matrix):
 
-        def product(u: Tensor, number: int) -> Tensor:
-            return columns.rmv(columns.mv(u)) + (self.damping * u if self.encoder == "cg" else 0.0)
+            def gram() -> Tensor:
+                return self._grams(lambda: sketch.rows @ sketch.rows.mT, 0, key)
 
-        if self.encoder == "neumann":
-            solution = neumann(product, change, terms=self.terms, step=self.gamma)
-            return columns.mv(solution.value), solution.residual
-        if len(support) > self.p and self.damping == 0:
-            raise FedSepError(
-                f"decode stopped at a support of {len(support)} coordinates, more than p={self.p}, where S_A^T S_A has "
-                "no inverse: give damping > 0, a larger beta, more decode_steps, or encoder='neumann'"
-            )
-        tolerance = torch.finfo(change.dtype).eps ** 0.75  # 6e-6 in float32
-        solution = conjugate_gradient(product, change, steps=self.terms, tolerance=tolerance)
-        return columns.mv(solution.value), solution.residual
-
-    def _restricted(self, support: Tensor, key: Tensor) -> Products:
-        sketch = _gatherable(self._sketch(key))
-        if not isinstance(sketch, Columns):
-            return Masked(sketch, support, self._ravel(self.like)[0].numel())
-        return Matrix(self._gathers(lambda: sketch.columns(support), 0, key, support))
+            factor = self._factors(lambda: factorise(sketch, support, self.damping, gram), 0, key, support)
+            return apply(factor, sketch, support, change), x.new_zeros(())
+        gamma = self.gamma if self.encoder == "neumann" else None
+        columns = restricted(sketch, support, len(self._ravel(self.first)[0]))
+        return iterate(columns, change, damping=self.damping, terms=self.terms, gamma=gamma, p=self.p)
 
     def _sketch(self, key: Tensor) -> LinearOperator:
-        return self.operator(self.p, sum(part.numel() for part in self.like.values()), key)
+        return self.operator(self.p, sum(part.numel() for part in self.first.values()), key)
 
     def _ravel(self, params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
-        """One vector in the order of ``like``, whatever the order in which the names came."""
-        return tree.ravel({name: params[name] for name in self.like})
+        """One vector in the order of ``first``, whatever the order in which the names came."""
+        return tree.ravel({name: params[name] for name in self.first})
 
 
-def _gatherable(sketch: LinearOperator) -> Products:
+def _stored(sketch: LinearOperator) -> Products:
     """Where S is stored as it is, the matrix, whose columns can be gathered."""
     if isinstance(sketch, Gaussian) and (sketch.whiten is None or not sketch.orthonormal):
         return Matrix(sketch.rows)

@@ -7,78 +7,15 @@ it left out is checked on all of S.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedsep import random
+from fedsep.lasso.products import FEW, Columns, Matrix, Products
 
-_CHECKS = 4  # a solve looks at all columns so often, however few its steps are
-
-
-class Products(Protocol):
-    """What the solvers need of S, of shape (p, d)."""
-
-    def mv(self, v: Tensor) -> Tensor:
-        """S v, shape (..., d) -> (..., p)."""
-        ...
-
-    def rmv(self, x: Tensor) -> Tensor:
-        """S^T x, shape (..., p) -> (..., d)."""
-        ...
-
-
-@runtime_checkable
-class Columns(Products, Protocol):
-    """An operator whose columns can be had without a product."""
-
-    def columns(self, index: Tensor) -> Tensor:
-        """S_A, shape (p, |A|), for int64 positions A."""
-        ...
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix as it is, shape (p, d)."""
-
-    rows: Tensor
-
-    def mv(self, v: Tensor) -> Tensor:
-        """S v."""
-        return v @ self.rows.mT
-
-    def rmv(self, x: Tensor) -> Tensor:
-        """S^T x."""
-        return x @ self.rows
-
-    def columns(self, index: Tensor) -> Tensor:
-        """S_A."""
-        return self.rows[:, index]
-
-
-@dataclass(frozen=True)
-class Masked:
-    """S_A of an operator that has no columns to gather: products with all of S.
-
-    Attributes:
-        sketch: S, of shape (p, d).
-        index: A.
-        d: Columns of S.
-    """
-
-    sketch: Products
-    index: Tensor
-    d: int
-
-    def mv(self, v: Tensor) -> Tensor:
-        """S_A v, shape (|A|,) -> (p,)."""
-        return self.sketch.mv(v.new_zeros(self.d).index_copy(0, self.index, v))
-
-    def rmv(self, x: Tensor) -> Tensor:
-        """S_A^T x, shape (p,) -> (|A|,)."""
-        return self.sketch.rmv(x)[self.index]
+_CHECKS = 4  # a solve on working sets looks at all columns so often, however few its steps are
+_WHOLE = 50  # steps on all of S after which it is asked again whether fewer columns would do
 
 
 class Solution(NamedTuple):
@@ -117,33 +54,6 @@ def relative_gap(x: Tensor, y: Tensor, residual: Tensor, correlation: Tensor, be
     return (primal - dual @ x + 0.5 * dual @ dual) / primal.clamp_min(torch.finfo(x.dtype).tiny)
 
 
-def squared_norm(sketch: Products, d: int, *, steps: int = 40) -> float:
-    """|S|^2, the largest eigenvalue of S^T S, from below, by Lanczos's iteration from a fixed vector.
-
-    It takes the best of all vectors that as many power iterations visit.
-
-    Args:
-        sketch: S.
-        d: Its number of columns.
-        steps: At most so many products with S^T S.
-    """
-    v = random.normal(random.key(d), d)
-    before, v, beside = torch.zeros_like(v), v / v.norm(), v.new_zeros(())
-    diagonal, sides = list[Tensor](), list[Tensor]()
-    for _ in range(min(steps, d)):
-        u = sketch.mv(v)
-        diagonal.append(u @ u)
-        following = sketch.rmv(u) - beside * before - diagonal[-1] * v
-        beside = following.norm()
-        sides.append(beside)
-        if not bool(beside > 1e-6 * diagonal[0]):
-            break  # every direction that there is has been visited
-        before, v = v, following / beside
-    side = torch.diag(torch.stack(sides)[:-1], 1) if len(sides) > 1 else 0.0
-    # eigvalsh reads the upper triangle alone: the other one is the same.
-    return float(torch.linalg.eigvalsh(torch.diag(torch.stack(diagonal)) + side, UPLO="U")[-1])
-
-
 def ista(
     sketch: Products, x: Tensor, beta: float, start: Tensor, *, gamma: float, steps: int, tolerance: float
 ) -> Solution:
@@ -172,8 +82,8 @@ def ista(
 def fista(sketch: Products, x: Tensor, beta: float, start: Tensor, *, steps: int, tolerance: float) -> Solution:
     """Accelerated proximal steps (Beck and Teboulle 2009), restarted adaptively (O'Donoghue and Candes 2015).
 
-    Where S has ``columns``, the steps are taken on the support of y and the p columns that violate optimality most;
-    then all columns are looked at again. The step is found by backtracking: no norm is needed.
+    Where S has ``columns`` and y is sparse, the steps are taken on the support of y and the p columns that violate
+    optimality most; then all columns are looked at again. The step is found by backtracking: no norm is needed.
 
     Args:
         sketch: S, of shape (p, d).
@@ -191,13 +101,14 @@ def fista(sketch: Products, x: Tensor, beta: float, start: Tensor, *, steps: int
         gap = relative_gap(x, y, residual, correlation, beta)
         if taken >= steps or _done(y, gap, correlation, beta, tolerance):
             return Solution(y, gap, correlation, torch.tensor(taken))
-        limit = min(steps - taken, max(1, steps // _CHECKS))
-        if isinstance(sketch, Columns):
-            chosen = _working_set(y, toward, beta, x.numel())
+        chosen = _working_set(y, toward, beta, x.numel()) if isinstance(sketch, Columns) else None
+        if isinstance(sketch, Columns) and chosen is not None and len(chosen) <= FEW * len(y):
             part, goal = Matrix(sketch.columns(chosen)), max(0.5 * tolerance, 0.1 * float(gap))
+            limit = min(steps - taken, max(1, steps // _CHECKS))
             inner, product, done = _accelerated(part, x, beta, y[chosen], product, limit, goal)
             y = torch.zeros_like(y).index_copy(0, chosen, inner)
         else:
+            limit = min(steps - taken, max(_WHOLE, steps // _CHECKS))
             y, product, done = _accelerated(sketch, x, beta, y, product, limit, tolerance)
         taken += done
 
@@ -208,11 +119,11 @@ def _done(y: Tensor, gap: Tensor, correlation: Tensor, beta: float, tolerance: f
 
 
 def _product(sketch: Products, y: Tensor) -> Tensor:
-    """S y; through the columns of y's support where S has them."""
-    if not isinstance(sketch, Columns):
-        return sketch.mv(y)
+    """S y; through the columns of y's support where these are few."""
     support = y.nonzero()[:, 0]
-    return sketch.columns(support) @ y[support]
+    if isinstance(sketch, Columns) and len(support) <= FEW * len(y):
+        return sketch.columns(support) @ y[support]
+    return sketch.mv(y)
 
 
 def _working_set(y: Tensor, toward: Tensor, beta: float, most: int) -> Tensor:
@@ -228,7 +139,9 @@ def _accelerated(
     sketch: Products, x: Tensor, beta: float, y: Tensor, product: Tensor, steps: int, tolerance: float
 ) -> tuple[Tensor, Tensor, int]:
     """y, S y and the number of steps, one at least. S y is carried along: a step costs one product each way."""
-    curvature = _curvature(sketch.mv(toward := sketch.rmv(x - product)), toward, x)
+    toward = sketch.rmv(x - product)
+    # Where y fits x, the first is rounding; where y is 0, the second says nothing.
+    curvature = max(_curvature(sketch.mv(toward), toward, x), _curvature(product, y, x) if bool(y.any()) else 0.0)
     ahead, ahead_product, inertia = y, product, 1.0
     for number in range(steps):
         residual = x - ahead_product
