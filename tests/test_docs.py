@@ -66,6 +66,15 @@ except testing.LawBroken:
     assert run(f"{skeleton}\n{law}\n{use}\n{wrong}\n{caught}", tmp_path) == "caught\n"
 
 
+def test_skeleton_of_an_operator_keeps_the_laws(tmp_path):
+    skeleton, law = blocks("docs/writing-an-operator.md")
+    wrong = skeleton.replace(".conj()", "")
+    caught = "\ntry:\n    check_operator(circulant)\nexcept AssertionError:\n    print('caught')"
+    assert wrong != skeleton
+    rest = wrong.partition("\n\n\n")[2]
+    assert run(f"{skeleton}\n{law}\n{rest}\n{caught}", tmp_path) == "caught\n"
+
+
 def test_every_method_is_in_the_reference():
     from fedsep import algorithms
 

@@ -11,6 +11,7 @@ from fedsep.testing.algorithms import check_algorithm
 from fedsep.testing.broken import LawBroken
 from fedsep.testing.codecs import check_codec
 from fedsep.testing.documented import documented_bytes
+from fedsep.testing.operators import check_operator
 from fedsep.testing.payloads import check_payload
 from fedsep.testing.play import play
 from fedsep.testing.purity import pure
@@ -22,6 +23,7 @@ __all__ = [
     "LawBroken",
     "check_algorithm",
     "check_codec",
+    "check_operator",
     "check_payload",
     "check_server",
     "check_view",
