@@ -49,7 +49,8 @@ def paper(
     try:
         return (_ablation if figure == "ablation" else _figure)(work, out, dry_run)
     except KeyboardInterrupt:
-        work.screen.warn(f"fedsep paper {figure} --scale {chosen.name} --out {out} goes on with the figure")
+        if not dry_run:
+            work.screen.warn(f"fedsep paper {figure} --scale {chosen.name} --out {out} goes on with the figure")
         raise
 
 
