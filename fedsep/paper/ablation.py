@@ -48,9 +48,9 @@ def _axis(name: str, label: str, argument: str, own: float, values: Sequence[flo
 
 AXES = (
     _axis("steps", "learning steps I", "steps", 5, (1, 5, 20)),
-    _axis("decode_steps", "decode steps I_dec", "decode_steps", 100, (10, 100, 1000)),
+    _axis("decode_steps", "decode steps I_dec", "decode_steps", 10, (3, 10, 100)),
     _axis("terms", "terms Q of the Neumann series", "terms", 100, (10, 100, 500)),
-    _axis("beta", "beta, in units of |S^T x_1|", "beta", 0.03, (0.01, 0.03, 0.1)),
+    _axis("beta", "beta, in units of |S^T x_1|", "beta", 0.003, (0.001, 0.003, 0.01)),
     Axis("sketch", "sketch S", (Variant("shared", {}), Variant("private", {"private": True})), clients=True),
     Axis(
         "decodes",
@@ -69,7 +69,7 @@ SCALES: Mapping[str, Scale] = {
         ps=(50,),
         splits=("iid",),
         blocks={**DIGITS, "data": {**DIGITS["data"], "clients": 3}, "cohort": {"per_round": 3}},
-        arguments={"p": 50, "batch_size": 16, "tolerance": 0.1},
+        arguments={"p": 50, "batch_size": 16},
     ),
     "small": Scale("small", "small: 100 rounds, one seed", 100, 5, (1000,), splits=("iid",)),
     "paper": Scale("paper", "paper: 200 rounds, three seeds", 200, 10, (1000,), splits=("iid",), seeds=(0, 1, 2)),

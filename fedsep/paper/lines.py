@@ -70,7 +70,7 @@ LINES = (
     Line("topk_ef", "Top-K + EF, k = p/2", 0, lambda p: {"k": max(1, p // 2)}),
     Line("topk_ef_values", "Top-K + EF, k = p (p counts values only)", 8, lambda p: {"k": p}, tries="topk_ef"),
     Line("fetchsgd", "count sketch (FetchSGD)", 4, lambda p: {"p": p}, tries=Tries("server_lr", (0.1, 0.5, 1.0))),
-    Line("fedsep_lasso", "FedSep LASSO", 3, lambda p: {"p": p}, _small, Tries("beta", (0.01, 0.03, 0.1))),
+    Line("fedsep_lasso", "FedSep LASSO", 3, lambda p: {"p": p}, _small, Tries("beta", (0.001, 0.003, 0.01))),
     Line("fedsep_lasso_srht", "FedSep LASSO, SRHT", 11, lambda p: {"p": p}, _structured, "fedsep_lasso"),
     Line("fedsep_linear_fixed", "FedSep linear, fixed S", 5, _fixed),
     Line("fedsep_linear", "FedSep linear, S re-drawn (ours)", 1, lambda p: {"p": p}),

@@ -132,7 +132,7 @@ def test_bad_input(here, capsys, words, told):
 
 
 def test_a_folder_of_other_runs_is_refused(here, capsys):
-    folder = here / "there/beta/0.1/fedsep_lasso/seed0"
+    folder = here / "there/beta/0.01/fedsep_lasso/seed0"
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text("rounds: 7\n")
     assert invoke(["paper", "ablation", "--scale", "smoke", "--out", "there"]) == 2
