@@ -47,8 +47,9 @@ class Dealt:
 
     def _most(self, part: Samples) -> int:
         """How many parts are kept if they are all like this one."""
-        copied = 0 if self.index is None else part.x.nbytes + part.y.nbytes
-        return max(1, min(_KEPT_PARTS, _KEPT_BYTES // max(1, copied)))
+        if self.index is None or not part.size:  # a view takes no memory of its own
+            return _KEPT_PARTS
+        return max(1, min(_KEPT_PARTS, _KEPT_BYTES // (part.x.nbytes + part.y.nbytes)))
 
     def _cut(self, client: int) -> Samples:
         rows: slice | Tensor = slice(int(self.offsets[client]), int(self.offsets[client + 1]))
