@@ -143,6 +143,13 @@ def test_block_srht_takes_as_many_rows_from_every_block(p, d):
     assert len({(int(r) // block, int(q)) for r, q in zip(sketch.rows, sketch.places, strict=True)}) == p
 
 
+def test_block_srht_shows_every_entry_alike_also_where_entries_are_dealt(monkeypatch):
+    monkeypatch.setattr(block_module, "_SHUFFLED", 0)
+    p, d, draws = 3, 45, 800
+    shown = torch.stack([dense(block_srht(p, d, random.key(9000 + n), block=8)).square().sum(0) for n in range(draws)])
+    assert ((shown.mean(0) - p / d).abs() < 5 * shown.std(0) / draws**0.5).all()
+
+
 def test_block_srht_does_not_depend_on_how_many_blocks_go_together(monkeypatch):
     v = random.normal(random.key(6), 8 * 300 + 5)
     narrow = block_srht(70, v.numel(), random.key(7), block=8)
@@ -189,11 +196,13 @@ def test_sparse_signs_have_as_many_nonzeros_as_asked_for(nonzeros):
     torch.testing.assert_close(rows.square().sum(1), torch.ones(11))
 
 
-def test_two_columns_meet_in_a_row_no_more_often_than_by_chance():
-    p, d, draws = 4, 24, 1000
+@pytest.mark.parametrize("cells", [4, 8, 1 << 16])  # in the first two cases six and three blocks of columns
+def test_two_columns_meet_in_a_row_no_more_often_than_by_chance(monkeypatch, cells):
+    monkeypatch.setattr(sketch_module, "_CELLS_IN_CACHE", cells)
+    p, d, draws = 4, 24, 600
     met = torch.zeros(d, d)
     for n in range(draws):
-        held = (dense(sparse_signs(p, d, random.key(n))) != 0).double()
+        held = (dense(sparse_signs(p, d, random.key(cells + n))) != 0).double()
         met += held.mT @ held
     off = met[~torch.eye(d, dtype=torch.bool)] / draws
     assert float(off.max()) < 1 / p + 5 * (0.25 * 0.75 / draws) ** 0.5
