@@ -45,10 +45,11 @@ def _encode(method: FedSep, bed: Logistic, x: Tensor, y: Tensor, v: Tensor) -> T
 
 
 def _points(bed: Logistic, seed: int, count: int) -> Tensor:
-    """Places y, near and far: where the curvature of the logistic loss is large, fading, and gone."""
+    """Places y, near and far: where the curvature of the logistic loss is large, fading, and gone; and where f's is."""
     away = 10 ** (2.5 * uniform(fold(key(seed), 1), count, 1) - 0.5)
     way = normal(fold(key(seed), 2), count, len(bed.target))
-    return away * way / way.norm(dim=-1, keepdim=True)
+    around = bed.target + 0.03 * normal(fold(key(seed), 3), 8, len(bed.target))
+    return torch.cat([away * way / way.norm(dim=-1, keepdim=True), around])
 
 
 def hypergradient(scale: Scale, seed: int) -> Finding:
@@ -203,9 +204,9 @@ def _least(holds: Callable[[int], bool], limit: int) -> int:
 def _rounds(bed: Logistic, bending: float) -> tuple[float, float]:
     """Rounds of one step each, exact decode and encode, with eta eta_g = 1/(2 Lbar), Lbar as measured; its bound."""
     method, target = _method(bed), 1e-2
-    y = _points(bed, 5, 1)[0]
+    y = torch.zeros_like(bed.target)
     x, count = bed.tilted_to(y), 0
-    gap = float((1 + (y - bed.target).square().sum()).sqrt() - 1)  # inf h is at least 0
+    gap = float((1 + bed.target.square().sum()).sqrt() - 1)  # y_x can be b, where f is 0
     limit = 4 * bending * gap / target
     while count <= limit and count < _MOST:
         change = _encode(method, bed, x, y, bed.slope(y))

@@ -130,7 +130,7 @@ class Scale:
 
 
 SMOKE = Scale("smoke", (0,), 1024, 8, 3, (4, 16), (2, 8))
-FULL = Scale("full", (0, 1, 2), 8192, 32, 16, (16, 64, 256), (2, 4, 8, 16, 32))
+FULL = Scale("full", (0, 1, 2), 6144, 16, 6, (16, 64, 256), (2, 4, 8, 16))
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -10,7 +10,16 @@ from fedsep.report.wording import seconds_text
 from fedsep.theory.drawing import picture_svg
 from fedsep.theory.record import Record, verdict
 
-HEAD = ("experiment", "verdict", "equalities", "largest deviation", "bounds", "largest share", "seeds", "time")
+HEAD = (
+    "experiment",
+    "verdict",
+    "equalities",
+    "largest deviation",
+    "bounds",
+    "largest share",
+    "seeds",
+    "processor time",
+)
 _TITLE = "Section 3.1, predicted and measured"
 
 

@@ -58,12 +58,12 @@ def add(record: Record, folder: Path, experiment: Experiment, scale: Scale, seed
     Raises:
         FedSepError: The record cannot be written.
     """
-    began = time.monotonic()
+    began = time.process_time()
     with float64():
         found = experiment(scale, seed)
     new = {"statement": statement(experiment), "seeds": {}}
     seeds = record["experiments"].setdefault(experiment.__name__, new)["seeds"]
-    seeds[str(seed)] = {"seconds": round(time.monotonic() - began, 1), **found.record()}
+    seeds[str(seed)] = {"seconds": round(time.process_time() - began, 1), **found.record()}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, record)
