@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from fedsep import random
+from fedsep import random, tree
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.patched import Patched
 from fedsep.codecs.replay import Replay
@@ -65,7 +65,7 @@ def replayed(start: Params, wire: Wire[Any], rule: Rule | None = None, seed: int
     Raises:
         FedSepError: The wire feeds its error back by itself.
     """
-    promise = promise_of(wire, sum(part.numel() for part in start.values()))
+    promise = promise_of(wire, tree.size(start))
     if isinstance(promise, Deferred):
         raise FedSepError("downlink must be a wire without error feedback: the server keeps what it leaves out anyway")
     key, space = random.fold(random.key(seed), _MESSAGES), Plain(start)

@@ -85,7 +85,7 @@ def _downlink(algorithm: FedSep, params: Params) -> Iterator[Finding]:
     except FedSepError:
         yield Finding(f"{name} cannot be read by clients, which do not know the shapes of x: {cure}")
         return
-    promise = promise_of(wire, sum(part.numel() for part in tree.leaves(sent)))
+    promise = promise_of(wire, tree.size(sent))
     if not isinstance(promise, Exact) and not (isinstance(promise, Contraction) and promise.delta >= 0.5):
         yield Finding(f"{name} is given x itself in every round, and its error does not shrink with training: {cure}",
                       fatal=False)  # fmt: skip
@@ -105,7 +105,7 @@ def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:
     moved, _ = _try(takes, lambda: algorithm.server.step(x, iter([Update(value, 1.0, cover)]), start))
     if _shape(moved) != _shape(x):
         raise _Unfit(f"{takes}: x has other names or shapes after its step")
-    size = sum(part.numel() for part in tree.leaves(like))
+    size = tree.size(like)
     yield from (Finding(f"uplink {text}", fatal=False) for text in advice(algorithm.uplink, size))
     half = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(read, x, _ctx(0, 0.5))[1])
     reduces = [getattr(each, "reduce", None) for each in _nested(algorithm.server, "server")]

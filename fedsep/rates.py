@@ -1,12 +1,36 @@
-"""Defaults of sketches that are re-drawn: how often, and the server's learning rate."""
+"""What methods with a sketch have in common: how often it is re-drawn, and the server's learning rate."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from typing import Literal
+
+from fedsep.calendar import Calendar
+from fedsep.core import FedSepError
+from fedsep.servers.optimize import Rule
 
 STABLE = 7.0
 """The server's step is unstable where its learning rate times sqrt(p / d) is larger, with orthonormal rows."""
+
+
+def check_sketch(method: str, p: int, d: int, server: Rule | None, server_lr: float | None) -> None:
+    """Refuses what no sketch can be.
+
+    Raises:
+        FedSepError: p > d, or both a server optimiser and a server learning rate.
+    """
+    if p > d:
+        raise FedSepError(f"{method}: p must be at most d = {d}, the number of model parameters (got {p})")
+    if server is not None and server_lr is not None:
+        raise FedSepError(f"{method}: give server or server_lr, not both: a server optimiser has its own lr")
+
+
+def sketch_calendar(period: int | Literal["auto", "never"], p: int, d: int) -> Calendar:
+    """When S is re-drawn, as a factory's argument says."""
+    if period == "never":
+        return Calendar(None)
+    return Calendar(default_period(p, d) if period == "auto" else period)
 
 
 def default_period(p: int, d: int) -> int:

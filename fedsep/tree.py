@@ -15,7 +15,7 @@ from fedsep.core import Payload, Tree
 
 __all__ = [
     "Layout", "add", "dot", "flatten", "layout", "leaves", "map", "named_bytes", "nbytes", "norm", "ordered",
-    "ordered_ravel", "ravel", "scale", "stack", "sub", "unflatten", "unstack", "zeros_like",
+    "ordered_ravel", "ravel", "scale", "size", "stack", "sub", "unflatten", "unstack", "zeros_like",
 ]  # fmt: skip
 
 map = tree_map
@@ -132,6 +132,11 @@ def ordered_ravel(tree: Tree) -> tuple[Tensor, Layout]:
     shape = layout(tree)
     flat = [part.reshape(-1).to(shape.dtype) for part in parts]
     return torch.cat(flat) if flat else torch.zeros(0, dtype=shape.dtype), shape
+
+
+def size(tree: Tree) -> int:
+    """How many numbers there are in all leaves together."""
+    return sum(part.numel() for part in tree_leaves(tree))
 
 
 def nbytes(payload: Payload) -> int:

@@ -12,7 +12,7 @@ from fedsep.lasso import squared_norm
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import LinearOperator, MakeOperator
 from fedsep.ranges import Count, NonNegative, Positive, checked
-from fedsep.rates import server_rate
+from fedsep.rates import check_sketch, server_rate
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.wires.dense import Dense
@@ -94,10 +94,7 @@ def fedsep_lasso(
     params = task.init()
     flat = tree.ravel(params)[0]
     d = flat.numel()
-    if p > d:
-        raise FedSepError(f"fedsep_lasso: p must be at most d = {d}, the number of model parameters (got {p})")
-    if server is not None and server_lr is not None:
-        raise FedSepError("fedsep_lasso: give server or server_lr, not both: a server optimiser has its own lr")
+    check_sketch("fedsep_lasso", p, d, server, server_lr)
     key = random.fold(random.key(seed), p)
     sketch = operator(p, d, key)
     codec = Lasso(

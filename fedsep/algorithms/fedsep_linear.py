@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 
 from torch import Tensor
 
-from fedsep import random
+from fedsep import random, tree
 from fedsep.codecs.linear import Linear
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
@@ -16,10 +16,10 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, gaussian
 from fedsep.operators.gaussian import check_stored
 from fedsep.ranges import Count, Positive, checked
-from fedsep.rates import default_period, server_rate
+from fedsep.rates import check_sketch, server_rate, sketch_calendar
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
-from fedsep.views.catch_up import Calendar, CatchUp
+from fedsep.views.catch_up import CatchUp
 from fedsep.wires.dense import Dense
 
 
@@ -78,13 +78,10 @@ def fedsep_linear(
         FedSep (NeurIPS 2023), Remark 2, read with the pseudo-inverse; the re-drawn sketch is this library's.
     """
     start = task.init()
-    d = sum(part.numel() for part in start.values())
-    if p > d:
-        raise FedSepError(f"fedsep_linear: p must be at most d = {d}, the number of model parameters (got {p})")
-    if server is not None and server_lr is not None:
-        raise FedSepError("fedsep_linear: give server or server_lr, not both: a server optimiser has its own lr")
+    d = tree.size(start)
+    check_sketch("fedsep_linear", p, d, server, server_lr)
     learner = sgd(task, **local)
-    calendar = Calendar(None if period == "never" else default_period(p, d) if period == "auto" else period)
+    calendar = sketch_calendar(period, p, d)
     # A client that was away must get the very anchor that the others keep: rounded, it would never agree again.
     down = dataclasses.replace(downlink or Dense(), exact=("anchor",))
     key = random.fold(random.key(seed), p)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Unpack
 
-from fedsep import random
+from fedsep import random, tree
 from fedsep.codecs.replay import Replay
 from fedsep.codecs.spaces import Sketched
-from fedsep.core import FedSepError, Task, Wire
+from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct
 from fedsep.ranges import Count, Positive, Range, checked
-from fedsep.rates import default_period, server_rate
+from fedsep.rates import check_sketch, server_rate, sketch_calendar
 from fedsep.servers.announce import Announce
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
-from fedsep.views.catch_up import Calendar
 from fedsep.views.missed import Missed
 from fedsep.wires import error_feedback, lloyd_max
 
@@ -88,16 +87,12 @@ def fedsep_quantised(
         (arXiv:2108.08842), which have p = d. Error feedback: arXiv:1901.09847.
     """
     start = task.init()
-    d = sum(part.numel() for part in start.values())
-    if p > d:
-        raise FedSepError(f"fedsep_quantised: p must be at most d = {d}, the number of model parameters (got {p})")
-    if server is not None and server_lr is not None:
-        raise FedSepError("fedsep_quantised: give server or server_lr, not both: a server optimiser has its own lr")
-    calendar = Calendar(None if period == "never" else default_period(p, d) if period == "auto" else period)
+    d = tree.size(start)
+    check_sketch("fedsep_quantised", p, d, server, server_lr)
+    calendar = sketch_calendar(period, p, d)
     key = random.fold(random.key(seed), p)
     space = Sketched(start, p, calendar, key, operator)
-    scale = operator(p, d, key).scale
-    rate = server_rate("fedsep_quantised", p, d, scale, server_lr)
+    rate = server_rate("fedsep_quantised", p, d, space.scale, server_lr)
     up = uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits), renewed=calendar.renewed)
     down = downlink or lloyd_max(bits=bits_down or bits, scale_bits=scale_bits)
     down_key = random.fold(key, _DOWN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from fedsep import tree
 from fedsep.codecs.patched import Patched
 from fedsep.core import FedSepError, Task
 from fedsep.fedsep import FedSep, Weighting
@@ -73,7 +74,7 @@ def fetchsgd(
         steps, with their learning rate in it. Defaults as in the authors' code.
     """
     start = task.init()
-    d = sum(part.numel() for part in start.values())
+    d = tree.size(start)
     rows = rows or (_ROWS if p >= _FEW else 1)
     require_odd("fetchsgd", rows)
     if p % rows:

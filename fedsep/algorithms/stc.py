@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Unpack
 
-from fedsep import downlinks
+from fedsep import downlinks, tree
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
@@ -72,7 +72,7 @@ def stc(
         messages.
     """
     start = task.init()
-    d = sum(part.numel() for part in start.values())
+    d = tree.size(start)
     one_of("stc", k, fraction)
     up = TopK(kept("stc", k, fraction, d), values=Sign(scale_bits), index=index_code(index))
     if k_down is not None and k_down > d:

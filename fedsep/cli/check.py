@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fedsep import tree
 from fedsep.cli.entry import BAD_INPUT, DONE
 from fedsep.cli.measure import Cost, measure
 from fedsep.cli.options import Reading, Talk
@@ -38,7 +39,7 @@ def _check(screen: Screen, reading: Reading, sources: Sources) -> None:
         for found in findings(algorithm, experiment.task.init()):
             screen.warn(f"methods.{name}: {found.text}")
     costs = _costs(experiment)
-    parameters = sum(part.numel() for part in experiment.task.init().values())
+    parameters = tree.size(experiment.task.init())
     screen.result(f"# {recipe.file}: every default written out")
     screen.result(dump(recipe.resolved()))
     screen.result(experiment.federation.describe())

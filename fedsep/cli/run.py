@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from fedsep import tree
 from fedsep.cli.entry import DONE, FAILED, INTERRUPTED
 from fedsep.cli.options import Reading, Talk
 from fedsep.cli.plan import TOP, Job, claim, clear, plan, standing
@@ -160,7 +161,7 @@ def _resumable(job: Job, recipe: Recipe) -> str:
 
 
 def _announce(screen: Screen, recipe: Recipe, jobs: list[Job], experiment: Experiment) -> int:
-    parameters = sum(part.numel() for part in experiment.task.init().values())
+    parameters = tree.size(experiment.task.init())
     screen.result(_described(experiment))
     screen.result(
         f"model: {recipe.model.use}, {parameters:,} parameters; {recipe.rounds:,} rounds; {recipe.engine.use}"

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol
 
 from fedsep import tree
 from fedsep.core import Ctx, Decoded, Info, Params, Shard
-
-
-class Controlled(TypedDict):
-    """x: the model and the control variate, c = mean of all clients' c_m."""
-
-    model: Params
-    c: Params
+from fedsep.servers.control_variate import Controlled
 
 
 class Reaching(Protocol):

@@ -181,7 +181,7 @@ class Lasso:
         return iterate(columns, change, damping=self.damping, terms=self.terms, gamma=gamma, p=self.p)
 
     def _sketch(self, key: Tensor) -> LinearOperator:
-        return self.operator(self.p, sum(part.numel() for part in self.first.values()), key)
+        return self.operator(self.p, tree.size(self.first), key)
 
     def _ravel(self, params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
         """One vector in the order of ``first``, whatever the order in which the names came."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
-from fedsep import random, tree
-from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
+from fedsep import tree
+from fedsep.calendar import Calendar
+from fedsep.codecs.spaces import Sketched
+from fedsep.codecs.start import require_start
+from fedsep.core import Ctx, Decoded, Info, Params, Shard
 from fedsep.digest import check_digest, fold_digest, seal
 from fedsep.memo import Memo
-from fedsep.operators import LinearOperator, MakeOperator, gaussian
-from fedsep.views.catch_up import Calendar, SketchState
+from fedsep.operators import MakeOperator, gaussian
+from fedsep.views.catch_up import SketchState
 
 
 class Missed(TypedDict):
@@ -75,15 +77,12 @@ class Linear:
         Raises:
             FedSepError: The parameters are not those that the clients will start from.
         """
-        same = params.keys() == self.start.keys() and all(torch.equal(params[n], self.start[n]) for n in params)
-        if not same:
-            raise FedSepError("a sketch starts at the task's own initial parameters: clients make them from the seed")
-        flat = tree.ravel(params)[0]
-        none = flat.new_zeros(0, self.p)
+        require_start(params, self.start)
+        origin = self._space.origin()
         return SketchState(
             anchor=params,
-            omega=flat.new_zeros(self.p),
-            history=none,
+            omega=origin,
+            history=origin.new_zeros(0, self.p),
             epoch=torch.tensor(0),
             digest=seal(self.key),
         )
@@ -111,15 +110,15 @@ class Linear:
         self, start: Decoded, y: Params, x: Received, memory: Anchored, shard: Shard, ctx: Ctx
     ) -> tuple[dict[str, Tensor], Anchored, Info]:
         """(S^+)^T dy."""
-        sketch = self._sketch(self.calendar.epoch(ctx.round))
-        return {"omega": sketch.solve(sketch.mv(self._ravel(tree.sub(y, start.y))[0]))}, memory, {}
+        dx = self._space.lower(tree.sub(y, start.y), self.calendar.epoch(ctx.round))
+        return {"omega": dx}, memory, {}
 
     def advance(self, x: SketchState, round: int) -> tuple[SketchState, bool]:
         """Folds x into the anchor where a new period begins."""
         if not self.calendar.begins(round):
             return x, False
         epoch, omega = self.calendar.epoch(round), self._as_sent(x["omega"])
-        kept = x["history"][-(self._dimension() // self.p) :]  # any longer, and the anchor is the smaller download
+        kept = x["history"][-(tree.size(self.start) // self.p) :]  # any longer, and the anchor is the smaller download
         after = self._folded({"anchor": x["anchor"], "digest": x["digest"]}, omega, epoch - 1)
         folded = SketchState(
             anchor=after["anchor"],
@@ -150,19 +149,8 @@ class Linear:
 
     def _fold(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
         """anchor + S^+ omega, S being the sketch of period ``epoch``."""
-        return self._folds(lambda: self._add(anchor, omega, epoch), epoch, omega, anchor)  # the smaller first
+        return self._folds(lambda: self._space.lift(anchor, omega, epoch), epoch, omega, anchor)  # the smaller first
 
-    def _add(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
-        sketch = self._sketch(epoch)
-        flat, unravel = self._ravel(anchor)
-        return unravel(flat + sketch.rmv(sketch.solve(omega)))
-
-    def _ravel(self, params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
-        """One vector in the order of ``start``, whatever the order in which the names came."""
-        return tree.ravel({name: params[name] for name in self.start})
-
-    def _sketch(self, epoch: int) -> LinearOperator:
-        return self.operator(self.p, self._dimension(), random.fold(self.key, epoch))
-
-    def _dimension(self) -> int:
-        return sum(part.numel() for part in self.start.values())
+    @property
+    def _space(self) -> Sketched:
+        return Sketched(self.start, self.p, self.calendar, self.key, self.operator)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fedsep import tree
-from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
+from fedsep.codecs.start import require_start
+from fedsep.core import Ctx, Decoded, Info, Params, Shard
 from fedsep.memo import Memo
 from fedsep.servers.track import Tracked
 from fedsep.views.changes import Patch
@@ -31,9 +32,7 @@ class Patched:
         Raises:
             FedSepError: The parameters are not those that the clients will start from.
         """
-        same = params.keys() == self.start.keys() and all(torch.equal(params[n], self.start[n]) for n in params)
-        if not same:
-            raise FedSepError("clients start at the task's own initial parameters, which they make from the seed")
+        require_start(params, self.start)
         changed = {name: torch.full_like(part, -1, dtype=torch.int32) for name, part in params.items()}
         return {"model": params, "changed": changed, "round": torch.tensor(0)}
 

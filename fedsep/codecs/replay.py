@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedsep import tree
 from fedsep.codecs.spaces import Space
-from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Tree, Wire
+from fedsep.codecs.start import require_start
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree, Wire
 from fedsep.digest import check_digest, fold_digest, seal
 from fedsep.memo import Memo
 from fedsep.servers.announce import Announced, News, heard, message_ctx
@@ -67,9 +68,7 @@ class Replay:
             FedSepError: The parameters are not those that the clients will start from.
         """
         first = self._first()
-        start = self._model(first["anchor"], first["sent"], 0)
-        if params.keys() != start.keys() or any(not torch.equal(params[name], start[name]) for name in start):
-            raise FedSepError("clients start at the task's own initial parameters, which they make from the seed")
+        require_start(params, self._model(first["anchor"], first["sent"], 0))
         return {
             "anchor": first["anchor"],
             "omega": first["sent"],

@@ -9,9 +9,9 @@ from typing import Protocol
 from torch import Tensor
 
 from fedsep import random, tree
+from fedsep.calendar import Calendar
 from fedsep.core import Params, Tree
 from fedsep.operators import LinearOperator, MakeOperator
-from fedsep.views.catch_up import Calendar
 
 
 class Space(Protocol):
@@ -85,6 +85,11 @@ class Sketched:
     key: Tensor
     operator: MakeOperator
 
+    @property
+    def scale(self) -> float:
+        """c where S S^T is about c I: that of the first sketch."""
+        return self._sketch(0).scale
+
     def anchor(self) -> Params:
         """The initial model."""
         return self.start
@@ -109,5 +114,4 @@ class Sketched:
         return tree.ravel({name: params[name] for name in self.start})
 
     def _sketch(self, epoch: int) -> LinearOperator:
-        d = sum(part.numel() for part in self.start.values())
-        return self.operator(self.p, d, random.fold(self.key, epoch))
+        return self.operator(self.p, tree.size(self.start), random.fold(self.key, epoch))

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from fedsep import tree
-from fedsep.codecs.control_variate import Controlled
-from fedsep.core import FedSepError, Update
+from fedsep.core import FedSepError, Params, Update
 from fedsep.servers.optimize import Rule
 from fedsep.servers.reduce import mean
 from fedsep.servers.sgd import SGDRule
+
+
+class Controlled(TypedDict):
+    """x: the model and the control variate, c = mean of all clients' c_m."""
+
+    model: Params
+    c: Params
 
 
 @dataclass(frozen=True)

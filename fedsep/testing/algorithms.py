@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fedsep import tree
 from fedsep.core import Algorithm, Reply, Shard, Task, Tree
 from fedsep.pairs import findings
 from fedsep.testing.broken import LawBroken, name_of, named_leaves, require_alike, require_close, require_same
@@ -151,7 +152,7 @@ def dropped(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard],
 
 def measured_bytes(task: Task, played: Played, factory: Callable[..., Any], sizes: Mapping[str, Size]) -> None:
     """Payload bytes of clients that are never away, against the closed forms; the first download may be smaller."""
-    d = sum(part.numel() for part in task.init().values())
+    d = tree.size(task.init())
     for number, seats in enumerate(played.seats):
         for client, seat in seats.items():
             wanted = documented_bytes(factory, {"d": d, **sizes_of(sizes, played, number, client)})

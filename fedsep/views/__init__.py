@@ -1,6 +1,7 @@
 """Which part of x a client is sent."""
 
-from fedsep.views.catch_up import Calendar, CatchUp
+from fedsep.calendar import Calendar
+from fedsep.views.catch_up import CatchUp
 from fedsep.views.changes import Changes
 from fedsep.views.missed import Missed
 from fedsep.views.whole import Whole

@@ -8,26 +8,9 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from fedsep import tree
+from fedsep.calendar import Calendar
 from fedsep.core import ASTRAY, Ctx, Params, Tree
-
-
-@dataclass(frozen=True)
-class Calendar:
-    """When the sketch is re-drawn: every ``period`` rounds, or never (None)."""
-
-    period: int | None
-
-    def epoch(self, round: int) -> int:
-        """The number of the sketch that is in use in ``round``; that of round -1 is 0, too."""
-        return max(round, 0) // self.period if self.period else 0
-
-    def begins(self, round: int) -> bool:
-        """Whether a new sketch is first used in ``round``: then x is 0, which nobody needs to be sent."""
-        return round == 0 or (self.period is not None and round % self.period == 0)
-
-    def renewed(self, ctx: Ctx) -> bool:
-        """Whether a client's coordinates mean something else now than in its last accepted round."""
-        return self.epoch(ctx.round) != self.epoch(ctx.seen)
 
 
 class SketchState(TypedDict):
@@ -59,7 +42,7 @@ class CatchUp:
         missed = self.calendar.epoch(ctx.round) - self.calendar.epoch(ctx.seen)
         current = [] if self.calendar.begins(ctx.round) else [x["omega"]]
         history, omega = x["history"], x["omega"]
-        dimension = sum(part.numel() for part in x["anchor"].values())
+        dimension = tree.size(x["anchor"])
         if ctx.seen == ASTRAY or missed > len(history) or missed * omega.numel() > dimension:
             return {"anchor": x["anchor"], **({"omega": omega} if current else {})}
         rows = [*history[len(history) - missed :], *current]

@@ -43,6 +43,11 @@ def blank(count: int, layout: tree.Layout) -> Tensor:
     return torch.zeros(count, dtype=layout.dtype, device=layout.device)
 
 
+def scattered(values: Tensor, places: Tensor, layout: tree.Layout) -> Tree:
+    """The values in their places, int64, and 0 elsewhere, as a tree."""
+    return layout.unravel(blank(layout.size, layout).index_put_((places,), values.to(layout.dtype)))
+
+
 def require_memoryless(outer: object, inner: Wire[Any], like: Tree) -> None:
     """Refuses a nested wire that remembers: its coordinates would mean something else in every message.
 

@@ -13,7 +13,7 @@ from fedsep.core import Ctx, Payload, Tree, Wire
 from fedsep.ranges import Count, Fraction, checked
 from fedsep.wires.dense import Dense
 from fedsep.wires.kept import kept, one_of
-from fedsep.wires.message import blank, inside, layout_of, require_memoryless, vector_of
+from fedsep.wires.message import blank, inside, layout_of, require_memoryless, scattered, vector_of
 from fedsep.wires.promises import Exact, Lossy, Promise, Unbiased, keep_part, promise_of
 
 _KEY = 7303
@@ -54,7 +54,7 @@ class RandomK:
         layout = layout_of(self, like)
         places = self._places(layout.size, ctx).to(layout.device)
         values = self.values.unpack(payload, blank(places.numel(), layout), inside(ctx, _VALUES_KEY))
-        return layout.unravel(blank(layout.size, layout).index_put_((places,), values.to(layout.dtype)))
+        return scattered(values, places, layout)
 
     def promise(self, size: int) -> Promise:
         """Scaled: unbiased with omega = (1 + omega of the values) n/k - 1. Not scaled: delta = k/n times theirs."""

@@ -13,7 +13,7 @@ from fedsep.ranges import Count, Fraction, checked
 from fedsep.wires.dense import Dense
 from fedsep.wires.indices import IndexCode, IndexName, Int32, index_code
 from fedsep.wires.kept import kept, one_of
-from fedsep.wires.message import blank, inside, layout_of, require_memoryless, vector_of
+from fedsep.wires.message import blank, inside, layout_of, require_memoryless, scattered, vector_of
 from fedsep.wires.per_tensor import Per, PerTensor
 from fedsep.wires.promises import Promise, keep_part, promise_of
 
@@ -56,7 +56,7 @@ class TopK:
         count = self.count(layout.size)
         places = self.index.unpack(payload["index"], count, layout.size)
         values = self.values.unpack(payload["values"], blank(count, layout), inside(ctx, _KEY))
-        return layout.unravel(blank(layout.size, layout).index_put_((places,), values.to(layout.dtype)))
+        return scattered(values, places, layout)
 
     def promise(self, size: int) -> Promise:
         """A contraction with delta = k/n, times that of the values."""

@@ -5,9 +5,9 @@ import torch
 from catalogue import Tiny, network, shards
 
 from fedsep import algorithms, random, servers
-from fedsep.algorithms.fedsep_linear import default_period
 from fedsep.core import FedSepError
 from fedsep.operators import gaussian
+from fedsep.rates import default_period
 from fedsep.testing import play
 from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
