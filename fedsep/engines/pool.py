@@ -18,7 +18,7 @@ from fedsep.engines.store import Store
 from fedsep.engines.work import Work
 from fedsep.engines.worker import Handle
 
-CHUNK_SECONDS = (5e-4, 2e-3)
+CHUNK_SECONDS = (5e-4, 0.1)
 """Work that is sent together: no less, or messages cost more than it; no more, or workers wait for each other."""
 
 _LOOK_SECONDS = 1e-3  # while the consumer takes outcomes, the workers are looked after this often
@@ -128,7 +128,7 @@ class Pool:
         """Tasks in a chunk: a share of what is left, within the bounds of its time."""
         pace = max(self._pace.get(kind, math.inf), 1e-6)
         least, most = (int(seconds / pace) for seconds in CHUNK_SECONDS)
-        return max(1, least, min(most, work.left // (2 * len(self._processes))))
+        return max(1, least, min(most, work.left // (4 * len(self._processes))))
 
     def _send(self, process: Process, tasks: list[Task], work: Work) -> None:
         try:
