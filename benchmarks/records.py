@@ -28,7 +28,12 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_fedavg": ["run", "recipes/mnist_cnn/fedavg.yaml", *SEEDS],
     "mnist_fedsep_linear": ["run", "recipes/mnist_cnn/fedsep_linear.yaml", *SEEDS],
     "mnist_fedsep_linear_k2": ["run", "recipes/mnist_cnn/fedsep_linear_k2.yaml", *SEEDS],
+    # Few bytes: three settings for every rival, and the server's rate with 2 classes per client.
+    "tune_rivals": ["run", "recipes/mnist_cnn/tune_rivals.yaml"],
+    "tune_rivals_k2": ["run", "recipes/mnist_cnn/tune_rivals_k2.yaml"],
+    "tune_quantised_k2": ["run", "recipes/mnist_cnn/tune_quantised_k2.yaml"],
     "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
+    "mnist_float": ["run", "recipes/mnist_cnn/float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
     "quickstart": ["run", "recipes/quickstart.yaml", *SEEDS],
 }
