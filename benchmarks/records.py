@@ -36,6 +36,7 @@ COMMANDS: dict[str, list[str]] = {
     "tune_rivals_k2": ["run", "recipes/mnist_cnn/tune_rivals.yaml", "--set", f"data.partition={K2}"],
     "tune_quantised_k2": ["run", "recipes/mnist_cnn/tune_quantised_k2.yaml"],
     "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
+    "mnist_budgets_k2": ["run", "recipes/mnist_cnn/budgets.yaml", "--set", f"data.partition={K2}", *SEEDS],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
     "quickstart": ["run", "recipes/quickstart.yaml", *SEEDS],
