@@ -82,7 +82,9 @@ def play(stage: Stage, ideas: Sequence[Idea], rounds: int, seed: int) -> list[di
     most = max(idea.widest for idea in ideas)
     model = stage.start.repeat(runs, 1)
     average, moved, energy = model.clone(), torch.zeros_like(model), torch.zeros_like(model)
-    x, sent, error = (torch.zeros(*shape, device=device) for shape in ((runs, most), (runs, most), (runs, CLIENTS, most)))
+    x, sent, error = (
+        torch.zeros(*shape, device=device) for shape in ((runs, most), (runs, most), (runs, CLIENTS, most))
+    )
     signs, rows = torch.ones_like(model), torch.zeros(runs, most, dtype=torch.long, device=device)
     kept = torch.zeros(runs, most, dtype=torch.bool, device=device)
     results: list[dict[str, Any]] = [{**asdict(idea), "seed": seed, "bytes": idea.bytes} for idea in ideas]
@@ -101,9 +103,12 @@ def play(stage: Stage, ideas: Sequence[Idea], rounds: int, seed: int) -> list[di
         lr = _column(device, [idea.local_rate(number, rounds) for idea in ideas])
         change = _learn(stage, ideas, model, lr, draw)
         coded = _seen(change * weights[:, None], signs, rows) * kept[:, None] + error
-        told = torch.stack([idea_code(c, kept[i], ideas[i], up=True) for i, c in enumerate(coded)])
-        error = coded - told
-        x = x + _column(device, [idea.rate(d, number, rounds) for idea in ideas]) * told.mean(1)
+        turn = _turns(ideas, most, number, device) & kept[:, None]
+        told = torch.stack([idea_code(c, turn[i], ideas[i], up=True) for i, c in enumerate(coded)])
+        forgets = torch.tensor([idea.forgets for idea in ideas], device=device)[:, None, None]
+        error = torch.where(forgets & ~turn, error, coded - told)
+        count = torch.where(forgets[:, 0], turn.sum(1).clamp_min(1), CLIENTS)
+        x = x + _column(device, [idea.rate(d, number, rounds) for idea in ideas]) * told.sum(1) / count
         ahead = x - sent
         news = torch.stack([idea_code(a[None], kept[i], ideas[i], up=False)[0] for i, a in enumerate(ahead)])
         sent = sent + news
@@ -119,6 +124,12 @@ def play(stage: Stage, ideas: Sequence[Idea], rounds: int, seed: int) -> list[di
     return results
 
 
+def _turns(ideas: Sequence[Idea], most: int, number: int, device: torch.device) -> Tensor:
+    """Which coordinates each client sends in a round: one of every ``parts``, in turn."""
+    place = torch.arange(most, device=device) + torch.arange(CLIENTS, device=device)[:, None] + number
+    return torch.stack([place % idea.parts == 0 for idea in ideas])
+
+
 def _column(device: torch.device, values: Sequence[float]) -> Tensor:
     return torch.tensor(values, device=device)[:, None]
 
@@ -127,11 +138,13 @@ def _weights(stage: Stage, ideas: Sequence[Idea], energy: Tensor) -> Tensor:
     """Factors of the coordinates, of mean square 1, from what the messages have moved so far."""
     found = torch.ones_like(energy)
     for i, idea in enumerate(ideas):
+        count = torch.bincount(stage.layers)
         if idea.weights and energy[i].any():
             share = energy[i]
             if idea.weights == "layer":
-                count = torch.bincount(stage.layers)
                 share = (torch.bincount(stage.layers, share) / count)[stage.layers]
+            if idea.weights == "size":
+                share = 1.0 / count[stage.layers]
             root = (share / share.mean()).clamp(1e-2, 1e2) ** (idea.power / 2)
             found[i] = root / root.square().mean().sqrt()
     return found
@@ -178,9 +191,9 @@ def _lifted(news: Tensor, signs: Tensor, rows: Tensor, d: int) -> Tensor:
 def idea_code(values: Tensor, kept: Tensor, idea: Idea, *, up: bool) -> Tensor:
     """What the receiver reads of each row of ``values``."""
     bits = idea.bits_up if up else idea.bits_down
-    size, here = values.abs() * kept, kept.sum()
+    size, here = values.abs() * kept, kept.sum(-1, keepdim=True)
     if idea.nonzeros:
-        count = min(idea.nonzeros if up else idea.nonzeros_down or idea.nonzeros, int(here))
+        count = min(idea.nonzeros if up else idea.nonzeros_down or idea.nonzeros, int(here.max()))
         top = size.topk(count)
         level = top.values.mean(-1, keepdim=True)
         return torch.zeros_like(values).scatter(-1, top.indices, level * values.gather(-1, top.indices).sign())
