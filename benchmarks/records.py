@@ -1,6 +1,6 @@
 """Runs the recipes behind docs/results and keeps what is worth keeping of every run in records/.
 
-Usage: python -m benchmarks.records [--jobs N] [NAME ...]   (all of them without a name; finished runs are not run again)
+Usage: python -m benchmarks.records [--jobs N] [NAME ...]   (all without a name; what is finished is not run again)
 """
 
 from __future__ import annotations
