@@ -102,7 +102,7 @@ def _ablation(work: Work, out: Path, dry_run: bool) -> int:
     [block] = work.blocks().values()
     found = work.folders(ablation.cells(work.scale, block), out)
     if dry_run:
-        announce(work.screen, found, probes(work.screen, found, work.how.sources), "", 0.0)
+        announce(work.screen, found, probes(work.screen, found, work.how.sources), work.how.jobs)
         return DONE
     check(found, work.how.sources)
     code = carry_out_cells(work.screen, found, work.how)
@@ -132,9 +132,9 @@ def _announce(work: Work, blocks: dict[str, Any], out: Path) -> int:
     tuned = all(file.is_file() for file in there.values())
     chosen = chosen_by({split: _read(file) for split, file in there.items()}, LINES) if tuned else {}
     found = work.folders(cells(scale, LINES, blocks, chosen), out)
-    known = probes(work.screen, found, work.how.sources)
+    known = probes(work.screen, found, work.how.sources, scale.tune_at)
     if tuned:
-        announce(work.screen, found, known, "Settings are chosen.", 0.0)
+        announce(work.screen, found, known, work.how.jobs, "Settings are chosen.")
         return DONE
     tried = [line.name for line in LINES if not isinstance(line.tries, str)]
     times = scale.tries * len(scale.splits)
@@ -142,9 +142,8 @@ def _announce(work: Work, blocks: dict[str, Any], out: Path) -> int:
         f"First {len(tried) * times} runs of {scale.tune_rounds} rounds at p = {scale.tune_at:,} that choose settings "
         f"on validation data: {scale.tries} for each of {', '.join(tried)} on each split."
     )
-    costs = [known.get((scale.tune_at, name)) or known[None, name] for name in tried]
-    seconds = times * sum(cost.seconds(found[0].recipe, scale.tune_rounds) for cost in costs)
-    announce(work.screen, found, known, told, seconds)
+    seconds = times * sum(known.seconds(name, found[0].recipe, scale.tune_rounds) for name in tried)
+    announce(work.screen, found, known, work.how.jobs, told, seconds)
     return DONE
 
 
