@@ -2,94 +2,156 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from fedsep.cli.cells import Folder
-from fedsep.cli.plan import standing
+from fedsep.cli.estimate import Durations
+from fedsep.cli.plan import Job, standing
 from fedsep.cli.screen import Screen
+from fedsep.core import Samples, Shard
+from fedsep.engines.engine import Engine, Fleet
+from fedsep.engines.sequential import sequential
+from fedsep.engines.workers import usable_cores
 from fedsep.options import Evaluate
 from fedsep.recipes import Experiment, Recipe, Sources, build
 from fedsep.report.wording import bytes_text, plural, seconds_text
-from fedsep.train import fit
+from fedsep.train import Run, fit
 
-ROUNDS = 3
-"""Rounds that are played: in the first nothing may be sent down."""
+ROUNDS = 2
+"""Rounds that are played: in the first nothing may be sent down, and sketches are drawn."""
+
+EXAMPLES = 2
+"""Training examples of a client where only bytes are looked at."""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a method costs.
+class Part:
+    """A fleet without what its model is scored on, and with a few examples only, or all of them."""
 
-    Attributes:
-        up: Payload bytes of a client in a round, after the first.
-        down: The same on the downlink.
-        first: Seconds of the first round.
-        round: Seconds of a later one.
-        evaluation: Seconds of an evaluation.
-    """
+    fleet: Fleet
+    clients: int
+    examples: int | None = None
+    validation: None = None
+    test: None = None
 
-    up: float
-    down: float
+    def shard(self, client: int) -> Shard:
+        """A client's data."""
+        shard = self.fleet.shard(client)
+        return shard if self.examples is None else shard._replace(train=_few(shard.train, self.examples))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a method takes: seconds of the first round and of a later one, at this p."""
+
+    p: int | None
     first: float
     round: float
-    evaluation: float
 
-    def seconds(self, recipe: Recipe, rounds: int | None = None) -> float:
-        """Of a run of the recipe, or of so many rounds of it."""
+
+@dataclass(frozen=True)
+class Probes:
+    """What was measured.
+
+    Attributes:
+        bytes: Payload up and down, of a client in a round after the first, by p and method: the split is no matter.
+        paces: By method, each at one p.
+        evaluation: Seconds of an evaluation.
+        done: Seconds of finished runs.
+    """
+
+    bytes: dict[tuple[int | None, str], tuple[float, float]] = field(default_factory=dict[Any, Any])
+    paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
+    evaluation: list[float] = field(default_factory=list[float])
+    done: Durations = field(default_factory=Durations)
+
+    def seconds(self, name: str, recipe: Recipe, rounds: int | None = None) -> float:
+        """Of a run of a method, or of so many rounds of it, judged by what was played."""
         rounds = rounds or recipe.rounds
-        evaluate = recipe.settings["evaluate"].build({})
+        evaluate, pace = recipe.settings["evaluate"].build({}), self.paces[name]
         times = sum(evaluate.due(at, rounds) for at in range(1, rounds + 1))
-        return self.first + (rounds - 1) * self.round + times * self.evaluation
+        return pace.first + (rounds - 1) * pace.round + times * sum(self.evaluation)
+
+    def of(self, one: Folder, job: Job) -> float:
+        """Seconds of a run: as long as those like it that are finished, else judged by what was played."""
+        known = self.done.known.get(one.kind(job))
+        return statistics.fmean(known) if known else self.seconds(job.method, one.recipe)
+
+    def rest_on(self) -> str:
+        """What the times rest on."""
+        finished = sum(map(len, self.done.known.values()))
+        like = f"{plural(finished, 'finished run')}, and for what has none like it, on " if finished else ""
+        ps = sorted({pace.p for pace in self.paces.values() if pace.p is not None})
+        at = f" at p = {', '.join(map(str, ps))}: a larger p may take longer" if ps else ""
+        return f"Times rest on {like}{ROUNDS} rounds of every method{at}; on this machine as it is now."
 
 
-Probes = Mapping[tuple[int | None, str], Probe]
-"""By p and method: they do not depend on the split."""
+def probes(screen: Screen, found: Sequence[Folder], sources: Sources, at: int | None = None) -> Probes:
+    """Of every method bytes at every p, and time at one.
 
-
-def probe(experiment: Experiment, method: str) -> Probe:
-    """Plays a few rounds of a method, with all its clients and its engine."""
-    recipe = experiment.recipe
-    options: dict[str, Any] = {**recipe.options(), "evaluate": Evaluate(every=None)}
-    algorithm, engine = experiment.algorithms[method], recipe.engine.build({})
-    done = fit(
-        algorithm,
-        experiment.task,
-        experiment.federation,
-        rounds=ROUNDS,
-        seed=experiment.seed,
-        engine=engine,
-        states=recipe.states,
-        **options,
-    )
-    first, last = done.metrics[0], done.metrics[-1]
-    messages = sum(row["replies"] for row in done.metrics[1:])
-    return Probe(
-        (last["bytes_up"] - first["bytes_up"]) / messages,
-        (last["bytes_down"] - first["bytes_down"]) / messages,
-        first["wall_seconds"],
-        (last["wall_seconds"] - first["wall_seconds"]) / (ROUNDS - 1),
-        last["wall_evaluation_seconds"],
-    )
-
-
-def probes(screen: Screen, found: Sequence[Folder], sources: Sources) -> Probes:
-    """Of every method at every p, on the first split that has them."""
-    made: dict[tuple[int | None, str], Probe] = {}
+    Args:
+        screen: For what is going on.
+        found: Cells; the first that has a method at a p is measured.
+        sources: Where data are looked for.
+        at: The p at which a method is timed, if it has that; else the first that it has.
+    """
+    made = Probes()
+    timed = {name: one.cell.p for one in found for name in one.cell.lines if one.cell.p == at}
     for one in found:
-        wanted = [name for name in one.cell.lines if (one.cell.p, name) not in made]
+        wanted = [name for name in one.cell.lines if (one.cell.p, name) not in made.bytes]
         if wanted:
-            screen.note(f"measuring {', '.join(wanted)} for {one.path}")
+            screen.note(f"looking at {', '.join(wanted)} for {one.path}")
             experiment = build(one.recipe, one.recipe.seeds[0], sources, frozenset(wanted))
-            made |= {(one.cell.p, name): probe(experiment, name) for name in wanted}
+            for name in wanted:
+                _measure(made, experiment, name, one.cell.p, timed.get(name, one.cell.p) == one.cell.p)
+        for job in one.jobs:
+            if standing(job, one.recipe)[0] == "done":
+                made.done.see(one.kind(job), job)
     return made
 
 
-def announce(screen: Screen, found: Sequence[Folder], known: Probes, tuning: str, tuning_seconds: float) -> None:
+def _measure(made: Probes, experiment: Experiment, name: str, p: int | None, timed: bool) -> None:
+    """A method's bytes, and its time if that is asked for and not known."""
+    fleet, clients = experiment.federation, experiment.federation.clients
+    if not timed or name in made.paces:
+        made.bytes[p, name] = _bytes(_played(experiment, name, Part(fleet, clients, EXAMPLES), sequential()))
+        return
+    whole = fleet if not made.evaluation else Part(fleet, clients)
+    run = _played(experiment, name, whole, experiment.recipe.engine.build({}))
+    first, last = run.metrics[0], run.metrics[-1]
+    made.bytes[p, name] = _bytes(run)
+    made.paces[name] = Pace(p, first["wall_seconds"], (last["wall_seconds"] - first["wall_seconds"]) / (ROUNDS - 1))
+    if not made.evaluation:
+        made.evaluation.append(last["wall_evaluation_seconds"])
+
+
+def _played(experiment: Experiment, method: str, fleet: Fleet, engine: Engine) -> Run:
+    """A few rounds of a method with all its clients."""
+    recipe = experiment.recipe
+    options: dict[str, Any] = {**recipe.options(), "evaluate": Evaluate(every=None)}
+    algorithm, seed = experiment.algorithms[method], experiment.seed
+    return fit(algorithm, experiment.task, fleet, rounds=ROUNDS, seed=seed, engine=engine, **options)
+
+
+def _bytes(run: Run) -> tuple[float, float]:
+    first, last = run.metrics[0], run.metrics[-1]
+    messages = sum(row["replies"] for row in run.metrics[1:])
+    return (last["bytes_up"] - first["bytes_up"]) / messages, (last["bytes_down"] - first["bytes_down"]) / messages
+
+
+def _few(samples: Samples, count: int) -> Samples:
+    return samples._replace(x=samples.x[:count], y=samples.y[:count])
+
+
+def announce(
+    screen: Screen, found: Sequence[Folder], known: Probes, jobs: int, tuning: str = "", tuning_seconds: float = 0.0
+) -> None:
     """The runs as a table, and the time of all that are left."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in ("folder", "method", "seeds", "rounds", "up", "down", "a run", "state"):
@@ -97,22 +159,26 @@ def announce(screen: Screen, found: Sequence[Folder], known: Probes, tuning: str
     seconds = tuning_seconds
     for one in found:
         for name in one.cell.lines:
-            cost = known[one.cell.p, name]
-            states = {job.seed: standing(job, one.recipe)[0] for job in one.jobs if job.method == name}
-            left = sum(state in ("new", "unfinished", "other") for state in states.values())
-            seconds += left * cost.seconds(one.recipe)
-            told = ", ".join(dict.fromkeys("new" if state == "other" else state for state in states.values()))
-            table.add_row(
-                str(one.path),
-                name,
-                ",".join(str(seed) for seed in states),
-                str(one.recipe.rounds),
-                bytes_text(float(round(cost.up))),
-                bytes_text(float(round(cost.down))),
-                seconds_text(cost.seconds(one.recipe)),
-                told,
-            )
+            own = [job for job in one.jobs if job.method == name]
+            states = {job: standing(job, one.recipe)[0] for job in own}
+            seconds += sum(known.of(one, job) for job in own if states[job] in ("new", "unfinished", "other"))
+            table.add_row(*_row(one, name, own, states, known))
     runs = sum(len(one.jobs) for one in found)
     screen.result(f"{tuning}\nThen {plural(runs, 'run')}; up, down: payload of a client in a round after the first")
     screen.result(table)
-    screen.result(f"About {seconds_text(seconds)} for what is left, tuning included, on this machine as it is now.")
+    at_once = min(jobs, usable_cores())
+    by = f", {at_once} at a time" if at_once > 1 else ""
+    screen.result(f"About {seconds_text(seconds / at_once)} for what is left{by}, tuning included. {known.rest_on()}")
+
+
+def _row(one: Folder, name: str, own: Sequence[Job], states: Mapping[Job, str], known: Probes) -> list[str]:
+    told = dict.fromkeys("new" if states[job] == "other" else states[job] for job in own)
+    return [
+        str(one.path),
+        name,
+        ",".join(str(job.seed) for job in own),
+        str(one.recipe.rounds),
+        *(bytes_text(float(round(way))) for way in known.bytes[one.cell.p, name]),
+        seconds_text(known.of(one, own[0])),
+        ", ".join(told),
+    ]
