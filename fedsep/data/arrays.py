@@ -42,7 +42,7 @@ def arrays(
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
-    """Data in memory: numpy arrays, or tensors on the CPU.
+    """Data in memory: numpy arrays, or tensors on any device, which are copied to main memory.
 
     Args:
         x: Inputs, first axis samples: (n, features), or images (n, height, width), (n, channels, height, width) or
@@ -137,9 +137,9 @@ def _source(name: str, held: Mapping[str, Array], kind: Kind) -> Source:
 def _array(values: Any, name: str) -> Array:
     name = name.removesuffix("_train")
     try:
-        found = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     except (ValueError, TypeError) as error:
-        raise FedSepError(f"{name} must be a rectangular array on the CPU ({first_line(error)})") from error
+        raise FedSepError(f"{name} must be a rectangular array ({first_line(error)})") from error
     if found.dtype == object:
         raise FedSepError(f"{name} must be a rectangular array of numbers (got objects)")
     return found

@@ -257,7 +257,7 @@ def test_classes_of_any_type_are_numbered_in_order():
     ("x", "y", "more", "words"),
     [
         (np.zeros((4, 2)), np.zeros((4, 2), int), {}, "must be one class per sample, of shape (n,)"),
-        ([[1, 2], [3]], [0, 1], {}, "x must be a rectangular array on the CPU"),
+        ([[1, 2], [3]], [0, 1], {}, "x must be a rectangular array"),
         (np.array(["a", "b"]), [0, 1], {}, "x must be an array of numbers"),
         (np.zeros((4, 2)), [0, 1, 0, 1], {"x_test": np.zeros((2, 3)), "y_test": [0, 1]}, "test inputs have shape (3,)"),
         (np.zeros((4, 2)), [0.0, np.inf, 1, 2], {}, "must be finite numbers for a regression"),
