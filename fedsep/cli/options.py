@@ -18,7 +18,12 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results (default: runs/RECIPE).")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that is searched first for data.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data from the Hugging Face hub.")]
-Engine = Annotated[str | None, typer.Option("--engine", help="sequential, workers, or a dotted path.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", help="sequential, workers, vectorised, a dotted path, or a block such as {use: ..., device: cuda}."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")]
 Jobs = Annotated[
     int,
@@ -117,10 +122,12 @@ def talk(quiet: bool, json: bool) -> Talk:
 
 def engine_changes(name: str | None, jobs: int) -> list[Change]:
     """What ``--engine`` changes, and ``--jobs`` without it: processes in processes only compete for the same cores."""
-    from fedsep.recipes import Change
+    from fedsep.recipes import Change, parse_change
 
     if name is None:
         return [Change(("engine",), {"use": "fedsep.engines.sequential"}, f"--jobs {jobs}")] if jobs > 1 else []
+    if name.lstrip().startswith("{"):
+        return [parse_change(f"engine={name}", "--engine")]
     path = name if "." in name else f"fedsep.engines.{name}"
     return [Change(("engine",), {"use": path}, f"--engine {name}")]
 
