@@ -30,8 +30,8 @@ class Folder:
         return self.jobs[0].folder.parent.parent
 
     def kind(self, job: Job) -> Kind:
-        """Runs that should take as long: the method at this p, on any split and with any seed."""
-        return f"p = {self.cell.p}, {self.recipe.rounds} rounds", job.method
+        """Runs that should take as long: the method as it is called here, on any split and with any seed."""
+        return f"{self.recipe.methods[job.method].resolved()}, {self.recipe.rounds} rounds", job.method
 
 
 def folders(name: str, engine: Sequence[Change], cells: Sequence[Cell], out: Path) -> list[Folder]:

@@ -142,7 +142,8 @@ def _announce(work: Work, blocks: dict[str, Any], out: Path) -> int:
         f"First {len(tried) * times} runs of {scale.tune_rounds} rounds at p = {scale.tune_at:,} that choose settings "
         f"on validation data: {scale.tries} for each of {', '.join(tried)} on each split."
     )
-    seconds = times * sum(known.seconds(name, found[0].recipe, scale.tune_rounds) for name in tried)
+    at = {name: one for one in found for name in one.cell.lines}
+    seconds = times * sum(known.seconds(at[name], name, scale.tune_rounds) for name in tried)
     announce(work.screen, found, known, work.how.jobs, told, seconds)
     return DONE
 
