@@ -33,9 +33,7 @@ def frontier_table(split: str) -> str:
     every = found(split)
     lines = [_line(setting) for setting in sorted(every.settings, key=lambda one: one.round_payload)]
     told = [f"kB to {target:g}" for target in every.targets]
-    return _table(
-        ["setting", "method", "seeds", "bytes a round", "with headers", "best test accuracy", *told], lines
-    )
+    return _table(["setting", "method", "seeds", "bytes a round", "with headers", "best test accuracy", *told], lines)
 
 
 def _line(setting: Setting) -> list[str]:
@@ -60,18 +58,16 @@ def leaders(split: str) -> str:
     lines: list[list[str]] = []
     for at, target in enumerate(every.targets):
         able = [one for one in every.settings if one.reaches[at].by_all]
-        ours = _fewest([one for one in able if one.family.startswith("fedsep")], at)
+        ours_best = _fewest([one for one in able if one.family.startswith("fedsep")], at)
         rest = {family: _fewest([one for one in able if one.family == family], at) for family in every.families}
         others = {family: one for family, one in rest.items() if one and not family.startswith("fedsep")}
-        if ours is None:
+        if ours_best is None:
             continue
-        needed = ours.reaches[at].payload["mean"] or 0.0
+        needed = ours_best.reaches[at].payload["mean"] or 0.0
         for family, one in sorted(others.items(), key=lambda item: item[1].reaches[at].payload["mean"] or 0.0):
             sent = one.reaches[at].payload["mean"] or 0.0
-            lines.append(
-                [f"{target:g}", f"{ours.label}: {bytes_text(needed)}", f"`{family}`", f"{one.label}: {bytes_text(sent)}",
-                 f"{sent / needed:.1f}"]
-            )  # fmt: skip
+            told = [f"{one.label}: {bytes_text(of)}" for one, of in ((ours_best, needed), (one, sent))]
+            lines.append([f"{target:g}", told[0], f"`{family}`", told[1], f"{sent / needed:.1f}"])
     return _table(["target", "ours", "method", "its best setting", "its bytes / ours"], lines)
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import communication
+
 RECORDS = Path("records")
 PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"))
 PICTURE = Path("docs/images/quickstart.svg")
@@ -222,7 +224,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "budgets": lambda: f"{budget_table('mnist_budgets')}\n\n{made('mnist_budgets')}",
     "float": lambda: f"{budget_table('mnist_float')}\n\n{made('mnist_float')}",
     "tuning of the quantised sketch": lambda: tuning_table(["tune_quantised_k2"]),
-    "tuning of the rivals": lambda: tuning_table(["tune_rivals", "tune_rivals_k2"]),
+    "tuning of the rivals": lambda: tuning_table(["tune_rivals", "tune_rivals_k2", "tune_rivals_low"]),
     "tuning": tuning_table,
     "quickstart": lambda: accuracy_table(["quickstart"]),
     "personal": personal_table,
@@ -231,6 +233,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "operators on a GPU": lambda: operators_table("operators_gpu.json"),
     "lasso": lasso_table,
     "memory": memory_table,
+    "frontier iid": lambda: communication.frontier_table("iid"),
+    "frontier k2": lambda: communication.frontier_table("k2"),
+    "leaders iid": lambda: communication.leaders("iid"),
+    "leaders k2": lambda: communication.leaders("k2"),
+    "trials": communication.trials_table,
+    "lasso that is re-drawn": communication.lasso_table,
 }
 
 
@@ -264,6 +272,7 @@ def picture() -> None:
 def main() -> None:
     """Fills every block of the pages and draws the picture."""
     picture()
+    communication.draw()
     for page in PAGES:
         text = page.read_text()
         for name, make in BLOCKS.items():
