@@ -57,13 +57,11 @@ def measure(clients: int, rounds: int) -> dict[str, Any]:
             evaluate=Evaluate(rounds=(rounds,)),
             out=folder,
         )
-        peak = (
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        )  # before the files are counted, which takes some
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # in KiB on Linux; counting takes some too
         count, stored = held(run.folder / "clients" if run.folder else Path(folder))
     return {
         "loaded_MiB": loaded / 2**20,
-        "peak_MiB": peak / 2**20,
+        "peak_MiB": peak,
         "client_states_on_disk": count,
         "client_states_MiB": stored / 2**20,
         "accuracy": run.summary["metrics"]["accuracy"]["last"],
