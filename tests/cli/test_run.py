@@ -246,6 +246,8 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
     [
         (["run", "tny.yaml"],
          "tny.yaml: there is no such file, and no shipped recipe of this name (did you mean tiny.yaml?)"),
+        (["run", "."],
+         ".: this folder holds no recipe.yaml, and no shipped recipe has its name; fedsep ls recipes shows them"),
         (["run", "tiny.yaml", "--set", "methods.fedavg.lrr=1"],
          "--set methods.fedavg.lrr=1: methods.fedavg.lrr: fedsep.algorithms.fedavg has no such argument "
          "(got 1; did you mean lr?)"),
