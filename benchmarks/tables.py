@@ -130,9 +130,8 @@ def memory_table() -> str:
     record = json.loads((RECORDS / "memory.json").read_text())
     lines: list[list[object]] = []
     for row in record["rows"]:
-        peak, loaded = (
-            f"{row[name]['median']} ({row[name]['least']} to {row[name]['most']})" for name in ("peak_MiB", "loaded_MiB")
-        )
+        figures = (row["peak_MiB"], row["loaded_MiB"])
+        peak, loaded = (f"{each['median']} ({each['least']} to {each['most']})" for each in figures)
         states = f"{row['client_states_on_disk']:,}", row["client_states_MiB"]
         lines.append([f"{row['clients']:,}", row["rounds"], row["processes"], peak, loaded, *states])
     head = ["clients", "rounds", "processes", "peak MiB", "MiB before training", "states on disk", "MiB of states"]

@@ -291,8 +291,8 @@ def test_usage_errors_are_2(command):
 
 
 def environment():
-    """For processes: this checkout, few threads."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDSEP_DATA": ""}
+    """For processes: few threads, no data folder."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "FEDSEP_DATA": ""}
 
 
 def test_a_process_is_interrupted_by_ctrl_c(here):
