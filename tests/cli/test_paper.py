@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from fedsep.cli import invoke
 from fedsep.cli.estimate import Durations
@@ -101,6 +102,7 @@ def test_ablations_are_interrupted_and_gone_on_with(here, capsys):
     before = finished(here)
     assert 2 <= len(before) < 12
 
+    torch.set_default_dtype(torch.float32)  # as in the process: it may have been in the middle of a run
     assert invoke(["paper", "ablation", "--scale", "smoke"]) == 0
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if "of 5 learning steps" in line]
