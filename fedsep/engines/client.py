@@ -69,7 +69,7 @@ def run(algorithm: Algorithm[Any, Any], job: Job, fleet: Fleet) -> Result | Fail
     try:
         with stage("data"):
             shard = fleet.shard(job.invitation.client)
-        memory = _memory(algorithm, job)
+        memory = memory_of(algorithm, job)
         with stage("update"):
             payload, memory, info = algorithm.update(job.payload, memory, shard, job.invitation.ctx)
             tree.nbytes(payload)
@@ -87,14 +87,15 @@ def run_local(algorithm: Algorithm[Any, Any], task: Task, job: Job, fleet: Fleet
         if shard.test is None or shard.test.size == 0:
             raise FedSepError(f"client {client} has no test examples to be evaluated on")
         with stage("evaluate"):
-            models = algorithm.local_models(job.payload, _memory(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
+            models = algorithm.local_models(job.payload, memory_of(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
             before, after = (task.metrics(predict(task, y, shard.test), shard.test.y) for y in models)
         return Local(client, before, after)
     except Exception as error:
         return failure(job.invitation, error, job.sent)
 
 
-def _memory(algorithm: Algorithm[Any, Any], job: Job) -> Tree:
+def memory_of(algorithm: Algorithm[Any, Any], job: Job) -> Tree:
+    """What the client remembers: its memory as it comes with the job, or as it enrolls."""
     if job.memory is not None:
         return job.memory
     with stage("enroll"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from fedsep import tree
-from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Task
+from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, Task
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.batches import minibatches, per_epoch
 from fedsep.learners.schedules import Schedule
+from fedsep.learners.together import Together
 from fedsep.random import fold
 from fedsep.ranges import Count, Momentum, NonNegative, Positive, checked
 
@@ -38,23 +40,47 @@ class SGD:
         """y_I, and the mean minibatch loss of the round."""
         lr = self._lr(ctx)
         y, velocity, losses = start.y, None, list[Tensor]()
-        for batch in minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard)):
+        for batch in self._batches(shard, ctx):
             loss, gradient = value_and_gradient(lambda y, batch=batch: self._objective(start, y, batch), y)
             velocity = self._velocity(gradient, y, start.y, velocity)
             y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
         return y, {"loss": torch.stack(losses).mean()}
 
+    def learn_together(
+        self, starts: Sequence[Decoded], shards: Sequence[Shard], ctxs: Sequence[Ctx]
+    ) -> list[tuple[Params, Info]]:
+        """``learn`` for several clients of one round at once, their tensors stacked; the same but for rounding.
+
+        It computes where the shards' tensors lie, and gives back y_I where y_0 lies.
+
+        Raises:
+            FedSepError: The clients' models or minibatches do not have the same shapes.
+        """
+        together = Together(starts, [list(self._batches(*each)) for each in zip(shards, ctxs, strict=True)])
+        lr = self._lr(ctxs[0])
+        first = y = together.first()
+        velocity, losses = None, list[Tensor]()
+        for batch in together.batches():
+            loss, gradient = together.gradients(self.task.loss, y, batch)
+            velocity = together.each(self._velocity, gradient, y, first, velocity)
+            y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
+            losses.append(loss)
+        return together.apart(y, torch.stack(losses).mean(0))
+
     def reach(self, shard: Shard, ctx: Ctx) -> float:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
         steps, lr = range(1, self._count(shard) + 1), self._lr(ctx)
         return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
 
+    def _batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
+        return minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))
+
     def _lr(self, ctx: Ctx) -> float:
         return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
 
-    def _objective(self, start: Decoded, y: Params, batch: object) -> Tensor:
-        loss = self.task.loss(y, batch)  # type: ignore[arg-type]
+    def _objective(self, start: Decoded, y: Params, batch: Batch) -> Tensor:
+        loss = self.task.loss(y, batch)
         return loss if start.penalty is None else loss + start.penalty(y)
 
     def _count(self, shard: Shard) -> int:
