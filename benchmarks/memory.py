@@ -113,13 +113,15 @@ def main() -> None:
     if options.clients is not None:
         print(json.dumps(measure(options.clients, options.rounds)))
         return
+    torch.set_num_threads(1)
+    began = environment("sequential", 0)
     turns = [{clients: alone(clients, options.rounds) for clients in CLIENTS} for _ in range(options.repeats)]
     rows = [row(clients, options.rounds, [turn[clients] for turn in turns]) for clients in CLIENTS]
     few, many = (each["peak_MiB"]["median"] for each in rows)
     growth = many / few - 1
     print(f"growth of the median peak from {CLIENTS[0]:,} to {CLIENTS[-1]:,} clients: {growth:.1%}")
     if options.out is not None:
-        record = {"environment": environment("sequential", 0), "rows": rows, "growth": round(growth, 4)}
+        record = {"environment": began, "rows": rows, "growth": round(growth, 4)}
         options.out.write_text(json.dumps(record, indent=2) + "\n")
 
 
