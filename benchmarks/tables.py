@@ -135,12 +135,17 @@ def speed_table() -> str:
 
 
 def memory_table() -> str:
-    """Peak memory by number of clients."""
+    """Peak memory by number of clients: medians, and the range over processes."""
     record = json.loads((RECORDS / "memory.json").read_text())
-    keys = ("clients", "rounds", "peak_MiB", "client_states_on_disk", "client_states_MiB", "seconds")
-    lines = [[row[key] for key in keys] for row in record["rows"]]
-    head = ["clients", "rounds", "peak MiB", "states on disk", "MiB of states", "seconds"]
-    return f"{table(head, lines)}\n\nGrowth: {record['growth']:.1%}. {machine(record['environment'])}"
+    lines: list[list[object]] = []
+    for row in record["rows"]:
+        figures = (row["peak_MiB"], row["loaded_MiB"])
+        peak, loaded = (f"{each['median']} ({each['least']} to {each['most']})" for each in figures)
+        states = f"{row['client_states_on_disk']:,}", row["client_states_MiB"]
+        lines.append([f"{row['clients']:,}", row["rounds"], row["processes"], peak, loaded, *states])
+    head = ["clients", "rounds", "processes", "peak MiB", "MiB before training", "states on disk", "MiB of states"]
+    grown = f"Growth of the median peak: {record['growth']:.1%}."
+    return f"{table(head, lines)}\n\n{grown} {machine(record['environment'])}"
 
 
 def operators_table(file: str) -> str:

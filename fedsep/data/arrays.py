@@ -109,8 +109,12 @@ def npz(
 
 def _read(path: Path, kind: Kind, group: str | None) -> Source:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            held: dict[str, Array] = {name: file[name] for name in file.files}
+        with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):  # numpy would take it for a pickle, and advise to load it unsafely
+                raise zipfile.BadZipFile("it is no zip archive, or an incomplete one")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                held: dict[str, Array] = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise FedSepError(
             f"{path}: not a readable .npz file of plain arrays ({error or type(error).__name__})"

@@ -109,14 +109,26 @@ def delivered(job: Job, result: Result) -> Delivered:
 
 
 def predict(task: Task, params: Params, samples: Samples, start: int = 0, stop: int | None = None) -> Tensor:
-    """Outputs for rows ``start`` to ``stop`` of ``samples``; ``start`` is a multiple of ``PREDICT_ROWS``."""
+    """Outputs for rows ``start`` to ``stop`` of ``samples``; ``start`` is a multiple of ``PREDICT_ROWS``.
+
+    Outputs go to their place at once: small tensors that stayed behind would lie between the inputs of one pass
+    and the next, and keep their memory from being used again.
+
+    Raises:
+        FedSepError: The model does not give one row for each example.
+    """
     stop = samples.size if stop is None else min(stop, samples.size)
+    found: Tensor | None = None
     with torch.no_grad():
-        chunks = [
-            task.predict(params, samples.take(slice(at, min(at + PREDICT_ROWS, stop))).x)
-            for at in range(start, stop, PREDICT_ROWS)
-        ]
-    return torch.cat(chunks)
+        for at in range(start, stop, PREDICT_ROWS):
+            x = samples.take(slice(at, min(at + PREDICT_ROWS, stop))).x
+            part = task.predict(params, x)
+            if part.shape[:1] != x.shape[:1]:
+                raise FedSepError(f"the model must give {len(x)} rows for {len(x)} examples (got {tuple(part.shape)})")
+            found = part.new_empty((stop - start, *part.shape[1:])) if found is None else found
+            found[at - start : at - start + len(x)] = part
+    assert found is not None
+    return found
 
 
 def scalars(info: Info) -> dict[str, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fedsep.cli import invoke, probe
 from fedsep.cli.estimate import Durations
@@ -49,7 +50,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-@pytest.mark.slow  # the ablations below are interrupted and gone on with by default; cells and pictures have tests of their own
+@pytest.mark.slow  # by default the ablations, below, are interrupted and gone on with
 def test_figure_2_is_killed_gone_on_with_and_drawn(here, capsys):
     out = here / "runs/paper/fig2_smoke"
     killed = start(here, "fig2")
@@ -106,6 +107,7 @@ def test_ablations_are_interrupted_and_gone_on_with(here, capsys):
     before = finished(here)
     assert 2 <= len(before) < 12
 
+    torch.set_default_dtype(torch.float32)  # as in the process: it may have been in the middle of a run
     assert invoke(["paper", "ablation", "--scale", "smoke"]) == 0
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if "of 5 learning steps" in line]

@@ -210,6 +210,7 @@ def test_npz_with_groups(tmp_path):
     [
         (lambda p: p.write_bytes(b"PK\x03\x04 broken"), "not a readable .npz file"),
         (lambda p: p.write_bytes(b""), "not a readable .npz file"),
+        (lambda p: p.write_bytes(b"junk"), "(it is no zip archive, or an incomplete one)"),
         (lambda p: np.savez(p, x=np.array([{}], dtype=object), y=[0]), "not a readable .npz file of plain arrays"),
         (lambda p: np.savez(p, a=[0]), "needs the arrays x_train, y_train, x_test, y_test, or x and y (got a)"),
         (lambda p: np.savez(p, x_train=[0], y_train=[0], x_test=[0]), "needs the arrays"),
