@@ -35,6 +35,8 @@ COMMANDS: dict[str, list[str]] = {
     # Few bytes: three settings for every rival, and the server's rate with 2 classes per client.
     "tune_rivals": ["run", "recipes/mnist_cnn/tune_rivals.yaml"],
     "tune_rivals_k2": ["run", "recipes/mnist_cnn/tune_rivals.yaml", "--set", f"data.partition={K2}"],
+    "tune_fetchsgd": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml"],
+    "tune_fetchsgd_k2": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml", "--set", f"data.partition={K2}"],
     "tune_quantised_k2": ["run", "recipes/mnist_cnn/tune_quantised_k2.yaml"],
     "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
     "mnist_budgets_k2": ["run", "recipes/mnist_cnn/budgets.yaml", "--set", f"data.partition={K2}", *SEEDS],

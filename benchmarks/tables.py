@@ -229,7 +229,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "budgets": lambda: f"{budget_table('mnist_budgets')}\n\n{made('mnist_budgets')}",
     "float": lambda: f"{budget_table('mnist_float')}\n\n{made('mnist_float')}",
     "tuning of the quantised sketch": lambda: tuning_table(["tune_quantised_k2"]),
-    "tuning of the rivals": lambda: tuning_table(["tune_rivals", "tune_rivals_k2", "tune_rivals_low"]),
+    "tuning of the rivals": lambda: tuning_table(
+        ["tune_rivals", "tune_rivals_k2", "tune_rivals_low", "tune_fetchsgd", "tune_fetchsgd_k2"]
+    ),
     "tuning": tuning_table,
     "quickstart": lambda: accuracy_table(["quickstart"]),
     "personal": personal_table,

@@ -138,24 +138,20 @@ class _Table:
         return self.hands[-1]
 
     def _give(self, hand: _Hand, one: Todo) -> None:
-        folder = str(one.job.folder)
         self.notice.begin(one)
-        hand.one = one
-        quiet = self.screen.talk.quiet
-        hand.watch = None if quiet else lines(self.screen.note, folder, patience=self.how.jobs)
+        hand.one, hand.watch = one, None
         try:
             hand.line.send(one)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise FedSepError(f"{folder}: cannot be handed to another process ({error}): use --jobs 1") from error
+            reason = f"cannot be handed to another process ({error}): use --jobs 1"
+            raise FedSepError(f"{one.job.folder}: {reason}") from error
         except ConnectionError:  # it is dead, which will be heard
             return
 
     def _take(self, hand: _Hand, news: Any) -> int | None:
         """Passes news on; the exit code if they are that a run has ended."""
         if isinstance(news, Described):
-            if news.text not in self.said:
-                self.said.add(news.text)
-                self.screen.note(news.text)
+            self._described(hand, news.text)
         elif news is None or isinstance(news, Done | Failed | Stopped | Refused):
             one, hand.one = hand.one, None
             assert one is not None
@@ -164,6 +160,15 @@ class _Table:
         elif hand.watch is not None:
             hand.watch(news)
         return None
+
+    def _described(self, hand: _Hand, text: str) -> None:
+        """A run begins in earnest: its clock does, too. Data are described once, however many runs have them."""
+        if text not in self.said:
+            self.said.add(text)
+            self.screen.note(text)
+        assert hand.one is not None
+        if not self.screen.talk.quiet:
+            hand.watch = lines(self.screen.note, str(hand.one.job.folder), patience=self.how.jobs)
 
     def _ended(self, one: Todo, news: Done | Failed | Stopped | Refused) -> int:
         title = str(one.job.folder)
