@@ -41,11 +41,11 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
     "mnist_budgets_k2": ["run", "recipes/mnist_cnn/budgets.yaml", "--set", f"data.partition={K2}", *SEEDS],
     # What the trials of benchmarks.ideas chose.
-    "mnist_few_bytes": ["run", "recipes/mnist_cnn/few_bytes.yaml", *SEEDS, "--jobs", "2"],
-    "mnist_few_bytes_k2": ["run", "recipes/mnist_cnn/few_bytes_k2.yaml", *SEEDS, "--jobs", "2"],
+    "mnist_few_bytes": ["run", "recipes/mnist_cnn/few_bytes.yaml", *SEEDS],
+    "mnist_few_bytes_k2": ["run", "recipes/mnist_cnn/few_bytes_k2.yaml", *SEEDS],
     # The rivals, each at the local rate that was best on validation data.
-    "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml", "--jobs", "2"],
-    "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml", "--jobs", "2"],
+    "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml"],
+    "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml"],
     "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
