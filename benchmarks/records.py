@@ -38,6 +38,8 @@ COMMANDS: dict[str, list[str]] = {
     "tune_fetchsgd": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml"],
     "tune_fetchsgd_k2": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml", "--set", f"data.partition={K2}"],
     "tune_quantised_k2": ["run", "recipes/mnist_cnn/tune_quantised_k2.yaml"],
+    "tune_quantised": ["run", "recipes/mnist_cnn/tune_quantised.yaml"],
+    "tune_quantised_k2_rates": ["run", "recipes/mnist_cnn/tune_quantised.yaml", "--set", f"data.partition={K2}"],
     "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
     "mnist_budgets_k2": ["run", "recipes/mnist_cnn/budgets.yaml", "--set", f"data.partition={K2}", *SEEDS],
     # What the trials of benchmarks.ideas chose.
