@@ -57,7 +57,8 @@ class SGD:
         Raises:
             FedSepError: The clients' models or minibatches do not have the same shapes.
         """
-        together = Together(starts, [list(self._batches(*each)) for each in zip(shards, ctxs, strict=True)])
+        batches = [self._batches(*each) for each in zip(shards, ctxs, strict=True)]
+        together = Together(starts, batches, shards[0].train.x.device)
         lr = self._lr(ctxs[0])
         first = y = together.first()
         velocity, losses = None, list[Tensor]()

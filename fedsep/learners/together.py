@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -23,11 +24,13 @@ class Together:
 
     Attributes:
         starts: Of each client.
-        minibatches: Of each client, in the order of its steps.
+        minibatches: Of each client, in the order of its steps; drawn as the steps are taken.
+        device: Of the minibatches.
     """
 
     starts: Sequence[Decoded]
-    minibatches: Sequence[Sequence[Batch]]
+    minibatches: Sequence[Iterable[Batch]]
+    device: torch.device
 
     def first(self) -> Params:
         """y_0 of all, on the device of the data.
@@ -38,8 +41,8 @@ class Together:
         shapes = [{name: part.shape for name, part in start.y.items()} for start in self.starts]
         if any(each != shapes[0] for each in shapes):
             raise FedSepError("clients learn models of different shapes")
-        device = self.minibatches[0][0].x.device
-        return {name: torch.stack([start.y[name] for start in self.starts]).to(device) for name in self.starts[0].y}
+        names = self.starts[0].y
+        return {name: torch.stack([start.y[name] for start in self.starts]).to(self.device) for name in names}
 
     def batches(self) -> Iterator[Batch]:
         """The minibatch of every step, of all clients.
@@ -47,10 +50,9 @@ class Together:
         Raises:
             FedSepError: The clients take different numbers of steps, or minibatches of different sizes.
         """
-        sizes = {tuple(batch.x.shape for batch in own) for own in self.minibatches}
-        if len(sizes) > 1:
-            raise FedSepError("clients have minibatches of different sizes")
-        for step in zip(*self.minibatches, strict=True):
+        for step in zip_longest(*self.minibatches):
+            if None in step or len({batch.x.shape for batch in step}) > 1:
+                raise FedSepError("clients take different numbers of steps, or minibatches of different sizes")
             yield Batch(torch.stack([batch.x for batch in step]), torch.stack([batch.y for batch in step]))
 
     def gradients(self, loss: Callable[[Params, Batch], Tensor], y: Params, batch: Batch) -> tuple[Tensor, Params]:
@@ -67,7 +69,7 @@ class Together:
 
     def projected(self, y: Params) -> Params:
         """Every client's y in the set in which it must stay."""
-        if all(start.project is self.starts[0].project for start in self.starts) and not self._projects:
+        if not self._projects:
             return y
         own = [start.project(part) for start, part in zip(self.starts, tree.unstack(y), strict=True)]
         return tree.stack(own)
