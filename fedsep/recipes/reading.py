@@ -97,7 +97,7 @@ def _bind(
     for key, (scope, wanted) in BLOCKS.items():
         block, faults = getattr(found, key), None
         if key == "engine" and "faults" in block:
-            faults = _faults(binder, block["faults"])
+            faults = None if block["faults"] is None else _faults(binder, block["faults"])
             block = {name: part for name, part in block.items() if name != "faults"}
         call = binder.block(block, key, scope, wanted) if block else None
         blocks |= {key: call.around("faults", faults, faulty) if faults else call} if call else {}
