@@ -50,7 +50,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
-@pytest.mark.slow  # the ablations below are interrupted by default; cells and pictures have tests of their own
+@pytest.mark.slow  # by default the ablations, below, are interrupted and gone on with
 def test_figure_2_is_killed_gone_on_with_and_drawn(here, capsys):
     out = here / "runs/paper/fig2_smoke"
     killed = start(here, "fig2")
