@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Codec,
         Ctx,
         Decoded,
+        Expected,
         Failure,
         FedSepError,
         Invitation,
@@ -47,11 +48,12 @@ if TYPE_CHECKING:
         Wire,
     )
     from fedsep.fedsep import FedSep
-    from fedsep.train import Checkpoint, Cohort, Evaluate, Interrupted, Progress, Run, RunFailed, Stop, fit
+    from fedsep.train import Accept, Checkpoint, Cohort, Evaluate, Interrupted, Progress, Run, RunFailed, Stop, fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accept",
     "Algorithm",
     "Batch",
     "Checkpoint",
@@ -60,6 +62,7 @@ __all__ = [
     "Ctx",
     "Decoded",
     "Evaluate",
+    "Expected",
     "Failure",
     "FedSep",
     "FedSepError",
@@ -97,10 +100,10 @@ __all__ = [
 ]
 
 _CORE = (
-    "Algorithm Batch Codec Ctx Decoded Failure FedSepError Invitation "
+    "Algorithm Batch Codec Ctx Decoded Expected Failure FedSepError Invitation "
     "Learner Reply Samples Server Shard Task Update View Wire"
 )
-_TRAIN = "Checkpoint Cohort Evaluate Interrupted Progress Run RunFailed Stop fit"
+_TRAIN = "Accept Checkpoint Cohort Evaluate Interrupted Progress Run RunFailed Stop fit"
 _HOMES = {"FedSep": "fedsep"} | dict.fromkeys(_CORE.split(), "core") | dict.fromkeys(_TRAIN.split(), "train")
 
 

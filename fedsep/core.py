@@ -146,6 +146,7 @@ class Reply(NamedTuple):
         samples: Number of training examples, told once at enrolment.
         sent: Payload bytes that the client was sent, by top-level name of the payload.
         info: Scalars for the log.
+        change: The payload as ``read`` gave it when the reply was checked, so that it is read once; None: unread.
     """
 
     client: int
@@ -154,10 +155,34 @@ class Reply(NamedTuple):
     samples: int = 1
     sent: dict[str, int] = {}  # noqa: RUF012 - never mutated
     info: dict[str, float] = {}  # noqa: RUF012
+    change: Update | None = None
+
+
+class Expected(NamedTuple):
+    """What a client's reply looks like, whatever it says.
+
+    Attributes:
+        payload: A reply of the same tree, shapes and dtypes; its numbers mean nothing.
+        longest: Most bytes of a reply in which packed strings (uint8, one axis) may have any length, since it depends
+            on what they say; None: every shape is as in ``payload``.
+    """
+
+    payload: Payload
+    longest: int | None = None
 
 
 class Failure(NamedTuple):
-    """A client that did not deliver is a value, not an exception: the round goes on without it."""
+    """A client that did not deliver is a value, not an exception: the round goes on without it.
+
+    Attributes:
+        client: The client's number.
+        ctx: The context of its invitation.
+        stage: What failed: a part of its work, or what became of its reply (``reply``, ``late``, ``stale``, ...).
+        reason: Why, in words.
+        traceback: Of the error, if there was one.
+        sent: Payload bytes that the client was sent, by top-level name; empty if it failed before.
+        received: Bytes of a reply that arrived and was refused; empty if none arrived.
+    """
 
     client: int
     ctx: Ctx
@@ -165,6 +190,7 @@ class Failure(NamedTuple):
     reason: str
     traceback: str = ""
     sent: dict[str, int] = {}  # noqa: RUF012
+    received: dict[str, int] = {}  # noqa: RUF012
 
 
 S = TypeVar("S")
@@ -177,6 +203,10 @@ class Algorithm(Protocol[S, C]):
 
     A method that fits none of the five axes of ``fedsep.FedSep`` implements these directly.
     State goes in, state comes out; nothing is changed in place.
+
+    Two more let the server check a reply before it is folded: ``expected(state, ctx) -> Expected``, whose shapes may
+    depend on the state, the round, the capability and the report, and ``read(state, reply) -> Update``. Without them
+    a reply is only known to be tensors and finite.
     """
 
     def init(self, params: Params) -> S:

@@ -29,7 +29,7 @@ def environment(engine: object, seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), **_gpu()},
+        "machine": {"cpu": processor(), "cores": os.cpu_count(), **_gpu()},
         "started": _now(),
         "command": _command(),
         "seed": seed,
@@ -86,7 +86,7 @@ def _gpu() -> dict[str, str]:
     return {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_initialized() else {}
 
 
-def _cpu() -> str:
+def processor() -> str:
     """The processor's name; on Linux ``platform`` does not know it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

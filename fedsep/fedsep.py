@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from fedsep import tree
 from fedsep.codecs.identity import Identity
 from fedsep.core import (
     Codec,
     Ctx,
     Decoded,
+    Expected,
     Info,
     Learner,
     Params,
@@ -27,6 +29,7 @@ from fedsep.core import (
 from fedsep.servers.optimize import Optimize
 from fedsep.views.whole import Whole
 from fedsep.wires.dense import Dense
+from fedsep.wires.promises import varies
 
 Weighting = Literal["uniform", "samples"]
 
@@ -121,13 +124,26 @@ class FedSep:
 
     def aggregate(self, state: ServerState, replies: Iterable[Reply]) -> tuple[ServerState, Info]:
         """Line 20, over replies as they come; without replies only the clock moves."""
-        x, optimizer = self.server.step(state.x, self._updates(state.x, replies), state.optimizer)
+        x, optimizer = self.server.step(state.x, self._updates(state, replies), state.optimizer)
         x, renewed = self.codec.advance(x, state.round + 1)
         return ServerState(x, self.server.init(x) if renewed else optimizer, state.round + 1), {}
 
     def model(self, state: ServerState) -> Params:
         """The server's model."""
         return self.codec.model(state.x)
+
+    def expected(self, state: ServerState, ctx: Ctx) -> Expected:
+        """What this client's reply looks like: x itself, cut for the client and packed as a change would be."""
+        like = self.view.like(state.x, ctx)
+        payload, _ = self.uplink.pack(like, self.uplink.init(like), ctx)
+        longest = tree.nbytes(like) + tree.nbytes(payload) if varies(self.uplink) else None
+        return Expected(payload, longest)
+
+    def read(self, state: ServerState, reply: Reply) -> Update:
+        """A client's change in the server's shape, with its weight."""
+        dx = self.uplink.unpack(reply.payload, self.view.like(state.x, reply.ctx), reply.ctx)
+        value, cover = self.view.paste(dx, state.x, reply.ctx)
+        return Update(value, float(reply.samples) if self.weighting == "samples" else 1.0, cover)
 
     @property
     def clients(self) -> int | None:
@@ -145,8 +161,6 @@ class FedSep:
         start, _ = self.codec.decode(x, client.codec, shard, ctx)
         return start.y, self.learner.learn(start, shard, ctx)[0]
 
-    def _updates(self, x: Tree, replies: Iterable[Reply]) -> Iterator[Update]:
+    def _updates(self, state: ServerState, replies: Iterable[Reply]) -> Iterator[Update]:
         for reply in replies:
-            dx = self.uplink.unpack(reply.payload, self.view.like(x, reply.ctx), reply.ctx)
-            value, cover = self.view.paste(dx, x, reply.ctx)
-            yield Update(value, float(reply.samples) if self.weighting == "samples" else 1.0, cover)
+            yield self.read(state, reply) if reply.change is None else reply.change

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -62,8 +63,20 @@ def identify(
     seed: int,
     states: str,
     recipe: Mapping[str, Any] | None,
+    chosen: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Everything that a checkpoint must have in common with the run that goes on from it, ready for JSON."""
+    """Everything that a checkpoint must have in common with the run that goes on from it, ready for JSON.
+
+    Args:
+        algorithm: The method.
+        params: The model's initial parameters.
+        fleet: The data.
+        cohort: Who takes part.
+        seed: The run's.
+        states: Where memories live.
+        recipe: The run's, if it has one.
+        chosen: What most runs do without: a part that is None is left out.
+    """
     kept = {key: part for key, part in (recipe or {}).items() if key not in _FREE}
     if isinstance(kept.get("data"), Mapping):
         kept["data"] = {key: part for key, part in kept["data"].items() if key not in _FREE_DATA}
@@ -79,6 +92,7 @@ def identify(
         "cohort": describe(cohort),
         "states": states,
         "recipe": describe(kept),
+        **{name: describe(part) for name, part in chosen.items() if part is not None},
     }
     return json.loads(json.dumps(identity))
 

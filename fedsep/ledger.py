@@ -61,14 +61,12 @@ def exchanged(reply: Reply) -> list[Message]:
 
 
 def failed(failure: Failure) -> list[Message]:
-    """What a client that did not reply was sent: no parts if it failed before."""
-    return [Message(failure.client, "down", failure.sent, failure)]
-
-
-def spoiled(reply: Reply, failure: Failure) -> list[Message]:
-    """The two messages of a client whose reply arrived and is of no use."""
-    down, up = exchanged(reply)
-    return [down, up._replace(failure=failure)]
+    """What a client without a usable reply was sent (no parts if it failed before), and what arrived of it."""
+    down = Message(failure.client, "down", failure.sent)
+    if not failure.received:
+        return [down._replace(failure=failure)]
+    up = Message(failure.client, "up", failure.received, failure)
+    return [down, up] if failure.sent else [up]
 
 
 def rows(round: int, messages: Iterable[Message], accepted: bool) -> list[dict[str, Any]]:

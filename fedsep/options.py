@@ -64,6 +64,18 @@ class Stop:
     seconds: Positive | None = None
 
 
+@dataclass(frozen=True)
+class Accept:
+    """What a reply must keep to beside the form that the method expects.
+
+    Attributes:
+        norm: Largest Euclidean norm of a client's change, as the server reads it, in the coordinates of x; a reply
+            above it is refused. None: any.
+    """
+
+    norm: Positive | None = None
+
+
 def option_errors(name: str, options: Any) -> list[str]:
     """What is wrong with the fields of a frozen dataclass, by their hints."""
     hints = get_type_hints(type(options), include_extras=True)

@@ -11,7 +11,7 @@ import torch
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
-from fedsep.options import Checkpoint, Evaluate, Stop, option_errors
+from fedsep.options import Accept, Checkpoint, Evaluate, Stop, option_errors
 from fedsep.pairs import findings
 from fedsep.ranges import Count, NonNegativeInt
 from fedsep.round import Accepted, Memories
@@ -32,6 +32,7 @@ class Plan:
     stop: Stop
     states: Literal["memory", "disk"]
     name: str
+    accept: Accept = Accept()
 
     def check(self) -> None:
         """Refuses what cannot be run.
@@ -41,7 +42,7 @@ class Plan:
         """
         clients = self.fleet.clients
         errors = [*self.cohort.errors(clients), *self._own_errors()]
-        for name in ("evaluate", "checkpoint", "stop"):
+        for name in ("evaluate", "checkpoint", "stop", "accept"):
             errors += option_errors(name, getattr(self, name))
         told = getattr(self.algorithm, "clients", None)
         if told not in (None, clients):
@@ -53,6 +54,8 @@ class Plan:
         if self.evaluate.clients and not hasattr(self.algorithm, "local_models"):
             method = type(self.algorithm).__name__
             errors.append(f"evaluate.clients needs a method with local_models (got {method}, which has none)")
+        if self.accept.norm is not None and not hasattr(self.algorithm, "read"):
+            errors.append(f"accept.norm needs a method with read (got {type(self.algorithm).__name__}, which has none)")
         if errors:
             raise FedSepError("\n".join(errors))
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from fedsep import digest, ledger
@@ -16,6 +14,8 @@ from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Payload, Reply, 
 from fedsep.engines.engine import Delivered, Session
 from fedsep.errors import RunFailed
 from fedsep.ledger import Message
+from fedsep.options import Accept
+from fedsep.replies import DUPLICATE, LOSS, Gate, finite
 from fedsep.store import Store
 
 
@@ -40,7 +40,7 @@ class Tally:
     Attributes:
         delivered: Clients whose replies arrived, in order.
         reported: Those whose reply had a report.
-        failures: The others.
+        failures: The others, and replies that came twice.
         messages: For the ledger.
         info: Sums of what clients told about their round, with the number of clients that did.
     """
@@ -87,17 +87,21 @@ def play(
     memories: Memories,
     accepted: Accepted,
     min_replies: int,
+    accept: Accept = Accept(),
 ) -> Played:
     """Runs a round. Nothing that was there before it is changed, but for new versions of memories.
 
     Raises:
-        RunFailed: A client's training loss, or the server's parameters after the round, are not finite.
+        RunFailed: No reply is usable and a client's training loss is not finite, or the server's parameters after
+            the round are not.
     """
     tally = Tally()
-    replies = _replies(session.round(state, cohort), tally, memories, accepted.told)
+    gate = Gate(algorithm, state, cohort, accept)
+    replies = _replies(session.round(state, cohort), gate, tally, memories, accepted.told)
     after, info = algorithm.aggregate(state, replies)
     for _ in replies:  # a server may stop reading early; every client is waited for
         pass
+    _check_losses(tally)
     kept = len(tally.delivered) >= min_replies
     if not kept:
         after, info = algorithm.aggregate(state, [])
@@ -109,16 +113,17 @@ def play(
 
 def too_few(round: int, void: int, wanted: int, invited: int, failures: list[Failure]) -> str:
     """Why a run gives up, with what the clients died of."""
+    silent = {failure.client for failure in failures if failure.stage != DUPLICATE}
     shown = "; ".join(f"client {f.client}, {f.stage}: {f.reason}" for f in failures[:3])
     more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
     return (
-        f"round {round}: {invited - len(failures)} of {invited} clients replied, fewer than min_replies={wanted}, "
+        f"round {round}: {invited - len(silent)} of {invited} clients replied, fewer than min_replies={wanted}, "
         f"for the {void}. time in a row ({shown}{more})"
     )
 
 
 def _replies(
-    outcomes: Iterator[Delivered | Failure], tally: Tally, memories: Memories, told: Tensor
+    outcomes: Iterator[Delivered | Failure], gate: Gate, tally: Tally, memories: Memories, told: Tensor
 ) -> Iterator[Reply]:
     """The usable replies, one at a time; everybody's part in the round is written down on the way."""
     for outcome in outcomes:
@@ -126,10 +131,9 @@ def _replies(
             tally.fail(outcome, ledger.failed(outcome))
             continue
         reply, memory = outcome
-        _check_loss(reply)
-        spoiled = _check_payload(reply)
-        if spoiled is not None:
-            tally.fail(spoiled, ledger.spoiled(reply, spoiled))
+        reply = gate.passed(reply)
+        if isinstance(reply, Failure):
+            tally.fail(reply, ledger.failed(reply))
             continue
         tally.deliver(reply)
         memories.clients.put(reply.client, reply.ctx.round, memory, reply.ctx.seen)
@@ -162,50 +166,21 @@ def _report(payload: Payload) -> Tree | None:
     return payload.get("report") if isinstance(payload, dict) else None
 
 
-def _check_loss(reply: Reply) -> None:
-    for name, value in reply.info.items():
-        if name.endswith("loss") and not math.isfinite(value):
-            raise RunFailed(
-                f"round {reply.ctx.round + 1}: the training {name} of client {reply.client} is {value}. "
-                "The likely cause is a learning rate that is too high: lower lr, or clip the gradients"
-            )
-
-
-def _check_payload(reply: Reply) -> Failure | None:
-    """A reply that would spoil everybody's model is a failure of its client."""
-    if _finite(reply.payload):
-        return None
-    reason = (
-        "the reply holds numbers that are not finite: the client diverged (lower lr, or clip the gradients), "
-        "or they do not fit the type that the uplink sends"
-    )
-    return Failure(reply.client, reply.ctx, "reply", reason, sent=reply.sent)
+def _check_losses(tally: Tally) -> None:
+    """One client that diverges is its own failure; where none is left, the run has."""
+    lost = [failure for failure in tally.failures if failure.stage == LOSS]
+    if lost and not tally.delivered:
+        raise RunFailed(f"round {lost[0].ctx.round + 1}: {lost[0].reason}")
 
 
 def _check_server(algorithm: Algorithm[Any, Any], state: Any, cohort: Sequence[Invitation]) -> None:
     """Looks at the model only if the state is suspect: making a model may cost a decode."""
-    if _finite(state):
+    if finite(state):
         return
-    bad = [name for name, value in algorithm.model(state).items() if not _finite(value)]
+    bad = [name for name, value in algorithm.model(state).items() if not finite(value)]
     if bad:
         raise RunFailed(
             f"round {cohort[0].ctx.round + 1}: the server's parameters are not finite after its step "
             f"({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}). The likely cause is a server learning rate, "
             "or a clients' learning rate, that is too high"
         )
-
-
-def _finite(values: Tree) -> bool:
-    # By hand: this is asked for every reply, and pytree takes several times as long.
-    if isinstance(values, Tensor):
-        return not values.is_floating_point() or _all_finite(values)
-    if isinstance(values, dict):
-        values = values.values()
-    elif not isinstance(values, list | tuple):
-        return True
-    return all(map(_finite, values))
-
-
-def _all_finite(values: Tensor) -> bool:
-    # A sum is finite unless one of its terms is not, or it overflows: only then is each number looked at.
-    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())

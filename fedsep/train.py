@@ -20,13 +20,13 @@ from fedsep.evaluation import evaluate_clients, evaluate_server
 from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
 from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
-from fedsep.options import Checkpoint, Evaluate, Stop
+from fedsep.options import Accept, Checkpoint, Evaluate, Stop
 from fedsep.plan import Plan
 from fedsep.results import Row, Run, count, summary, write_results
 from fedsep.round import Played, play, too_few
 from fedsep.saving import Keeper, Point, memories_in, start
 
-__all__ = ["Checkpoint", "Cohort", "Evaluate", "Interrupted", "Progress", "Run", "RunFailed", "Stop", "fit"]
+__all__ = ["Accept", "Checkpoint", "Cohort", "Evaluate", "Interrupted", "Progress", "Run", "RunFailed", "Stop", "fit"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def fit(
     evaluate: Evaluate = Evaluate(),
     checkpoint: Checkpoint = Checkpoint(),
     stop: Stop = Stop(),
+    accept: Accept = Accept(),
     states: Literal["memory", "disk"] = "memory",
     out: str | Path | None = None,
     name: str = "run",
@@ -111,6 +112,7 @@ def fit(
         evaluate: When the model is evaluated.
         checkpoint: When the run is saved.
         stop: When it gives up, or has had its time.
+        accept: What a reply must keep to, to be folded.
         states: Where the clients' memories live; ``"disk"`` for fleets whose memories do not fit.
         out: Folder of results: the run is written to ``<out>/<name>/seed<seed>``; None: nowhere.
         name: The run's name, by default its method's in a recipe.
@@ -124,7 +126,7 @@ def fit(
         RunFailed: Too few replies came for too long, something is not finite, or the disk is full.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
-    plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name)
+    plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name, accept)
     plan.check()
     with ExitStack() as stack:
         folder = None
@@ -133,7 +135,14 @@ def fit(
             stack.callback(folder.close)
         params = task.init()
         identity = identify(
-            algorithm=algorithm, params=params, fleet=fleet, cohort=cohort, seed=seed, states=states, recipe=recipe
+            algorithm=algorithm,
+            params=params,
+            fleet=fleet,
+            cohort=cohort,
+            seed=seed,
+            states=states,
+            recipe=recipe,
+            chosen={"accept": None if accept == Accept() else accept, "faults": getattr(engine, "faults", None)},
         )
         keeper = Keeper(folder, memories_in(folder, states, stack), identity)
         saved = keeper.find(rounds) if resume else None
@@ -182,7 +191,8 @@ def _advance(work: _Work, point: Point) -> Point:
     plan, memories, began = work.plan, work.keeper.memories, time.perf_counter()
     members = plan.cohort.members(plan.seed, point.round, plan.fleet.clients)
     cohort = plan.invite(point.round, members, point.accepted, memories)
-    played = play(plan.algorithm, work.session, point.state, cohort, memories, point.accepted, plan.stop.min_replies)
+    rules = plan.stop.min_replies, plan.accept
+    played = play(plan.algorithm, work.session, point.state, cohort, memories, point.accepted, *rules)
     void = 0 if played.kept else point.void + 1
     if void >= plan.stop.patience:
         raise RunFailed(too_few(point.round + 1, void, plan.stop.min_replies, len(cohort), played.tally.failures))

@@ -106,10 +106,13 @@ def test_every_method_has_a_page_made_from_its_docstring():
 def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
     from fedsep.recipes import read
 
-    [recipe] = blocks("docs/recipes.md", "yaml")
+    recipe, faults, robust = blocks("docs/recipes.md", "yaml")
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe, encoding="utf-8")
     assert list(read(file).methods) == ["fedavg", "fedsep_linear"]
+    start = recipe[: recipe.index("methods:")]
+    file.write_text(start + robust + faults, encoding="utf-8")
+    assert read(file).engine.build({}).faults.drop == 0.2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

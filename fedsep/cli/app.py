@@ -203,6 +203,16 @@ def theory(
 
 
 @app.command()
+def doctor(
+    data_dir: o.DataDir = None, json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False
+) -> int:
+    """Say what is installed, which devices, data and engines there are, what is missing and how to get it."""
+    from fedsep.cli.doctor import doctor as start
+
+    return start(data_dir, json)
+
+
+@app.command()
 def ls(
     kind: Annotated[str | None, typer.Argument(help="methods, recipes, datasets, models, codecs, ...")] = None,
 ) -> int:

@@ -19,11 +19,16 @@ def use_device(name: str) -> None:
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
         raise FedSepError(f"--device: must be cpu, cuda, cuda:N or mps (got {name!r})")
-    lacking = "" if kind == "cpu" else _lacking_mps() if kind == "mps" else _lacking_cuda(int(number or 0))
-    if lacking:
-        raise FedSepError(f"--device: {name} cannot be used here: {lacking} (cpu always can)")
+    why = lacking(kind, int(number or 0))
+    if why:
+        raise FedSepError(f"--device: {name} cannot be used here: {why} (cpu always can)")
     if kind != "cpu":
         torch.set_default_device(name)
+
+
+def lacking(kind: str, number: int = 0) -> str:
+    """Why torch cannot use ``cuda`` or ``mps`` here; empty if it can, as it always can ``cpu``."""
+    return "" if kind == "cpu" else _lacking_mps() if kind == "mps" else _lacking_cuda(number)
 
 
 def _lacking_cuda(number: int) -> str:

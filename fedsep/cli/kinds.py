@@ -37,6 +37,12 @@ def _gives(*names: str) -> Callable[[Any], bool]:
     return fits
 
 
+def _reduces(found: Any) -> bool:
+    """Reductions are functions of updates, or give one."""
+    made = produced(found)
+    return inspect.isfunction(found) and (made is None or "__call__" in vars(made))
+
+
 KINDS = {
     "methods": Kind("fedsep.algorithms", inspect.isfunction),
     "datasets": Kind("fedsep.data", _gives("shard")),
@@ -47,6 +53,7 @@ KINDS = {
     "learners": Kind("fedsep.learners", _gives("learn")),
     "schedules": Kind("fedsep.learners", lambda found: inspect.isfunction(found) and not _gives("learn")(found)),
     "servers": Kind("fedsep.servers", _gives("step")),
+    "reductions": Kind("fedsep.servers", _reduces),
     "wires": Kind("fedsep.wires", _gives("pack")),
     "engines": Kind("fedsep.engines", inspect.isfunction),
 }

@@ -136,6 +136,8 @@ def _compared(recipe: Any) -> Any:
     if not isinstance(recipe, Mapping):
         return recipe
     kept = {key: value for key, value in recipe.items() if key not in _MACHINE}
+    if isinstance(recipe.get("engine"), Mapping) and "faults" in recipe["engine"]:
+        kept["faults"] = recipe["engine"]["faults"]
     if isinstance(kept.get("data"), Mapping):
         kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("data_dir", "download")}
     return json.loads(json.dumps(kept))

@@ -17,6 +17,9 @@ from fedsep.data.search import find, missing
 from fedsep.data.source import Source, targets
 from fedsep.ranges import Count, NonNegativeInt, checked
 
+KNOWN = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
+"""Data sets that are looked for, with their repositories on the Hugging Face hub."""
+
 
 @checked
 def digits(
@@ -107,7 +110,7 @@ def stored(
     if folder is None and download:
         folder = fetch(name, repository)
     if folder is None:
-        raise missing(name, data_dir, _cure(name, repository))
+        raise missing(name, data_dir, cure(name, repository))
     source = parquet_source(name, folder, Wanted(label=label, group=partition.column, lossless=True))
     return federate(source, Dealing(clients, partition, validation, seed))
 
@@ -122,7 +125,7 @@ def mnist(**dealt: Unpack[Dealt]) -> Federation:
     Args:
         **dealt: How it is dealt and where it is looked for: what ``data.known.stored`` takes.
     """
-    return stored("mnist", "ylecun/mnist", **dealt)
+    return stored("mnist", KNOWN["mnist"], **dealt)
 
 
 @checked(takes=stored)
@@ -134,7 +137,7 @@ def cifar10(**dealt: Unpack[Dealt]) -> Federation:
     Args:
         **dealt: How it is dealt and where it is looked for: what ``data.known.stored`` takes.
     """
-    return stored("cifar10", "uoft-cs/cifar10", **dealt)
+    return stored("cifar10", KNOWN["cifar10"], **dealt)
 
 
 @checked(takes=stored)
@@ -147,10 +150,11 @@ def cifar100(*, coarse: bool = False, **dealt: Unpack[Dealt]) -> Federation:
         coarse: Whether the 20 superclasses are the classes.
         **dealt: How it is dealt and where it is looked for: what ``data.known.stored`` takes.
     """
-    return stored("cifar100", "uoft-cs/cifar100", "coarse_label" if coarse else "fine_label", **dealt)
+    return stored("cifar100", KNOWN["cifar100"], "coarse_label" if coarse else "fine_label", **dealt)
 
 
-def _cure(name: str, repository: str) -> str:
+def cure(name: str, repository: str) -> str:
+    """How to get a data set that was not found."""
     return (
         "To get it: add --download (in Python download=True), which needs pip install 'fedsep[hf]', or put the parquet "
         f"files of https://huggingface.co/datasets/{repository} into a folder {name}/ in one of these, or in another "

@@ -171,6 +171,15 @@ def _container_cores() -> int:
         return 1 << 20
 
 
+def unusable() -> str:
+    """Why processes cannot be forked here; empty if they can."""
+    try:
+        _check_fork()
+    except FedSepError as error:
+        return str(error)
+    return ""
+
+
 def _check_fork() -> None:
     instead = "use fedsep.engines.sequential"
     if "fork" not in multiprocessing.get_all_start_methods():

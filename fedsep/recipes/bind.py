@@ -21,10 +21,13 @@ class Scope(NamedTuple):
     Attributes:
         fills: Names that are filled in unless the recipe gives them.
         keeps: Names that are always filled in, each with where the value comes from.
+        beside: Blocks that may stand beside the arguments and are bound by themselves, to be offered to whoever
+            misspells one.
     """
 
     fills: tuple[str, ...] = ()
     keeps: Mapping[str, str] = {}
+    beside: tuple[str, ...] = ()
 
 
 class _Parameter(NamedTuple):
@@ -92,7 +95,8 @@ class Binder:
                 hint = parameters[name].hint if name in parameters else Any
                 arguments[name] = self.value(value, hint, where, scope)
             else:
-                self._unknown(where, use, name, value, [other for other in parameters if other not in scope.keeps])
+                offered = [other for other in (*parameters, *scope.beside) if other not in scope.keeps]
+                self._unknown(where, use, name, value, offered)
         inject = tuple(name for name in parameters if name in filled)
         return Call(use, target, arguments, inject, path, _written_defaults(left_out))
 

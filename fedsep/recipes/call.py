@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedsep.core import FedSepError
@@ -33,6 +33,7 @@ class Call:
         path: Where the block stands in the recipe.
         defaults: Defaults of the parameters that the recipe leaves out, as they would be written in one.
         later: Whether the target is called by whoever is given it, with the arguments here already set.
+        plain: Whether the block stands in a recipe without ``use:``, its place saying what it is.
     """
 
     use: str
@@ -42,6 +43,7 @@ class Call:
     path: str
     defaults: Mapping[str, Any]
     later: bool = False
+    plain: bool = False
 
     def build(self, scope: Mapping[str, Any]) -> Any:
         """Calls the target, after the calls inside its arguments.
@@ -74,12 +76,24 @@ class Call:
         located = [self._located(part) for part in parts]
         return [m for m in located if m] if all(located) else [self._located(text) or Mistake(self.path, text)]
 
+    def around(self, name: str, settings: Call, wrap: Callable[[Any, Any], Any]) -> Call:
+        """The call with a block of settings beside its arguments; what it gives is wrapped with what they give."""
+        target = self.target
+
+        @functools.wraps(target)
+        def wrapped(**given: Any) -> Any:
+            chosen = given.pop(name)
+            return wrap(target(**given), chosen)
+
+        return replace(self, target=wrapped, arguments={**self.arguments, name: replace(settings, plain=True)})
+
     def resolved(self) -> dict[str, Any]:
         """The block with every plain argument written out, so that later defaults do not change what it means."""
         given = {name: _resolved(value) for name, value in self.arguments.items()}
         places = {name: i for i, name in enumerate(inspect.signature(self.target).parameters)}
         names = sorted({**given, **self.defaults}, key=lambda name: places.get(name, len(places)))
-        return {"use": self.use, **{name: given.get(name, self.defaults.get(name)) for name in names}}
+        use = {} if self.plain else {"use": self.use}
+        return {**use, **{name: given.get(name, self.defaults.get(name)) for name in names}}
 
     def _located(self, text: str) -> Mistake | None:
         match = re.match(r"(\w+) +(?=must|is|=|>|<|does|has|\()", text)

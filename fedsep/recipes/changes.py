@@ -83,10 +83,17 @@ def _write(tree: dict[str, Any], change: Change) -> Mistake | None:
         else:
             return Mistake("", f"{where} is a single value, so nothing can be set inside it", shown(here))
         if last:
-            here[key] = change.value
+            here[key] = _with_faults(change.value, here.get(key)) if parts == ("engine",) else change.value
         else:
             here = _inside(here, key)
     return None
+
+
+def _with_faults(engine: Any, before: Any) -> Any:
+    """Another engine computes the same, so what befalls its clients stays unless the change says otherwise."""
+    if not isinstance(engine, dict) or not isinstance(before, dict) or "faults" not in before:
+        return engine
+    return {"faults": before["faults"], **engine}
 
 
 def _inside(here: Any, key: Any) -> Any:

@@ -11,11 +11,12 @@ from torch import nn
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Task
 from fedsep.engines.engine import Engine, Fleet
-from fedsep.options import Checkpoint, Evaluate, Stop
+from fedsep.engines.faults import Faults, faulty
+from fedsep.options import Accept, Checkpoint, Evaluate, Stop
 from fedsep.recipes.bind import Binder, Scope
 from fedsep.recipes.call import Call
 from fedsep.recipes.changes import Change, apply_changes
-from fedsep.recipes.mistakes import Mistake, RecipeError
+from fedsep.recipes.mistakes import Mistake, RecipeError, shown
 from fedsep.recipes.names import method_names, name_mistakes
 from fedsep.recipes.recipe import Recipe
 from fedsep.recipes.shape import Shape, normalised, seeds_of, shape
@@ -25,14 +26,17 @@ BLOCKS = {
     "data": (Scope(("seed", "data_dir", "download")), Fleet),
     "model": (Scope(("seed",), {"shape": "the data", "classes": "the data"}), nn.Module),
     "task": (Scope(("seed",), {"model": "the model block"}), Task),
-    "engine": (Scope(), Engine),
+    "engine": (Scope(beside=("faults",)), Engine),
 }
 """Blocks with ``use:``: what is filled in by name, and what they must give."""
 
 METHOD = Scope(("seed", "clients"), {"task": "the task block"})
 
-SETTINGS = {"cohort": Cohort, "evaluate": Evaluate, "checkpoint": Checkpoint, "stop": Stop}
+SETTINGS = {"cohort": Cohort, "evaluate": Evaluate, "checkpoint": Checkpoint, "stop": Stop, "accept": Accept}
 """Blocks without ``use:``: their keys are the arguments of these."""
+
+_WRITTEN_IF_GIVEN = ("accept",)
+"""Settings that a resolved recipe has only where the recipe has them: most runs are none the wiser."""
 
 
 def read(file: str | Path, *, changes: Sequence[Change] = (), allow: Sequence[str] = ()) -> Recipe:
@@ -91,14 +95,22 @@ def _bind(
     binder = Binder(allow)
     blocks: dict[str, Call] = {}
     for key, (scope, wanted) in BLOCKS.items():
-        call = binder.block(getattr(found, key), key, scope, wanted) if getattr(found, key) else None
-        blocks |= {key: call} if call else {}
+        block, faults = getattr(found, key), None
+        if key == "engine" and "faults" in block:
+            faults = None if block["faults"] is None else _faults(binder, block["faults"])
+            block = {name: part for name, part in block.items() if name != "faults"}
+        call = binder.block(block, key, scope, wanted) if block else None
+        blocks |= {key: call.around("faults", faults, faulty) if faults else call} if call else {}
     binder.mistakes += name_mistakes(found.methods)
     methods: dict[str, Call] = {}
     for name, block in zip(method_names(found.methods), found.methods, strict=True):
         call = binder.block(_nameless(block), f"methods.{name}", METHOD, Algorithm)
         methods |= {name: call} if call else {}
-    settings = {key: binder.call(target, key, getattr(found, key), key) for key, target in SETTINGS.items()}
+    settings = {
+        key: binder.call(target, key, getattr(found, key), key)
+        for key, target in SETTINGS.items()
+        if getattr(found, key) or key not in _WRITTEN_IF_GIVEN
+    }
     if binder.mistakes or len(blocks) < len(BLOCKS):
         return None, binder.mistakes
     recipe = Recipe(
@@ -113,6 +125,14 @@ def _bind(
         **blocks,
     )
     return recipe, _settings_mistakes(recipe)
+
+
+def _faults(binder: Binder, block: Any) -> Call | None:
+    """What befalls the engine's clients, whichever engine it is."""
+    if isinstance(block, dict):
+        return binder.call(Faults, "faults", block, "engine.faults")
+    binder.mistakes.append(Mistake("engine.faults", "must be a block", shown(block)))
+    return None
 
 
 def _settings_mistakes(recipe: Recipe) -> list[Mistake]:

@@ -30,6 +30,7 @@ class Shape(BaseModel):
     evaluate: Block = Field(default_factory=dict, description="a block")
     checkpoint: Block = Field(default_factory=dict, description="a block")
     stop: Block = Field(default_factory=dict, description="a block")
+    accept: Block = Field(default_factory=dict, description="a block")
     states: Literal["memory", "disk"] = Field("memory", description="memory or disk")
 
 

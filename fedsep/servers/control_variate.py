@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from fedsep import tree
 from fedsep.core import FedSepError, Params, Update
-from fedsep.servers.optimize import Rule
+from fedsep.servers.optimize import Reduced, Rule
 from fedsep.servers.reduce import mean
 from fedsep.servers.sgd import SGDRule
 
@@ -29,10 +29,17 @@ class Controls:
     Attributes:
         clients: M.
         rule: Moves the model.
+
+    Raises:
+        FedSepError: The rule has a reduction of its own, which would make c something other than the mean of all c_m.
     """
 
     clients: int
     rule: Rule = field(default_factory=SGDRule)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rule, Reduced):
+            raise FedSepError("server must be a rule without a reduction of its own: c is the mean of all clients' c_m")
 
     def init(self, x: Controlled) -> Any:
         """The rule's state."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fedsep.core import Tree, Update
+from fedsep.core import FedSepError, Tree, Update
+from fedsep.ranges import checked
 from fedsep.servers.reduce import Reduce, mean
 from fedsep.servers.sgd import SGDRule
 
@@ -24,17 +25,54 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True)
+class Reduced:
+    """See ``reduced``."""
+
+    reduce: Reduce
+    rule: Rule = field(default_factory=SGDRule)
+
+    def init(self, x: Tree) -> Any:
+        """The rule's state."""
+        return self.rule.init(x)
+
+    def step(self, x: Tree, change: Tree, state: Any) -> tuple[Tree, Any]:
+        """The rule's step."""
+        return self.rule.step(x, change, state)
+
+
+@checked
+def reduced(reduce: Reduce, *, rule: Rule | None = None) -> Reduced:
+    """A rule together with how the clients' changes are reduced for it, for the argument ``server`` of methods.
+
+    Args:
+        reduce: As ``coordinate_median()``, ``trimmed_mean(trim=1)`` or ``norm_clipping(1.0)``.
+        rule: Moves x; plain averaging's ``sgd()`` by default. It takes the place of the method's own rule: a method
+            whose default is a rate of its own, such as those with sketches, must be given it here.
+    """
+    return Reduced(reduce, rule or SGDRule())
+
+
+@dataclass(frozen=True)
 class Optimize:
     """x <- rule(x, reduce(changes)).
 
     Attributes:
         rule: A rule for all of x, or rules for named parts of it. With names, an update's value has the
             same names, and parts without a rule (anchors, counters) are left alone.
-        reduce: ``mean`` or ``coverage_mean``.
+        reduce: ``mean``, ``coverage_mean`` or one of ``fedsep.servers.robust``; rules made by ``reduced`` have their
+            own, the same in all parts.
+
+    Raises:
+        FedSepError: Rules of several parts would have the changes reduced in different ways.
     """
 
     rule: Rule | Mapping[str, Rule] = field(default_factory=SGDRule)
     reduce: Reduce = mean
+
+    def __post_init__(self) -> None:
+        first, *others = self._reductions()
+        if any(reduce != first for reduce in others):
+            raise FedSepError("reduce must be one for all parts of x: give every rule the same, or none of them any")
 
     def init(self, x: Tree) -> Any:
         """The state of the rule, or of each part's rule."""
@@ -44,7 +82,7 @@ class Optimize:
 
     def step(self, x: Tree, updates: Iterable[Update], state: Any) -> tuple[Tree, Any]:
         """x and the state after the round; both as they were if nobody replied."""
-        change = self.reduce(updates)
+        change = self._reductions()[0](updates)
         if change is None:
             return x, state
         if not isinstance(self.rule, Mapping):
@@ -52,3 +90,8 @@ class Optimize:
         moved = {name: rule.step(x[name], change[name], state[name]) for name, rule in self.rule.items()}
         parts = {name: part for name, (part, _) in moved.items()}
         return {**x, **parts}, {name: after for name, (_, after) in moved.items()}
+
+    def _reductions(self) -> list[Reduce]:
+        """How each part's changes are reduced."""
+        rules: list[object] = list(self.rule.values()) if isinstance(self.rule, Mapping) else [self.rule]
+        return [rule.reduce if isinstance(rule, Reduced) else self.reduce for rule in rules] or [self.reduce]

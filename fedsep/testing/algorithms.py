@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from fedsep import tree
-from fedsep.core import Algorithm, Reply, Shard, Task, Tree
+from fedsep.core import Algorithm, Failure, Invitation, Reply, Shard, Task, Tree
 from fedsep.pairs import findings
+from fedsep.replies import Gate
 from fedsep.testing.broken import LawBroken, name_of, named_leaves, require_alike, require_close, require_same
 from fedsep.testing.documented import Size, documented_bytes, sizes_of
 from fedsep.testing.draws import context
@@ -29,6 +30,7 @@ NAMES = "the order of the names in a payload means nothing"
 EMPTY = "without replies only the clock moves"
 ORDER = "the order of the replies means nothing"
 DROPPED = "a client whose reply was dropped is as one that never took part"
+EXPECTED = "every reply has the form that `expected` gives, and is read without an error"
 BYTES = "measured bytes equal the docstring's closed form"
 
 _FUNCTIONS = {
@@ -82,6 +84,16 @@ def payloads(algorithm: Algorithm[Any, Any], played: Played) -> None:
     for seat in played.every_seat():
         check_payload(seat.sent, f"{name_of(algorithm)}.broadcast")
         check_payload(seat.reply, f"{name_of(algorithm)}.update")
+
+
+def expected(algorithm: Any, played: Played) -> None:
+    """What the server takes for a reply takes in all of them, where the method says what it expects."""
+    for state, seats in zip(played.states, played.seats, strict=False):
+        gate = Gate(algorithm, state, [Invitation(client, seat.ctx) for client, seat in seats.items()])
+        for client, seat in seats.items():
+            passed = gate.passed(Reply(client, seat.ctx, seat.reply))
+            if isinstance(passed, Failure):
+                raise LawBroken(EXPECTED, name_of(algorithm), "a reply that is accepted", passed.reason)
 
 
 def crosses(
@@ -193,6 +205,7 @@ def check_algorithm(
     played = rehearse(algorithm, task, shards)
     model(algorithm, task, played)
     payloads(algorithm, played)
+    expected(algorithm, played)
     crosses(algorithm, task, shards, played, allowed)
     empty_round(algorithm, task, shards, played)
     order(algorithm, shards, played, allowed)

@@ -13,11 +13,12 @@ from fedsep.testing.draws import context
 from fedsep.testing.payloads import check_payload, reload, reordered
 from fedsep.testing.promises import check_promise
 from fedsep.testing.purity import pure
-from fedsep.wires.promises import Exact, Promise, promise_of
+from fedsep.wires.promises import Exact, Promise, promise_of, varies
 
 READS = "unpack gives a tree of the names, shapes and dtypes that were packed"
 ERROR = "what is read differs from what was packed by the declared error at most"
 ORDER = "the order of names means nothing: neither in the message, nor in the payload, nor in like"
+SHAPES = "the shapes of a payload depend on the message's shapes alone, unless the wire or a part of it says `varies`"
 AGAIN = "what was read passes the wire unchanged the second time"
 
 
@@ -53,6 +54,8 @@ def check_wire(
     require_alike(READS, f"{name}.unpack", sent, read)
     _reordered(wire, sent, payload, read, ctx)
     nothing, _ = wire.pack(tree.zeros_like(sent), wire.init(sent), ctx)
+    if not varies(wire):
+        require_alike(SHAPES, f"{name}.pack", payload, nothing)
     require_close("nothing is read from nothing", name, tree.zeros_like(sent), wire.unpack(nothing, sent, ctx), 0.0)
     promise = _promise(wire, sent) if error is None else None
     if promise is None:

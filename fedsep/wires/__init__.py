@@ -23,6 +23,7 @@ from fedsep.wires.promises import (
     Unbiased,
     advice,
     promise_of,
+    varies,
 )
 from fedsep.wires.qsgd import QSGD, qsgd
 from fedsep.wires.random_k import RandomK, random_k
@@ -74,4 +75,5 @@ __all__ = [
     "staged",
     "ternary",
     "topk",
+    "varies",
 ]

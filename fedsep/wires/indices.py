@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -65,7 +65,12 @@ class Golomb:
 
     A gap g is sent as g >> b ones, a zero, and the b lowest bits of g. Here all the unary parts come first,
     then all the low bits: the length is the same, and nothing has to be read one code after the other.
+
+    Attributes:
+        varies: The length depends on the gaps: at most k (b + 1) + (n - k) / 2**b bits.
     """
+
+    varies: ClassVar[bool] = True
 
     def pack(self, positions: Tensor, size: int) -> Tensor:
         """The gaps, bit after bit; the length depends on them."""
@@ -88,6 +93,18 @@ class Golomb:
         digits = string[start : start + count * low].reshape(count, low).to(torch.int64)
         rest = (digits << torch.arange(low, device=digits.device)).sum(1)
         return torch.cumsum((high << low) + rest + 1, 0) - 1
+
+
+def require_places(places: Tensor, count: int, size: int) -> None:
+    """Refuses what are not ``count`` increasing positions below ``size``: on a GPU, reading them would end the process.
+
+    Raises:
+        FedSepError: They are too few, out of order, or out of range.
+    """
+    if places.numel() != count:
+        raise FedSepError(f"the message has {places.numel()} positions, not {count}")
+    if count and not bool((places[0] >= 0) & (places[-1] < size) & (places.diff() > 0).all()):
+        raise FedSepError(f"the message's positions are not increasing numbers below {size}")
 
 
 def rice(count: int, size: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, cast
 
 from fedsep.core import Wire
 
@@ -99,6 +100,23 @@ def advice(wire: Wire[Any], size: int) -> list[str]:
             ]
         case _:
             return []
+
+
+def varies(wire: object) -> bool:
+    """Whether the length of what a wire packs depends on the message's numbers, not on its shapes alone.
+
+    Such a code, or a wire of your own, says so by an attribute ``varies`` that is True; it is found wherever it is
+    nested. What varies must be packed as uint8 with one axis, and take no more bytes than the message as it is.
+    """
+    if isinstance(wire, Mapping):
+        return any(varies(part) for part in cast(Mapping[str, object], wire).values())
+    if isinstance(wire, list | tuple):
+        return any(varies(part) for part in cast(list[object], wire))
+    if getattr(wire, "varies", False) is True:
+        return True
+    if not is_dataclass(wire):
+        return False
+    return any(varies(getattr(wire, field.name)) for field in fields(wire))
 
 
 def _name(wire: Wire[Any]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep.core import Ctx, Payload, Tree, Wire
 from fedsep.ranges import Count, Fraction, checked
 from fedsep.wires.dense import Dense
-from fedsep.wires.indices import IndexCode, IndexName, Int32, index_code
+from fedsep.wires.indices import IndexCode, IndexName, Int32, index_code, require_places
 from fedsep.wires.kept import kept, one_of
 from fedsep.wires.message import blank, inside, layout_of, require_memoryless, scattered, vector_of
 from fedsep.wires.per_tensor import Per, PerTensor
@@ -55,6 +55,7 @@ class TopK:
         layout = layout_of(self, like)
         count = self.count(layout.size)
         places = self.index.unpack(payload["index"], count, layout.size)
+        require_places(places, count, layout.size)
         values = self.values.unpack(payload["values"], blank(count, layout), inside(ctx, _KEY))
         return scattered(values, places, layout)
 

@@ -47,9 +47,9 @@ def die_in_call(number: int) -> None:
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def killed(how: str, numbers: Iterable[int], *arguments) -> int:
+def killed(how: str, numbers: Iterable[int], *arguments, act: Callable[..., object] = go) -> int:
     """How many of the runs, one for every number, were killed before they were done."""
-    return sum(_attempt(how, number, lambda: go(*arguments)) for number in numbers)
+    return sum(_attempt(how, number, lambda: act(*arguments)) for number in numbers)
 
 
 def _attempt(how: str, number: int, act: Callable[[], object]) -> bool:

@@ -1,0 +1,231 @@
+"""Which replies are folded: those that were asked for, of the form the method expects, finite, readable, in bounds.
+
+A reply comes from outside: whatever it is, looking at it must not fail, fill the memory, or end the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsep import tree
+from fedsep.core import Ctx, Expected, Failure, FedSepError, Invitation, Payload, Reply, Tree
+from fedsep.engines.lost import lost
+from fedsep.options import Accept
+
+_MOST_NODES = 100_000
+"""Parts of a reply of the wrong form that are looked at to count its bytes."""
+
+DUPLICATE, LOSS = "duplicate", "loss"
+"""Stages of a reply that came twice, and of a client whose training loss is not finite."""
+
+NOT_FINITE = (
+    "the reply holds numbers that are not finite: the client diverged (lower lr, or clip the gradients), "
+    "or they do not fit the type that the uplink sends"
+)
+
+
+class Refused(FedSepError):
+    """A reply that is not folded, and why."""
+
+    def __init__(self, reason: str, stage: str = "reply") -> None:
+        super().__init__(reason)
+        self.stage = stage
+
+
+@dataclass
+class Gate:
+    """Lets a round's replies through, one at a time.
+
+    Attributes:
+        algorithm: The method.
+        state: The server's, before the round.
+        cohort: Who was invited.
+        accept: What the user asks of replies.
+    """
+
+    algorithm: Any
+    state: Any
+    cohort: Sequence[Invitation]
+    accept: Accept = Accept()
+    _invited: set[int] = field(init=False)
+    _heard: set[int] = field(default_factory=set[int])
+    _forms: dict[float, Expected] = field(default_factory=dict[float, Expected])
+
+    def __post_init__(self) -> None:
+        self._invited = {seat.client for seat in self.cohort}
+
+    def passed(self, reply: Reply) -> Reply | Failure:
+        """The reply with its change, or what is wrong with it; a client is heard once a round."""
+        expected = self._expected(reply.ctx)
+        stage, reason = self._unwanted(reply)
+        if stage:
+            sent = {} if stage == DUPLICATE else reply.sent  # the reply that came first has them already
+            return Failure(reply.client, reply.ctx, stage, reason, "", sent, received(reply.payload, expected))
+        try:
+            return self._checked(reply, expected)
+        except Refused as error:
+            stage, reason, traceback = error.stage, str(error), ""
+        except Exception as error:  # the content of the payload made the method fail
+            stage, reason, traceback = lost(error, "reply")
+            reason = f"the reply cannot be read: {reason}"
+        crossed = received(reply.payload, expected)
+        return Failure(reply.client, reply.ctx, stage, reason, traceback, reply.sent, crossed)
+
+    def _unwanted(self, reply: Reply) -> tuple[str, str]:
+        """Stage and reason of a reply that nobody waits for; empty for one that is waited for."""
+        if reply.client not in self._invited:
+            return "uninvited", "the client was not invited to this round"
+        if reply.client in self._heard:
+            return DUPLICATE, "the client had replied already: this copy is not folded"
+        self._heard.add(reply.client)
+        if reply.ctx.round != self.cohort[0].ctx.round:
+            return "stale", f"the reply is to round {reply.ctx.round + 1}, not to this one"
+        return "", ""
+
+    def _checked(self, reply: Reply, expected: Expected | None) -> Reply:
+        _require_info(reply)
+        require_form(reply.payload, expected)
+        if not finite(reply.payload):
+            raise Refused(NOT_FINITE)
+        if type(reply.samples) is not int or reply.samples < 0:
+            raise Refused(f"the reply's number of examples is {reply.samples!r}")
+        if not hasattr(self.algorithm, "read"):
+            return reply
+        change = self.algorithm.read(self.state, reply)
+        self._require_bounds(change.value)
+        return reply._replace(change=change)
+
+    def _expected(self, ctx: Ctx) -> Expected | None:
+        """What a client's reply looks like; asked once for all clients of a capability, unless they reported."""
+        if not hasattr(self.algorithm, "expected"):
+            return None
+        if ctx.report is not None:
+            return self.algorithm.expected(self.state, ctx)
+        if ctx.capability not in self._forms:
+            expected: Expected = self.algorithm.expected(self.state, ctx)
+            form = tree.map(_form, expected.payload)  # without the numbers: they may be as many as the model's
+            self._forms[ctx.capability] = expected._replace(payload=form)
+        return self._forms[ctx.capability]
+
+    def _require_bounds(self, change: Tree) -> None:
+        if not finite(change):
+            raise Refused("the client's change, as it is read, is not finite")
+        if self.accept.norm is None:
+            return
+        norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in tree.leaves(change)))
+        if not norm <= self.accept.norm:
+            raise Refused(f"the client's change has norm {norm:.4g}, more than accept.norm = {self.accept.norm:g}")
+
+
+def require_form(payload: Payload, expected: Expected | None) -> None:
+    """Compares tree, shapes and dtypes, and looks at no number.
+
+    Raises:
+        Refused: The payload is not of the expected form; the message says where.
+        TypeError: Nothing is expected in particular, and the payload holds something that is no tensor.
+    """
+    if expected is None:
+        tree.nbytes(payload)
+        return
+    reason = _unlike(payload, expected.payload, expected.longest is not None, "the payload")
+    if reason:
+        raise Refused(f"the reply is not what the method sends: {reason}")
+    if expected.longest is not None and tree.nbytes(payload) > expected.longest:
+        raise Refused(f"the reply has {tree.nbytes(payload):,} bytes, more than the {expected.longest:,} it can need")
+
+
+def _require_info(reply: Reply) -> None:
+    told: dict[str, Any] = reply.info
+    for name, value in told.items():
+        if not isinstance(value, float | int):
+            raise Refused(f"the client's {name} is a {_kind(value)}, not a number")
+        if name.endswith("loss") and not math.isfinite(value):
+            cause = "The likely cause is a learning rate that is too high: lower lr, or clip the gradients"
+            raise Refused(f"the training {name} of client {reply.client} is {value}. {cause}", LOSS)
+
+
+def received(payload: Payload, expected: Expected | None) -> dict[str, int]:
+    """Bytes of a refused reply: a server stops reading where a reply is longer than any that it expects."""
+    try:
+        require_form(payload, expected)
+        return tree.named_bytes(payload)
+    except Exception:
+        most = math.inf if expected is None else expected.longest or tree.nbytes(expected.payload)
+        return {"refused": int(min(_count_bytes(payload), most))}
+
+
+def finite(values: Tree) -> bool:
+    """Whether all floats of a tree are finite."""
+    # By hand: this is asked for every reply, and pytree takes several times as long.
+    if isinstance(values, Tensor):
+        return not values.is_floating_point() or _all_finite(values)
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, list | tuple):
+        return True
+    return all(map(finite, values))
+
+
+def _all_finite(values: Tensor) -> bool:
+    # A sum is finite unless one of its terms is not, or it overflows: only then is each number looked at.
+    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+
+
+def _unlike(payload: Any, pattern: Any, varies: bool, at: str) -> str:
+    """Where a payload is not of the pattern's form; empty if it is. Goes no deeper than the pattern."""
+    if isinstance(pattern, Tensor):
+        return _unlike_tensor(payload, pattern, varies, at)
+    if isinstance(pattern, dict):
+        if not isinstance(payload, dict):
+            return f"{at} is a {_kind(payload)}, not names with parts"
+        if payload.keys() != pattern.keys():
+            return f"{at} has other names than {', '.join(map(str, list(pattern)[:5]))}"
+        pairs = [(name, payload[name], part) for name, part in pattern.items()]
+    elif not isinstance(payload, list | tuple) or len(payload) != len(pattern):
+        return f"{at} is a {_kind(payload)}, not a sequence of {len(pattern)}"
+    else:
+        pairs = list(zip(range(len(pattern)), payload, pattern, strict=True))
+    return next(filter(None, (_unlike(part, own, varies, f"{at}.{name}") for name, part, own in pairs)), "")
+
+
+def _unlike_tensor(payload: Any, pattern: Tensor, varies: bool, at: str) -> str:
+    if not isinstance(payload, Tensor):
+        return f"{at} is a {_kind(payload)}, not a tensor"
+    if payload.layout is not torch.strided or payload.is_meta:
+        return f"{at} is no plain tensor with values"
+    if payload.dtype != pattern.dtype:
+        return f"{at} is of {payload.dtype}, not {pattern.dtype}"
+    packed = varies and pattern.dtype == torch.uint8 and pattern.ndim == payload.ndim == 1
+    if payload.shape != pattern.shape and not packed:
+        return f"{at} has the shape {tuple(payload.shape)}, not {tuple(pattern.shape)}"
+    return ""
+
+
+def _kind(thing: object) -> str:
+    return type(thing).__name__
+
+
+def _form(leaf: Tensor) -> Tensor:
+    return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")
+
+
+def _count_bytes(payload: object) -> int:
+    """Bytes of the tensors in anything at all: it may be deep, endless, or hold itself."""
+    left, total = [payload], 0
+    for _ in range(_MOST_NODES):
+        if not left:
+            break
+        node = left.pop()
+        if isinstance(node, Tensor):
+            total += node.numel() * node.element_size()
+        elif isinstance(node, dict):
+            left.extend(node.values())
+        elif isinstance(node, list | tuple):
+            left.extend(node)
+    return total
