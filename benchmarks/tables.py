@@ -226,7 +226,6 @@ def bytes_to(seeds: Sequence[tuple[dict[str, Any], list[dict[str, str]]]], targe
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "mnist": lambda: f"{accuracy_table(MNIST)}\n\n{made(MNIST[0])}",
-    "budgets": lambda: f"{budget_table('mnist_budgets')}\n\n{made('mnist_budgets')}",
     "float": lambda: f"{budget_table('mnist_float')}\n\n{made('mnist_float')}",
     "tuning of the quantised sketch": lambda: tuning_table(["tune_quantised_k2"]),
     "tuning of the rivals": lambda: tuning_table(

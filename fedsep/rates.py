@@ -10,6 +10,9 @@ from fedsep.calendar import Calendar
 from fedsep.core import FedSepError
 from fedsep.servers.optimize import Rule
 
+USUAL_LR = 0.1
+"""The clients' learning rate at which the limit of stability was measured."""
+
 STABLE = 7.0
 """The server's step is unstable where its learning rate times sqrt(p / d) is larger, with orthonormal rows."""
 
@@ -38,15 +41,17 @@ def default_period(p: int, d: int) -> int:
     return next((rounds for rounds, share in ((2, 150), (3, 60), (5, 20)) if p * share <= d), 10)
 
 
-def server_rate(method: str, p: int, d: int, c: float = 1.0, chosen: float | None = None) -> float:
+def server_rate(
+    method: str, p: int, d: int, c: float = 1.0, chosen: float | None = None, lr: float = USUAL_LR
+) -> float:
     """eta_g: the chosen one, or c min(d/p, 6 sqrt(d/p)), S S^T being about c I.
 
     A projection onto p orthonormal rows keeps p/d of a step, so d/p is unbiased; learning is stable up to about
-    7 sqrt(d/p). A chosen rate beyond that is warned of.
+    7 sqrt(d/p). A chosen rate beyond that is warned of; with smaller local steps it may be larger in proportion.
     """
     if chosen is None:
         return c * min(d / p, 6 * math.sqrt(d / p))
-    limit = c * STABLE * math.sqrt(d / p)
+    limit = c * STABLE * math.sqrt(d / p) * max(1.0, USUAL_LR / lr)
     if chosen > limit:
         warnings.warn(f"{method}: server_lr={chosen} is likely unstable: above {limit:.3g}", stacklevel=5)
     return chosen

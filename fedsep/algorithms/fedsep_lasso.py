@@ -12,7 +12,7 @@ from fedsep.lasso import squared_norm
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import LinearOperator, MakeOperator
 from fedsep.ranges import Count, NonNegative, Positive, checked
-from fedsep.rates import check_sketch, server_rate
+from fedsep.rates import USUAL_LR, check_sketch, server_rate
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.wires.dense import Dense
@@ -116,7 +116,7 @@ def fedsep_lasso(
     if start == "zero":
         rate = 1.0 if server_lr is None else server_lr
     else:
-        rate = server_rate("fedsep_lasso", p, d, sketch.scale, server_lr)
+        rate = server_rate("fedsep_lasso", p, d, sketch.scale, server_lr, local.get("lr", USUAL_LR))
     return FedSep(
         sgd(task, **local),
         codec=codec,

@@ -16,7 +16,7 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, gaussian
 from fedsep.operators.gaussian import check_stored
 from fedsep.ranges import Count, Positive, checked
-from fedsep.rates import check_sketch, server_rate, sketch_calendar
+from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.catch_up import CatchUp
@@ -88,7 +88,7 @@ def fedsep_linear(
     scale = _scale(operator, p, d, key, orthonormal)
     if operator is gaussian:
         operator = functools.partial(gaussian, orthonormal=orthonormal)
-    rate = server_rate("fedsep_linear", p, d, scale, server_lr)
+    rate = server_rate("fedsep_linear", p, d, scale, server_lr, local.get("lr", USUAL_LR))
     return FedSep(
         learner,
         codec=Linear(start, p, calendar, key, operator, down.dtype),

@@ -12,7 +12,7 @@ from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct
 from fedsep.ranges import Count, Positive, Range, checked
-from fedsep.rates import check_sketch, server_rate, sketch_calendar
+from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
 from fedsep.servers.announce import Announce
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
@@ -92,7 +92,7 @@ def fedsep_quantised(
     calendar = sketch_calendar(period, p, d)
     key = random.fold(random.key(seed), p)
     space = Sketched(start, p, calendar, key, operator)
-    rate = server_rate("fedsep_quantised", p, d, space.scale, server_lr)
+    rate = server_rate("fedsep_quantised", p, d, space.scale, server_lr, local.get("lr", USUAL_LR))
     up = uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits), renewed=calendar.renewed)
     down = downlink or lloyd_max(bits=bits_down or bits, scale_bits=scale_bits)
     down_key = random.fold(key, _DOWN)

@@ -56,7 +56,7 @@ def group_runs(runs: Iterable[RunData]) -> list[Group]:
         gathered.setdefault(_identity(run), []).append(run)
     members = [tuple(sorted(several, key=_seed_first)) for several in gathered.values()]
     settings = [flatten(several[0].recipe) for several in members]
-    labels = _labels([several[0] for several in members], settings)
+    labels = _labels([several[0] for several in members], [_what(own) for own in settings])
     return [Group(*parts) for parts in zip(labels, members, settings, strict=True)]
 
 
@@ -81,9 +81,13 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _identity(run: RunData) -> str:
     """Runs without a recipe are seeds of one method only if they lie side by side."""
     if run.recipe:
-        what = {key: block for key, block in run.recipe.items() if key not in _WAYS}
-        return json.dumps([run.method, flatten(what)], sort_keys=True, default=str)
+        return json.dumps([run.method, _what(flatten(run.recipe))], sort_keys=True, default=str)
     return json.dumps([run.method, _place(run)])
+
+
+def _what(settings: Record) -> Record:
+    """Settings without those of how a run is done."""
+    return {key: value for key, value in settings.items() if key.split(".")[0] not in _WAYS}
 
 
 def _place(run: RunData) -> str:
