@@ -62,8 +62,9 @@ def filled(weights: Mapping[K, float], sizes: Mapping[K, int], share: float) -> 
     """
     target, free, parts = share * sum(sizes.values()), set(weights), dict.fromkeys(weights, 0.0)
     while free and target > _TINY:
-        pull = sum(weights[name] * sizes[name] for name in free)
-        each = {name: target / pull * weights[name] if pull > 0 else 1.0 for name in free}
+        pulling = weights if any(weights[name] > 0 for name in free) else dict.fromkeys(free, 1.0)
+        factor = target / sum(pulling[name] * sizes[name] for name in free)
+        each = {name: factor * pulling[name] for name in free}
         full = {name for name in free if each[name] >= 1 - _TINY}
         if not full:
             return {**parts, **each}
