@@ -47,6 +47,8 @@ class Plan:
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
+        unfit = getattr(getattr(self.algorithm, "view", None), "errors", None)
+        errors += [] if unfit is None else unfit(self.cohort.capabilities)
         size = self.cohort.size(clients)
         if self.stop.min_replies > size:
             errors.append(f"stop.min_replies must be at most the cohort's size, {size} (got {self.stop.min_replies})")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedsep import algorithms, operators, random, servers, tree, wires
+from fedsep import algorithms, models, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
 from fedsep.operators import gaussian
@@ -266,6 +266,28 @@ def _moves(every: int) -> Size:
     return lambda played, number, client: 0 if number % every else always(played, number, client)  # type: ignore[operator]
 
 
+def public(count: int = 12) -> Samples:
+    """Examples without labels."""
+    return Samples(random.normal(random.key(200), count, INPUTS), torch.zeros(count, dtype=torch.int64))
+
+
+def narrow_net(hidden: int, seed: int = 3) -> torch.nn.Module:
+    """A network of another width, with other names of its parameters."""
+    return models.mlp((INPUTS,), OUTPUTS, hidden=(hidden,), seed=seed)
+
+
+def _zoo(*, heads: bool = False) -> Callable[[], Mapping[str, Any]]:
+    """For clients of capability 1/2: the next smaller network, or one with a head of the same shape."""
+    small = models.mlp((INPUTS,), OUTPUTS, hidden=(2, HIDDEN), seed=3) if heads else narrow_net(2)
+    return lambda: {"public": public(), "zoo": {0.5: small}}
+
+
+def _own(*small: int) -> Size:
+    """Parameters of a client's architecture, from its layers' sizes."""
+    d = sum((a + 1) * b for a, b in itertools.pairwise((INPUTS, *small, OUTPUTS)))
+    return lambda played, number, client: network.d if played.seats[number][client].ctx.capability == 1 else d
+
+
 _tensors = [part.numel() for part in network.init().values()]
 
 
@@ -386,6 +408,17 @@ CATALOGUE = [
     row("flash by capability", density=0.8, first="uniform", scale="width", every=2, converged=None, capabilities=_weak,
         sizes={"sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
                "places_down": places_sent(always=True)}),
+    # A zoo's clients have x of other shapes than the task's model: what they learn is no decode of it.
+    row("feddf", made=_zoo(), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"d_own": _own(2)}),
+    row("feddf of one architecture", made=lambda: {"public": public()}, server_steps=2, server_clip=None,
+        server_batch_size=7, converged=None, sizes={"d_own": network.d}),
+    row("dsfl", made=_zoo(), per_round=8, distil_steps=2, distil_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"n": 8, "classes": OUTPUTS}),
+    row("dsfl by simple means", made=lambda: {"public": public()}, per_round=12, distil_steps=2, aggregation="sa",
+        weighting="samples", server_steps=1, converged=None, sizes={"n": 12, "classes": OUTPUTS}),
+    row("fedet", made=_zoo(heads=True), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"d_own": _own(2, HIDDEN)}),
 ]  # fmt: skip
 
 CONVERGED = [each for each in CATALOGUE if each.converged is not None]

@@ -1,9 +1,12 @@
 """One factory a method; each is a choice of view, codec, learner, wires and server."""
 
 from fedsep.algorithms.dgc import dgc
+from fedsep.algorithms.dsfl import dsfl
 from fedsep.algorithms.eden import eden
 from fedsep.algorithms.fedavg import fedavg
+from fedsep.algorithms.feddf import feddf
 from fedsep.algorithms.feddst import feddst
+from fedsep.algorithms.fedet import fedet
 from fedsep.algorithms.fedprox import fedprox
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
 from fedsep.algorithms.fedsep_lasso import fedsep_lasso
@@ -23,9 +26,12 @@ from fedsep.algorithms.zerofl import zerofl
 
 __all__ = [
     "dgc",
+    "dsfl",
     "eden",
     "fedavg",
+    "feddf",
     "feddst",
+    "fedet",
     "fedprox",
     "fedsep_implicit",
     "fedsep_lasso",

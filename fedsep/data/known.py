@@ -24,6 +24,7 @@ def digits(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation = 0,
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
@@ -33,13 +34,15 @@ def digits(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public.
         test: Share held out for testing, by class.
         seed: Of everything random here.
 
     Raises:
         FedSepError: Numbers that do not fit the data.
     """
-    return federate(_digits(), Dealing(clients, partition, validation, seed, test))
+    return federate(_digits(), Dealing(clients, partition, validation, seed, test, public))
 
 
 def _digits() -> Source:
@@ -68,6 +71,7 @@ class Dealt(TypedDict, total=False):
     clients: Count | None
     partition: Rule
     validation: NonNegativeInt
+    public: NonNegativeInt | Federation
     seed: int
     data_dir: str | Path | None
     download: bool
@@ -81,6 +85,7 @@ def stored(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation = 0,
     seed: int = 0,
     data_dir: str | Path | None = None,
     download: bool = False,
@@ -96,6 +101,8 @@ def stored(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
         download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
@@ -109,7 +116,7 @@ def stored(
     if folder is None:
         raise missing(name, data_dir, _cure(name, repository))
     source = parquet_source(name, folder, Wanted(label=label, group=partition.column, lossless=True))
-    return federate(source, Dealing(clients, partition, validation, seed))
+    return federate(source, Dealing(clients, partition, validation, seed, public=public))
 
 
 @checked(takes=stored)
