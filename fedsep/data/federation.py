@@ -135,6 +135,7 @@ def federate(source: Source, dealing: Dealing) -> Federation:
         FedSepError: The numbers do not fit the data, or the rule cannot be followed.
     """
     source = whole(source)
+    _require_public(dealing.public)
     key = random.key(dealing.seed)
     rows = _hold_out(source, dealing, key)
     partition = _partition(source, dealing, key, rows)
@@ -172,6 +173,13 @@ def _public(
     return unlabelled(source.x[rows.public], constants, table) if dealing.public else None
 
 
+def _require_public(public: object) -> None:
+    """A union with a class is not checked by the signature."""
+    if isinstance(public, Federation) or (isinstance(public, int) and not isinstance(public, bool) and public >= 0):
+        return
+    raise FedSepError(f"public must be a whole number >= 0, or another data set (got {public!r})")
+
+
 def _hold_out(source: Source, dealing: Dealing, key: Tensor) -> _Rows:
     labels = _labels(source, source.y)
     if source.x_test is None:
@@ -182,7 +190,7 @@ def _hold_out(source: Source, dealing: Dealing, key: Tensor) -> _Rows:
         raise FedSepError(f"validation must leave training samples (got {dealing.validation:,} of {len(rest):,})")
     train, validation = held_out(random.fold(key, 2), len(rest), dealing.validation)
     left, public = rest[train], rest[:0]
-    if isinstance(dealing.public, int) and dealing.public:
+    if not isinstance(dealing.public, Federation) and dealing.public:
         left, public = slice_of(source, left, dealing.public, random.fold(key, 6))
     return _Rows(left, rest[validation], test, public)
 
