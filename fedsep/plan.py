@@ -55,6 +55,9 @@ class Plan:
         if self.evaluate.clients and not hasattr(self.algorithm, "local_models"):
             method = type(self.algorithm).__name__
             errors.append(f"evaluate.clients needs a method with local_models (got {method}, which has none)")
+        zoo = getattr(getattr(self.algorithm, "view", None), "zoo", None)
+        if self.evaluate.clients and zoo is not None and len(zoo.levels) > 1:
+            errors.append("evaluate.clients needs clients with the model of the recipe (got a zoo of several)")
         if errors:
             raise FedSepError("\n".join(errors))
 

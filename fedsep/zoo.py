@@ -106,10 +106,7 @@ def zoo_of(method: str, task: Task, modules: Modules | None, public: Samples, *,
     Raises:
         FedSepError: A capability is out of range, or models differ in their outputs.
     """
-    given = {float(level): module for level, module in (modules or {}).items()}
-    wrong = [level for level in given if not 0 < level <= 1]
-    if wrong:
-        raise FedSepError(f"{method}: zoo must name capabilities > 0 and <= 1 (got {wrong[0]:g})")
+    given = {_level(method, level): module for level, module in (modules or {}).items()}
     if own and 1.0 in given:
         raise FedSepError(f"{method}: zoo must name capabilities below 1: the recipe's model is that of capability 1")
     home = next(iter(task.init().values()))
@@ -120,6 +117,17 @@ def zoo_of(method: str, task: Task, modules: Modules | None, public: Samples, *,
     levels = tuple(sorted(members, reverse=True))
     _require_alike(method, task, members, public)
     return Zoo({_name(level): members[level] for level in levels}, levels)
+
+
+def _level(method: str, level: float | str) -> float:
+    """A capability, which a recipe has as text because it is a key there."""
+    try:
+        number = float(level)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise FedSepError(f"{method}: zoo must name capabilities > 0 and <= 1 (got {level})")
+    return number
 
 
 def _require_alike(method: str, task: Task, members: Mapping[float, Task], public: Samples) -> None:

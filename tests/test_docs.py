@@ -83,12 +83,16 @@ def test_every_method_is_in_the_reference():
 
 
 def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
-    from fedsep.recipes import read
+    from fedsep.recipes import build, read
 
-    [recipe] = blocks("docs/recipes.md", "yaml")
+    recipe, weak = blocks("docs/recipes.md", "yaml")
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe, encoding="utf-8")
     assert list(read(file).methods) == ["fedavg", "fedsep_linear"]
+    file.write_text(f"rounds: 1\nmodel: {{use: fedsep.models.mlp}}\n{weak}", encoding="utf-8")
+    built = build(read(file), 0)
+    assert list(built.algorithms) == ["feddst", "feddf"]
+    assert built.algorithms["feddf"].view.zoo.levels == (1.0, 0.5, 0.25)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -65,6 +65,10 @@ class Descent:
             direction, moments = self._direction(gradient, moments, number + 1)
             y = tree.add(y, direction, -self._rate(number))
         return y
+
+    def brief(self) -> Descent:
+        """One step at most."""
+        return replace(self, steps=min(1, self.steps))
 
     def minibatches(self, count: int, key: Tensor) -> Iterator[Tensor]:
         """Positions of each step's examples: without replacement inside an epoch."""

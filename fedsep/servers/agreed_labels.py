@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
@@ -39,6 +39,10 @@ class AgreedLabels:
     descent: Descent
     temperature: float | None
     key: Tensor
+
+    def brief(self) -> AgreedLabels:
+        """The same with one step at most: enough to see whether the parts of a method fit."""
+        return replace(self, descent=self.descent.brief())
 
     def init(self, x: Labelled) -> tuple[()]:
         """Nothing is remembered."""

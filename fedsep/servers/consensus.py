@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -100,6 +100,10 @@ class Consensus:
     diversity: float
     heads: Mapping[str, tuple[str, ...]]
     key: Tensor
+
+    def brief(self) -> Consensus:
+        """The same with one step at most: enough to see whether the parts of a method fit."""
+        return replace(self, descent=self.descent.brief())
 
     def init(self, x: Models) -> Tensor:
         """Number of rounds with replies, of which the draws depend."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,10 @@ class EnsembleDistil:
     public: Samples
     descent: Descent
     key: Tensor
+
+    def brief(self) -> EnsembleDistil:
+        """The same with one step at most: enough to see whether the parts of a method fit."""
+        return replace(self, descent=self.descent.brief())
 
     def init(self, x: Models) -> Tensor:
         """Number of rounds with replies, of which the draws depend."""

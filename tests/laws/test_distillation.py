@@ -11,6 +11,8 @@ from fedsep import algorithms, data, models, random, tasks, tree
 from fedsep.cohort import Cohort
 from fedsep.core import FedSepError, Reply, Update
 from fedsep.learners.descent import Descent, divergence
+from fedsep.options import Evaluate
+from fedsep.pairs import findings
 from fedsep.servers.agreed_labels import sharpened
 from fedsep.servers.consensus import Opinions, lesson, lesson_loss, opinion
 from fedsep.testing import play
@@ -333,6 +335,8 @@ def test_zoos_and_public_data_are_checked(make):
         make(network, public=None)
     with pytest.raises(FedSepError, match=r"zoo must name capabilities > 0 and <= 1 \(got 1.5\)"):
         make(network, public=public(), zoo={1.5: narrow_net(3)})
+    with pytest.raises(FedSepError, match=r"zoo must name capabilities > 0 and <= 1 \(got small\)"):
+        make(network, public=public(), zoo={"small": narrow_net(3)})
     with pytest.raises(FedSepError, match=r"zoo must hold models of 3 outputs.*got 5 at capability 0.5"):
         make(network, public=public(), zoo={0.5: models.mlp((INPUTS,), 5, hidden=(3,))})
     with pytest.raises(FedSepError, match=r"capability 0.5 cannot take public inputs of shape \(4,\)"):
@@ -354,6 +358,26 @@ def test_a_fleet_with_clients_that_no_model_fits_is_refused_before_a_run():
     mine = algorithms.feddf(task, public=federation.public, zoo=zoo, server_steps=1)
     with pytest.raises(FedSepError, match="zoo must have a model for clients of capability"):
         fit(mine, task, federation, rounds=1, seed=0, cohort=Cohort(capabilities=(1.0, 0.25)))
+
+
+def test_clients_of_several_architectures_are_not_evaluated_as_if_they_had_one():
+    federation = data.digits(clients=4, public=50)
+    task = tasks.classification(models.mlp(federation.shape, federation.classes, hidden=(8,)))
+    zoo = {0.5: models.mlp(federation.shape, federation.classes, hidden=(4,))}
+    for architectures in (zoo, None):
+        mine = algorithms.dsfl(task, public=federation.public, zoo=architectures, per_round=20, distil_steps=1)
+        if architectures:
+            with pytest.raises(FedSepError, match="needs clients with the model of the recipe"):
+                fit(mine, task, federation, rounds=1, evaluate=Evaluate(every=1, clients=True))
+        else:
+            run = fit(mine, task, federation, rounds=1, evaluate=Evaluate(every=1, clients=True))
+            assert "client_accuracy_after" in run.summary["metrics"]
+
+
+def test_a_check_takes_no_more_than_a_step():
+    for make in (algorithms.feddf, algorithms.fedet):
+        assert findings(make(network, public=public(), server_steps=10**9), network.init()) == []
+    assert findings(algorithms.dsfl(network, public=public(), per_round=5, distil_steps=10**9), network.init()) == []
 
 
 def test_updates_may_come_one_at_a_time():
