@@ -12,16 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from weak import HIDDEN, INPUTS, OUTPUTS, largest_sent, moves, own, places_sent, public, weights_sent, zoo
 
-from fedsep import algorithms, models, operators, random, servers, tree, wires
+from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
 from fedsep.operators import gaussian
 from fedsep.testing.algorithms import rehearse
 from fedsep.testing.documented import Size
 from fedsep.testing.play import Played
-
-INPUTS, HIDDEN, OUTPUTS = 4, 3, 3
 
 
 @dataclass(frozen=True)
@@ -218,76 +217,6 @@ def gaps_down(k: int) -> Size:
     return count
 
 
-def _masked(played: Played, number: int, client: int, power: int) -> list[int]:
-    """How many weights of each sparse layer a client is given."""
-    share = played.seats[number][client].ctx.capability ** power
-    return [max(1, round(share * int(mask.sum()))) for mask in played.states[number].x["mask"].values()]
-
-
-def weights_sent(power: int = 0, *, first: int | None = None) -> Size:
-    """The client's part of the server's kept weights, and the biases; ``first`` numbers while Flash agrees."""
-
-    def count(played: Played, number: int, client: int) -> int:
-        if first is not None and not int(played.states[number].x["agreed"]):
-            return first
-        return sum(_masked(played, number, client, power)) + HIDDEN + OUTPUTS
-
-    return count
-
-
-def places_sent(*, always: bool) -> Size:
-    """A bit for each weight of the layers that are not kept whole, in the rounds in which masks travel."""
-
-    def count(played: Played, number: int, client: int) -> int:
-        x = played.states[number].x
-        news = played.seats[number][client].ctx.seen < int(x["since"])
-        if not int(x.get("agreed", 1)) or not (always or news):
-            return 0
-        return sum(-(-mask.numel() // 8) for mask in x["mask"].values())
-
-    return count
-
-
-def _largest(density: float, power: int, bytes_each: int = 0) -> Mapping[str, Size]:
-    """ZeroFL: how many coordinates are sent, and their positions, as bits or in some bytes each."""
-
-    def kept(played: Played, number: int, client: int) -> list[int]:
-        part = density * played.seats[number][client].ctx.capability ** power + 0.2
-        return [round(part * n) for n in (INPUTS * HIDDEN, HIDDEN * OUTPUTS)]
-
-    bitmask = -(-INPUTS * HIDDEN // 8) + -(-HIDDEN * OUTPUTS // 8)
-    return {"sent": lambda *at: sum(kept(*at)) + HIDDEN + OUTPUTS,
-            "places": lambda *at: bytes_each * sum(kept(*at)) or bitmask}  # fmt: skip
-
-
-def _moves(every: int) -> Size:
-    """Positions of FedDST's replies: in every so many rounds."""
-    always = places_sent(always=True)
-    return lambda played, number, client: 0 if number % every else always(played, number, client)  # type: ignore[operator]
-
-
-def public(count: int = 12) -> Samples:
-    """Examples without labels."""
-    return Samples(random.normal(random.key(200), count, INPUTS), torch.zeros(count, dtype=torch.int64))
-
-
-def narrow_net(hidden: int, seed: int = 3) -> torch.nn.Module:
-    """A network of another width, with other names of its parameters."""
-    return models.mlp((INPUTS,), OUTPUTS, hidden=(hidden,), seed=seed)
-
-
-def _zoo(*, heads: bool = False) -> Callable[[], Mapping[str, Any]]:
-    """For clients of capability 1/2: the next smaller network, or one with a head of the same shape."""
-    small = models.mlp((INPUTS,), OUTPUTS, hidden=(2, HIDDEN), seed=3) if heads else narrow_net(2)
-    return lambda: {"public": public(), "zoo": {0.5: small}}
-
-
-def _own(*small: int) -> Size:
-    """Parameters of a client's architecture, from its layers' sizes."""
-    d = sum((a + 1) * b for a, b in itertools.pairwise((INPUTS, *small, OUTPUTS)))
-    return lambda played, number, client: network.d if played.seats[number][client].ctx.capability == 1 else d
-
-
 _tensors = [part.numel() for part in network.init().values()]
 
 
@@ -385,18 +314,18 @@ CATALOGUE = [
     row("fedsep_personal by gauss-newton", **_rough, converged=None),
     row("fedsep_personal by fresh minibatches", **_rough, solver="neumann", curvature="hessian", converged=None),
     # What of dy is sent depends on y: encode is no derivative of decode.
-    row("zerofl", density=0.4, extra=0.2, converged=None, sizes=_largest(0.4, 0)),
+    row("zerofl", density=0.4, extra=0.2, converged=None, sizes=largest_sent(0.4, 0)),
     row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,
-        sizes=_largest(0.4, 0, 4)),
+        sizes=largest_sent(0.4, 0, 4)),
     row("zerofl by capability", density=0.9, extra=0.2, variant="top_k_diff", average="sent", scale="params",
-        served=0.5, converged=None, capabilities=_weak, sizes=_largest(0.9, 2)),
+        served=0.5, converged=None, capabilities=_weak, sizes=largest_sent(0.9, 2)),
     row("zerofl in packed positions and bfloat16", density=0.3, places="packed", uplink=_half, narrow=True,
         converged=None),
     row("feddst", density=0.5, readjust=0.4, every=2, until=4, converged=None,
-        sizes={"sent": weights_sent(), "places_down": places_sent(always=False), "places_up": _moves(2)}),
+        sizes={"sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
     row("feddst by capability", density=0.7, readjust=0.5, every=1, scale="width", distribution="uniform",
         converged=None, capabilities=_weak,
-        sizes={"sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": _moves(1)}),
+        sizes={"sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": moves(1)}),
     row("feddst in golomb positions and bfloat16", density=0.3, places="golomb", downlink=_half, narrow=True,
         converged=None),
     row("flash", density=0.5, first_epochs=2, until=6, converged=None,
@@ -409,16 +338,16 @@ CATALOGUE = [
         sizes={"sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
                "places_down": places_sent(always=True)}),
     # A zoo's clients have x of other shapes than the task's model: what they learn is no decode of it.
-    row("feddf", made=_zoo(), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
-        sizes={"d_own": _own(2)}),
+    row("feddf", made=zoo(), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"d_own": own(2)}),
     row("feddf of one architecture", made=lambda: {"public": public()}, server_steps=2, server_clip=None,
         server_batch_size=7, converged=None, sizes={"d_own": network.d}),
-    row("dsfl", made=_zoo(), per_round=8, distil_steps=2, distil_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+    row("dsfl", made=zoo(), per_round=8, distil_steps=2, distil_batch_size=5, converged=None, capabilities=(1.0, 0.5),
         sizes={"n": 8, "classes": OUTPUTS}),
     row("dsfl by simple means", made=lambda: {"public": public()}, per_round=12, distil_steps=2, aggregation="sa",
         weighting="samples", server_steps=1, converged=None, sizes={"n": 12, "classes": OUTPUTS}),
-    row("fedet", made=_zoo(heads=True), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
-        sizes={"d_own": _own(2, HIDDEN)}),
+    row("fedet", made=zoo(heads=True), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"d_own": own(2, HIDDEN)}),
 ]  # fmt: skip
 
 CONVERGED = [each for each in CATALOGUE if each.converged is not None]

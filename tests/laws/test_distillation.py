@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from catalogue import INPUTS, OUTPUTS, narrow_net, network, public, shards
+from catalogue import network, shards
+from weak import INPUTS, OUTPUTS, narrow_net, public
 
 from fedsep import algorithms, data, models, random, tasks, tree
 from fedsep.cohort import Cohort

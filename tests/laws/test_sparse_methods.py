@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 import torch
-from catalogue import INPUTS, Tiny, network, shards
+from catalogue import Tiny, network, shards
 from laws.test_reference_loops import batches
+from weak import INPUTS
 
 from fedsep import algorithms, random, tree
 from fedsep.core import FedSepError, Update
