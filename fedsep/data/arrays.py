@@ -39,7 +39,7 @@ def arrays(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
-    public: NonNegativeInt | Federation = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
@@ -60,7 +60,7 @@ def arrays(
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
         public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
-            set, whose images become public.
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test set.
         seed: Of everything random here.
 
@@ -83,7 +83,7 @@ def npz(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
-    public: NonNegativeInt | Federation = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
     data_dir: str | Path | None = None,
@@ -99,7 +99,7 @@ def npz(
         partition: Rule by which training samples are dealt; ``natural`` names an array of the file.
         validation: Number of training samples held out before the others are dealt.
         public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
-            set, whose images become public.
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test set.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.

@@ -31,7 +31,7 @@ class Dealing(NamedTuple):
         validation: Training samples held out, uniformly at random, before the others are dealt.
         seed: Of everything that is random here.
         test: Share held out for testing, by class, where the source has no test set.
-        public: Training samples that become public, held out before the others are dealt; or another data set.
+        public: Training samples that become public, held out before the others are dealt; another data set; or None.
     """
 
     clients: int | None
@@ -39,7 +39,7 @@ class Dealing(NamedTuple):
     validation: int
     seed: int
     test: float = 0.2
-    public: int | Federation = 0
+    public: int | Federation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,11 @@ def _public(
 
 def _require_public(public: object) -> None:
     """A union with a class is not checked by the signature."""
-    if isinstance(public, Federation) or (isinstance(public, int) and not isinstance(public, bool) and public >= 0):
+    if (
+        public is None
+        or isinstance(public, Federation)
+        or (isinstance(public, int) and not isinstance(public, bool) and public >= 0)
+    ):
         return
     raise FedSepError(f"public must be a whole number >= 0, or another data set (got {public!r})")
 

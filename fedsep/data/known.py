@@ -24,7 +24,7 @@ def digits(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
-    public: NonNegativeInt | Federation = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
@@ -35,7 +35,7 @@ def digits(
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
         public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
-            set, whose images become public.
+            set, whose images become public; None: none.
         test: Share held out for testing, by class.
         seed: Of everything random here.
 
@@ -71,7 +71,7 @@ class Dealt(TypedDict, total=False):
     clients: Count | None
     partition: Rule
     validation: NonNegativeInt
-    public: NonNegativeInt | Federation
+    public: NonNegativeInt | Federation | None
     seed: int
     data_dir: str | Path | None
     download: bool
@@ -85,7 +85,7 @@ def stored(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
-    public: NonNegativeInt | Federation = 0,
+    public: NonNegativeInt | Federation | None = None,
     seed: int = 0,
     data_dir: str | Path | None = None,
     download: bool = False,
@@ -102,7 +102,7 @@ def stored(
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
         public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
-            set, whose images become public.
+            set, whose images become public; None: none.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
         download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
