@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedsep import random, tree
+from fedsep import random
 from fedsep.core import FedSepError, Samples, Shard
 from fedsep.data.deal import by_class_set, held_out, stratified
 from fedsep.data.dealt import Dealt, arrange
@@ -103,7 +103,7 @@ class Federation:
         train, validation, test = self.dealt
         device = torch.device(device)
         dealt = (train.to(device), validation and validation.to(device), test.to(device))
-        return replace(self, dealt=dealt, public=tree.map(lambda part: part.to(device), self.public))
+        return replace(self, dealt=dealt, public=self.public and _on(self.public, device))
 
     def describe(self) -> str:
         """One line: sizes, shape, classes, partition, note."""
@@ -117,6 +117,11 @@ class Federation:
         shape = " x ".join(map(str, self.shape))
         text = f"{self.name}: {', '.join(counts)} of {shape}, {kind}; {self.partition.describe()}"
         return text + (f"; {self.note}" if self.note else "")
+
+
+def _on(samples: Samples, device: torch.device) -> Samples:
+    shift, scale = (None if part is None else part.to(device) for part in (samples.shift, samples.scale))
+    return Samples(samples.x.to(device), samples.y.to(device), shift, scale)
 
 
 class _Rows(NamedTuple):

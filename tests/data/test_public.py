@@ -93,6 +93,16 @@ def test_another_data_set_of_another_kind_is_refused():
         set_of(public=data.arrays(images(12, 2)[:, None] / 7, np.arange(12) % 3, clients=2))
 
 
+def test_it_moves_to_a_device_with_the_others():
+    split = set_of(public=12)
+    moved = split.to("cpu")
+    assert all(torch.equal(a, b) for a, b in zip(moved.public, split.public, strict=True))
+    table = data.arrays(np.random.default_rng(0).normal(5, 3, (50, 4)), np.arange(50) % 2, clients=2, public=10)
+    assert table.to("cpu").public.shift is None
+    assert split.to("meta").public.x.device.type == "meta"
+    assert set_of().to("cpu").public is None
+
+
 def test_digits_have_a_slice_too():
     assert data.digits(clients=4, validation=100, public=300).public.size == 300
     with pytest.raises(FedSepError, match="public must be a whole number >= 0, or another data set"):
