@@ -43,6 +43,7 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
     """
     if not isinstance(algorithm, FedSep):
         return []
+    algorithm = brief(algorithm)
     found = list(_disagreements(algorithm))
     if found:  # a round would only say the same in other words
         return found
@@ -50,6 +51,12 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
         return [*_downlink(algorithm, params), *_round(algorithm, params)]
     except _Unfit as error:
         return [Finding(str(error))]
+
+
+def brief(algorithm: T) -> T:
+    """The method with a server whose step is as short as it can be, where it says how: distillation takes one step."""
+    shorter = getattr(algorithm.server, "brief", None) if isinstance(algorithm, FedSep) else None
+    return algorithm if shorter is None else dataclasses.replace(algorithm, server=shorter())  # type: ignore[type-var]
 
 
 def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
@@ -107,9 +114,13 @@ def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:
         raise _Unfit(f"{takes}: x has other names or shapes after its step")
     size = tree.size(like)
     yield from (Finding(f"uplink {text}", fatal=False) for text in advice(algorithm.uplink, size))
-    half = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(read, x, _ctx(0, 0.5))[1])
     reduces = [getattr(each, "reduce", None) for each in _nested(algorithm.server, "server")]
-    if coverage_mean in reduces and cover is None and half is None:
+    if coverage_mean not in reduces or cover is not None:
+        return
+    if (
+        _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(read, x, _ctx(0, 0.5))[1])
+        is None
+    ):
         yield Finding(f"server {server} divides by who covers what, and with view {view} everybody covers everything: "
                       "coverage_mean is mean here", fatal=False)  # fmt: skip
 
@@ -128,11 +139,11 @@ def _ctx(round: int, capability: float = 1.0) -> Ctx:
 
 
 def _noise(like: Tree) -> Tree:
-    """A change as it might come: no coordinate like another."""
+    """A change as it might come: no coordinate like another; positions, which are no floats, stay as they are."""
 
     def draw(part: Tensor) -> Tensor:
         if not part.is_floating_point():
-            return torch.zeros_like(part)
+            return part
         return 1e-3 * random.normal(random.key(part.numel()), part.numel()).reshape(part.shape).to(part)
 
     return tree.map(draw, like)

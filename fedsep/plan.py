@@ -48,6 +48,8 @@ class Plan:
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
+        unfit = getattr(getattr(self.algorithm, "view", None), "errors", None)
+        errors += [] if unfit is None else unfit(self.cohort.capabilities)
         size = self.cohort.size(clients)
         if self.stop.min_replies > size:
             errors.append(f"stop.min_replies must be at most the cohort's size, {size} (got {self.stop.min_replies})")
@@ -56,6 +58,9 @@ class Plan:
             errors.append(f"evaluate.clients needs a method with local_models (got {method}, which has none)")
         if self.accept.norm is not None and not hasattr(self.algorithm, "read"):
             errors.append(f"accept.norm needs a method with read (got {type(self.algorithm).__name__}, which has none)")
+        zoo = getattr(getattr(self.algorithm, "view", None), "zoo", None)
+        if self.evaluate.clients and zoo is not None and len(zoo.levels) > 1:
+            errors.append("evaluate.clients needs clients with the model of the recipe (got a zoo of several)")
         if errors:
             raise FedSepError("\n".join(errors))
 

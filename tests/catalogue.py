@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from weak import HIDDEN, INPUTS, OUTPUTS, largest_sent, moves, own, places_sent, public, weights_sent, zoo
 
 from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
@@ -20,8 +21,6 @@ from fedsep.operators import gaussian
 from fedsep.testing.algorithms import rehearse
 from fedsep.testing.documented import Size
 from fedsep.testing.play import Played
-
-INPUTS, HIDDEN, OUTPUTS = 4, 3, 3
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,7 @@ class Row:
             all data. None: the row's decode or encode is meant to be rough.
         narrow: Whether a wire rounds: then the bytes are not those of float32.
         sizes: Values of the names in the docstring's closed forms of bytes.
+        capabilities: Of the clients, in their order.
     """
 
     name: str
@@ -138,6 +138,7 @@ class Row:
     converged: Mapping[str, Any] | None
     narrow: bool
     sizes: Mapping[str, Size]
+    capabilities: tuple[float, ...] = (1.0,)
 
     @property
     def factory(self) -> Callable[..., FedSep]:
@@ -159,12 +160,13 @@ def row(
     narrow: bool = False,
     sizes: Mapping[str, Size] | None = None,
     made: Callable[[], Mapping[str, Any]] = dict,
+    capabilities: tuple[float, ...] = (1.0,),
     **arguments: Any,
 ) -> Row:
     """A row with two local steps on minibatches of four, unless the arguments say otherwise."""
     local = {} if "epochs" in arguments else {"steps": 2}
     every = {**local, "batch_size": 4, **arguments}
-    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {})
+    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {}, capabilities)
 
 
 def _ridge() -> Mapping[str, Any]:
@@ -221,6 +223,7 @@ _tensors = [part.numel() for part in network.init().values()]
 _two_signs = functools.partial(operators.sparse_signs, nonzeros=2)
 _half = wires.dense(dtype="bfloat16")
 _one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 8}
+_weak = (0.75, 0.5)
 _p, _d = {"p": 6}, {"p": network.d}
 _rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "terms": 3, "tau": 0.08,
           "decode_lr": 0.08, "strength": 10.0}  # fmt: skip
@@ -310,6 +313,41 @@ CATALOGUE = [
     row("fedsep_personal of a network", **_rough, curvature="hessian", converged=_whole),
     row("fedsep_personal by gauss-newton", **_rough, converged=None),
     row("fedsep_personal by fresh minibatches", **_rough, solver="neumann", curvature="hessian", converged=None),
+    # What of dy is sent depends on y: encode is no derivative of decode.
+    row("zerofl", density=0.4, extra=0.2, converged=None, sizes=largest_sent(0.4, 0)),
+    row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,
+        sizes=largest_sent(0.4, 0, 4)),
+    row("zerofl by capability", density=0.9, extra=0.2, variant="top_k_diff", average="sent", scale="params",
+        served=0.5, converged=None, capabilities=_weak, sizes=largest_sent(0.9, 2)),
+    row("zerofl in packed positions and bfloat16", density=0.3, places="packed", uplink=_half, narrow=True,
+        converged=None),
+    row("feddst", density=0.5, readjust=0.4, every=2, until=4, converged=None,
+        sizes={"sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
+    row("feddst by capability", density=0.7, readjust=0.5, every=1, scale="width", distribution="uniform",
+        converged=None, capabilities=_weak,
+        sizes={"sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": moves(1)}),
+    row("feddst in golomb positions and bfloat16", density=0.3, places="golomb", downlink=_half, narrow=True,
+        converged=None),
+    row("flash", density=0.5, first_epochs=2, until=6, converged=None,
+        sizes={"sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
+               "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
+    row("flash by spdst", density=0.5, variant="spdst", first_epochs=2, converged=None,
+        sizes={"sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0), "places_up": 0,
+               "places_down": places_sent(always=False)}),
+    row("flash by capability", density=0.8, first="uniform", scale="width", every=2, converged=None, capabilities=_weak,
+        sizes={"sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
+               "places_down": places_sent(always=True)}),
+    # A zoo's clients have x of other shapes than the task's model: what they learn is no decode of it.
+    row("feddf", made=zoo(), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"d_own": own(2)}),
+    row("feddf of one architecture", made=lambda: {"public": public()}, server_steps=2, server_clip=None,
+        server_batch_size=7, converged=None, sizes={"d_own": network.d}),
+    row("dsfl", made=zoo(), per_round=8, distil_steps=2, distil_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"n": 8, "classes": OUTPUTS}),
+    row("dsfl by simple means", made=lambda: {"public": public()}, per_round=12, distil_steps=2, aggregation="sa",
+        weighting="samples", server_steps=1, converged=None, sizes={"n": 12, "classes": OUTPUTS}),
+    row("fedet", made=zoo(heads=True), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),
+        sizes={"d_own": own(2, HIDDEN)}),
 ]  # fmt: skip
 
 CONVERGED = [each for each in CATALOGUE if each.converged is not None]
@@ -320,7 +358,7 @@ CONVERGED = [each for each in CATALOGUE if each.converged is not None]
 def _rehearsed(name: str) -> tuple[FedSep, Played]:
     row = next(each for each in CATALOGUE if each.name == name)
     algorithm = row.build()
-    return algorithm, rehearse(algorithm, row.task, row.shards())
+    return algorithm, rehearse(algorithm, row.task, row.shards(), capabilities=row.capabilities)
 
 
 def rehearsed(row: Row) -> tuple[FedSep, Played]:

@@ -104,12 +104,18 @@ def test_every_method_has_a_page_made_from_its_docstring():
 
 
 def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
-    from fedsep.recipes import read
+    from fedsep.recipes import build, read
 
-    recipe, faults, robust = blocks("docs/recipes.md", "yaml")
+    recipe, weak, faults, robust = blocks("docs/recipes.md", "yaml")
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe, encoding="utf-8")
     assert list(read(file).methods) == ["fedavg", "fedsep_linear"]
+    file.write_text(f"rounds: 1
+model: {{use: fedsep.models.mlp}}
+{weak}", encoding="utf-8")
+    built = build(read(file), 0)
+    assert list(built.algorithms) == ["feddst", "feddf"]
+    assert built.algorithms["feddf"].view.zoo.levels == (1.0, 0.5, 0.25)
     start = recipe[: recipe.index("methods:")]
     file.write_text(start + robust + faults, encoding="utf-8")
     assert read(file).engine.build({}).faults.drop == 0.2

@@ -99,7 +99,7 @@ def _memory(experiment: Experiment, costs: Mapping[tuple[str, float], Cost]) -> 
 
 
 def _data(federation: Any) -> dict[str, int]:
-    sets = {name: getattr(federation, name, None) for name in ("train", "validation", "test")}
+    sets = {name: getattr(federation, name, None) for name in ("train", "validation", "public", "test")}
     return {
         name: sum(part.numel() * part.element_size() for part in (samples.x, samples.y))
         for name, samples in sets.items()

@@ -15,6 +15,7 @@ from fedsep import random, tree
 from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Samples, Shard, Task
 from fedsep.engines.client import Result, delivered, prepare, run
 from fedsep.engines.engine import Fleet
+from fedsep.pairs import brief
 
 EXAMPLES = 8
 """Training examples that the measured client has."""
@@ -87,7 +88,7 @@ def measure(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, capability
     Raises:
         FedSepError: The client failed.
     """
-    small, touched = _Small(fleet), _Touched()
+    small, touched, algorithm = _Small(fleet), _Touched(), brief(algorithm)
     traffic: list[Traffic] = []
     with touched:
         state = algorithm.init(task.init())

@@ -39,6 +39,7 @@ def arrays(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
@@ -58,6 +59,8 @@ def arrays(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test set.
         seed: Of everything random here.
 
@@ -68,7 +71,7 @@ def arrays(
     held = {part: _array(values, part) for part, values in given.items() if values is not None}
     codes = {column: _group(values, column, len(held["x_train"])) for column, values in (groups or {}).items()}
     source = _source(name, held, kind)._replace(groups=codes, scaled=normalise)
-    return federate(source, Dealing(clients, partition, validation, seed, test))
+    return federate(source, Dealing(clients, partition, validation, seed, test, public))
 
 
 @checked
@@ -80,6 +83,7 @@ def npz(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
     data_dir: str | Path | None = None,
@@ -94,6 +98,8 @@ def npz(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt; ``natural`` names an array of the file.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test set.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
@@ -104,7 +110,7 @@ def npz(
     file = locate(path, data_dir)
     options = ["npz", kind, partition.column]
     source = cached(file.stem, [file], options, lambda: _read(file, kind, partition.column))
-    return federate(source._replace(scaled=normalise), Dealing(clients, partition, validation, seed, test))
+    return federate(source._replace(scaled=normalise), Dealing(clients, partition, validation, seed, test, public))
 
 
 def _read(path: Path, kind: Kind, group: str | None) -> Source:

@@ -32,6 +32,7 @@ def csv(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
     data_dir: str | Path | None = None,
@@ -53,6 +54,8 @@ def csv(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt; the column of ``natural`` is no input.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test file.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
@@ -70,7 +73,7 @@ def csv(
         return table_source(file.stem, _table(train, delimiter), _table(tested, delimiter) if tested else None, wanted)
 
     source = cached(file.stem, [*train, *tested], ["csv", len(train), wanted, delimiter], read)
-    return federate(source, Dealing(clients, partition, validation, seed, test))
+    return federate(source, Dealing(clients, partition, validation, seed, test, public))
 
 
 def _table(files: Sequence[Path], delimiter: str | None) -> Table:

@@ -26,6 +26,7 @@ def dataset(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
@@ -41,6 +42,8 @@ def dataset(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test set.
         seed: Of everything random here.
 
@@ -55,7 +58,7 @@ def dataset(
     tested = None if test_set is None else _table(test_set, "test_set")
     wanted = Wanted(image, label, size, partition.column)
     source = image_source(name, _table(train, "dataset"), tested, wanted)
-    return federate(source, Dealing(clients, partition, validation, seed, test))
+    return federate(source, Dealing(clients, partition, validation, seed, test, public))
 
 
 def _table(found: Any, argument: str) -> Table:

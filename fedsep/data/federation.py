@@ -14,9 +14,10 @@ from fedsep import random
 from fedsep.core import FedSepError, Samples, Shard
 from fedsep.data.deal import by_class_set, held_out, stratified
 from fedsep.data.dealt import Dealt, arrange
-from fedsep.data.normalise import Constants, image_constants, standard
+from fedsep.data.normalise import Constants, Standard, image_constants, standard
 from fedsep.data.partition import Partition
 from fedsep.data.parts import Indices, Parts, by_owner
+from fedsep.data.public import other_set, slice_of, unlabelled
 from fedsep.data.rules import CLIENTS, Pool, Rule
 from fedsep.data.source import Source, column, whole
 
@@ -30,6 +31,7 @@ class Dealing(NamedTuple):
         validation: Training samples held out, uniformly at random, before the others are dealt.
         seed: Of everything that is random here.
         test: Share held out for testing, by class, where the source has no test set.
+        public: Training samples that become public, held out before the others are dealt; another data set; or None.
     """
 
     clients: int | None
@@ -37,6 +39,7 @@ class Dealing(NamedTuple):
     validation: int
     seed: int
     test: float = 0.2
+    public: int | Federation | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,7 @@ class Federation:
         labels: Names of the classes, empty if they have none.
         note: What a reader of results must know about this copy of the data, empty if nothing.
         dealt: Training, validation and test examples with the clients' parts of them.
+        public: Examples without labels, which server and clients share; None if there are none.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Federation:
     labels: tuple[str, ...]
     note: str
     dealt: tuple[Dealt, Dealt | None, Dealt]
+    public: Samples | None = None
 
     @property
     def clients(self) -> int:
@@ -97,18 +102,26 @@ class Federation:
         """The same federation with its tensors on a device."""
         train, validation, test = self.dealt
         device = torch.device(device)
-        return replace(self, dealt=(train.to(device), validation and validation.to(device), test.to(device)))
+        dealt = (train.to(device), validation and validation.to(device), test.to(device))
+        return replace(self, dealt=dealt, public=self.public and _on(self.public, device))
 
     def describe(self) -> str:
         """One line: sizes, shape, classes, partition, note."""
         counts = [f"{self.train.size:,} training"]
         if self.dealt[1] is not None:
             counts.append(f"{self.dealt[1].all().size:,} validation")
+        if self.public is not None:
+            counts.append(f"{self.public.size:,} public")
         counts.append(f"{self.test.size:,} test samples")
         kind = f"{self.classes} outputs" if self.train.y.is_floating_point() else f"{self.classes} classes"
         shape = " x ".join(map(str, self.shape))
         text = f"{self.name}: {', '.join(counts)} of {shape}, {kind}; {self.partition.describe()}"
         return text + (f"; {self.note}" if self.note else "")
+
+
+def _on(samples: Samples, device: torch.device) -> Samples:
+    shift, scale = (None if part is None else part.to(device) for part in (samples.shift, samples.scale))
+    return Samples(samples.x.to(device), samples.y.to(device), shift, scale)
 
 
 class _Rows(NamedTuple):
@@ -117,6 +130,7 @@ class _Rows(NamedTuple):
     train: Indices
     validation: Indices
     test: Indices
+    public: Indices
 
 
 def federate(source: Source, dealing: Dealing) -> Federation:
@@ -131,6 +145,7 @@ def federate(source: Source, dealing: Dealing) -> Federation:
 
 def _federate(source: Source, dealing: Dealing) -> Federation:
     source = whole(source)
+    _require_public(dealing.public)
     key = random.key(dealing.seed)
     rows = _hold_out(source, dealing, key)
     partition = _partition(source, dealing, key, rows)
@@ -147,7 +162,36 @@ def _federate(source: Source, dealing: Dealing) -> Federation:
         else None,
         arrange(*test, rows.test, partition.test, constants, table),
     )
-    return Federation(source.name, partition, source.x.shape[1:], source.classes, source.labels, source.note, dealt)
+    return Federation(
+        source.name,
+        partition,
+        source.x.shape[1:],
+        source.classes,
+        source.labels,
+        source.note,
+        dealt,
+        _public(source, dealing, rows, constants, table),
+    )
+
+
+def _public(
+    source: Source, dealing: Dealing, rows: _Rows, constants: Constants, table: Standard | None
+) -> Samples | None:
+    if isinstance(dealing.public, Federation):
+        parts = [part.x for part in dealing.public.dealt if part is not None]
+        return other_set(dealing.public.name, parts, source, constants)
+    return unlabelled(source.x[rows.public], constants, table) if dealing.public else None
+
+
+def _require_public(public: object) -> None:
+    """A union with a class is not checked by the signature."""
+    if (
+        public is None
+        or isinstance(public, Federation)
+        or (isinstance(public, int) and not isinstance(public, bool) and public >= 0)
+    ):
+        return
+    raise FedSepError(f"public must be a whole number >= 0, or another data set (got {public!r})")
 
 
 def _hold_out(source: Source, dealing: Dealing, key: Tensor) -> _Rows:
@@ -159,7 +203,10 @@ def _hold_out(source: Source, dealing: Dealing, key: Tensor) -> _Rows:
     if dealing.validation >= len(rest):
         raise FedSepError(f"validation must leave training samples (got {dealing.validation:,} of {len(rest):,})")
     train, validation = held_out(random.fold(key, 2), len(rest), dealing.validation)
-    return _Rows(rest[train], rest[validation], test)
+    left, public = rest[train], rest[:0]
+    if not isinstance(dealing.public, Federation) and dealing.public:
+        left, public = slice_of(source, left, dealing.public, random.fold(key, 6))
+    return _Rows(left, rest[validation], test, public)
 
 
 def _partition(source: Source, dealing: Dealing, key: Tensor, rows: _Rows) -> Partition:

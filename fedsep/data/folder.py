@@ -29,6 +29,7 @@ def folder(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
     data_dir: str | Path | None = None,
@@ -41,6 +42,8 @@ def folder(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test folder.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
@@ -60,7 +63,7 @@ def folder(
         return _read(root.name, (train_root, train), (test_root or root, test_files), size)
 
     source = cached(root.name, [*train, *test_files], ["folder", len(train), size], read)
-    return federate(source, Dealing(clients, partition, validation, seed, test))
+    return federate(source, Dealing(clients, partition, validation, seed, test, public))
 
 
 def _child(root: Path, names: tuple[str, ...]) -> Path | None:

@@ -27,6 +27,7 @@ def digits(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
@@ -36,13 +37,15 @@ def digits(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class.
         seed: Of everything random here.
 
     Raises:
         FedSepError: Numbers that do not fit the data.
     """
-    return federate(_digits(), Dealing(clients, partition, validation, seed, test))
+    return federate(_digits(), Dealing(clients, partition, validation, seed, test, public))
 
 
 def _digits() -> Source:
@@ -71,6 +74,7 @@ class Dealt(TypedDict, total=False):
     clients: Count | None
     partition: Rule
     validation: NonNegativeInt
+    public: NonNegativeInt | Federation | None
     seed: int
     data_dir: str | Path | None
     download: bool
@@ -84,6 +88,7 @@ def stored(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     seed: int = 0,
     data_dir: str | Path | None = None,
     download: bool = False,
@@ -99,6 +104,8 @@ def stored(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
         download: Whether to fetch what is not found from the Hugging Face hub (extra ``hf``).
@@ -112,7 +119,7 @@ def stored(
     if folder is None:
         raise missing(name, data_dir, cure(name, repository))
     source = parquet_source(name, folder, Wanted(label=label, group=partition.column, lossless=True))
-    return federate(source, Dealing(clients, partition, validation, seed))
+    return federate(source, Dealing(clients, partition, validation, seed, public=public))
 
 
 @checked(takes=stored)

@@ -29,6 +29,7 @@ def parquet(
     clients: Count | None = None,
     partition: Rule = iid(),
     validation: NonNegativeInt = 0,
+    public: NonNegativeInt | Federation | None = None,
     test: Share = 0.2,
     seed: int = 0,
     data_dir: str | Path | None = None,
@@ -46,6 +47,8 @@ def parquet(
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training samples are dealt.
         validation: Number of training samples held out before the others are dealt.
+        public: Number of training samples that become public, unlabelled, before the others are dealt; or another data
+            set, whose images become public; None: none.
         test: Share held out for testing, by class, where there is no test set.
         seed: Of everything random here.
         data_dir: First of the folders that are searched.
@@ -55,7 +58,7 @@ def parquet(
     """
     folder = locate(path, data_dir)
     source = parquet_source(folder.stem, folder, Wanted(image, label, size, partition.column))
-    return federate(source, Dealing(clients, partition, validation, seed, test))
+    return federate(source, Dealing(clients, partition, validation, seed, test, public))
 
 
 def parquet_source(name: str, folder: Path, wanted: Wanted) -> Source:

@@ -64,7 +64,8 @@ def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozens
     task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model})
     _check_task(recipe, task, federation)
     wanted = [name for name in recipe.methods if only is None or name in only]
-    scope = {"seed": seed, "task": task, "clients": federation.clients}
+    scope = {"seed": seed, "task": task, "clients": federation.clients, **_told(federation)}
+    scope["public"] = getattr(federation, "public", None)
     algorithms, mistakes = _algorithms(recipe, wanted, scope)
     mistakes += _plan_mistakes(recipe, seed, federation, task, algorithms)
     if mistakes:
@@ -134,8 +135,12 @@ def _model(recipe: Recipe, seed: int, federation: Federation) -> Any:
 
     ours = recipe.model.use.startswith("fedsep.models.")
     with nullcontext() if ours else seeded(seed):
-        told = {name: getattr(federation, name) for name in ("shape", "classes") if hasattr(federation, name)}
-        return _called(recipe, recipe.model, {"seed": seed, **told})
+        return _called(recipe, recipe.model, {"seed": seed, **_told(federation)})
+
+
+def _told(federation: Federation) -> dict[str, Any]:
+    """What models are told of the data."""
+    return {name: getattr(federation, name) for name in ("shape", "classes") if hasattr(federation, name)}
 
 
 def _data_scope(seed: int, sources: Sources) -> dict[str, Any]:

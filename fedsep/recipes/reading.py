@@ -30,7 +30,10 @@ BLOCKS = {
 }
 """Blocks with ``use:``: what is filled in by name, and what they must give."""
 
-METHOD = Scope(("seed", "clients"), {"task": "the task block"})
+METHOD = Scope(
+    ("seed", "clients"),
+    {"task": "the task block", **dict.fromkeys(("public", "shape", "classes"), "the data")},
+)
 
 SETTINGS = {"cohort": Cohort, "evaluate": Evaluate, "checkpoint": Checkpoint, "stop": Stop, "accept": Accept}
 """Blocks without ``use:``: their keys are the arguments of these."""

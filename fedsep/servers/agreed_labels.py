@@ -1,0 +1,62 @@
+"""The server's step of DS-FL: the clients' labels become one, sharpened or not, and the server's model learns it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from fedsep import random
+from fedsep.codecs.soft_labels import Labelled, Labels, Pool
+from fedsep.core import Task, Update
+from fedsep.learners.descent import Descent
+from fedsep.servers.reduce import mean
+
+Aggregation = Literal["era", "sa"]
+
+
+def sharpened(labels: Labels, temperature: float) -> Labels:
+    """softmax(labels / T), of probabilities and not of logits: near one-hot for small T, near uniform for large."""
+    return (labels / temperature).softmax(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class AgreedLabels:
+    """labels <- mean of the clients' (SA), or softmax(mean / T) (ERA); the server's model takes steps on them.
+
+    Attributes:
+        task: Of the server's model.
+        pool: The public examples.
+        descent: The server's steps.
+        temperature: T; None: the mean as it is.
+        key: Of the order of examples.
+    """
+
+    task: Task
+    pool: Pool
+    descent: Descent
+    temperature: float | None
+    key: Tensor
+
+    def brief(self) -> AgreedLabels:
+        """The same with one step at most: enough to see whether the parts of a method fit."""
+        return replace(self, descent=self.descent.brief())
+
+    def init(self, x: Labelled) -> tuple[()]:
+        """Nothing is remembered."""
+        return ()
+
+    def step(self, x: Labelled, updates: Iterable[Update], state: tuple[()]) -> tuple[Labelled, tuple[()]]:
+        """x after the round; with no updates, x as it was."""
+        labels = mean(updates)
+        if labels is None:
+            return x, state
+        agreed: Labels = labels["labels"]
+        if self.temperature is not None:
+            agreed = sharpened(agreed, self.temperature)
+        round = int(x["round"])
+        key = random.fold(self.key, round)
+        model = self.pool.distilled(self.task, x["model"], agreed, round, self.descent, key)
+        return {"model": model, "labels": agreed, "labelled": x["round"], "round": x["round"]}, state

@@ -1,0 +1,167 @@
+"""Clients with models of different architectures: which there are, and which a client of some capability has."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedsep.core import Batch, FedSepError, Params, Samples, Task
+from fedsep.tasks.pure import Pure, pure
+
+Modules = Mapping[float, nn.Module]
+"""Modules by the least capability that a client needs for them."""
+
+PREDICT_ROWS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A task with another model.
+
+    Attributes:
+        task: Gives criterion and metrics.
+        model: Gives the outputs.
+    """
+
+    task: Task
+    model: Pure
+
+    def init(self) -> Params:
+        """The model's initial parameters, as fresh tensors."""
+        return self.model.init()
+
+    def predict(self, params: Params, x: Tensor) -> Tensor:
+        """The model's outputs."""
+        return self.model(params, x)
+
+    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The task's."""
+        return self.task.criterion(outputs, targets)
+
+    def loss(self, params: Params, batch: Batch) -> Tensor:
+        """The task's criterion of this model's outputs."""
+        return self.criterion(self.predict(params, batch.x), batch.y)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The task's."""
+        return self.task.metrics(outputs, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Zoo:
+    """Architectures by name.
+
+    Attributes:
+        members: A task for each; the name is the least capability that a client needs, as text.
+        levels: These capabilities, the largest first.
+    """
+
+    members: Mapping[str, Task]
+    levels: tuple[float, ...]
+
+    def name(self, capability: float) -> str:
+        """The largest architecture that a client of ``capability`` can hold.
+
+        Raises:
+            FedSepError: It can hold none.
+        """
+        for level in self.levels:
+            if capability >= level - 1e-9:
+                return _name(level)
+        raise FedSepError(self.errors([capability])[0])
+
+    def errors(self, capabilities: Sequence[float]) -> list[str]:
+        """What is wrong with the zoo for clients of these capabilities."""
+        weak = min(capabilities, default=1.0)
+        if weak >= self.levels[-1] - 1e-9:
+            return []
+        return [f"zoo must have a model for clients of capability {weak:g} (got models from {self.levels[-1]:g} on)"]
+
+
+def shared(method: str, public: Samples | None) -> Samples:
+    """The public data.
+
+    Raises:
+        FedSepError: There are none.
+    """
+    if public is None or not public.size:
+        raise FedSepError(f"{method}: public data are missing: add public: N to the data block, or another data set")
+    return public
+
+
+def zoo_of(method: str, task: Task, modules: Modules | None, public: Samples, *, own: bool) -> Zoo:
+    """The task's own model for clients of capability 1, and the given ones below.
+
+    Args:
+        method: For messages.
+        task: Its model is that of capability 1, unless ``modules`` has another one there.
+        modules: By capability, in (0, 1].
+        public: What the models must agree on.
+        own: Whether the task's model must be that of capability 1; else ``modules`` may have another one there.
+
+    Raises:
+        FedSepError: A capability is out of range, or models differ in their outputs.
+    """
+    given = {_level(method, level): module for level, module in (modules or {}).items()}
+    if own and 1.0 in given:
+        raise FedSepError(f"{method}: zoo must name capabilities below 1: the recipe's model is that of capability 1")
+    home = next(iter(task.init().values()))
+    members: dict[float, Task] = {1.0: task}
+    members |= {
+        level: Member(task, pure(copy.deepcopy(module).to(home.device, home.dtype))) for level, module in given.items()
+    }
+    levels = tuple(sorted(members, reverse=True))
+    _require_alike(method, task, members, public)
+    return Zoo({_name(level): members[level] for level in levels}, levels)
+
+
+def _level(method: str, level: float | str) -> float:
+    """A capability, which a recipe has as text because it is a key there."""
+    try:
+        number = float(level)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise FedSepError(f"{method}: zoo must name capabilities > 0 and <= 1 (got {level})")
+    return number
+
+
+def _require_alike(method: str, task: Task, members: Mapping[float, Task], public: Samples) -> None:
+    some = public.take(slice(0, 2)).x
+    wanted = _shape(method, "the model", task, some)
+    for level, member in members.items():
+        got = _shape(method, f"zoo's model of capability {level:g}", member, some)
+        if got != wanted:
+            raise FedSepError(
+                f"{method}: zoo must hold models of {wanted[-1]} outputs, as the recipe's model has "
+                f"(got {got[-1]} at capability {level:g})"
+            )
+
+
+def _shape(method: str, called: str, task: Task, x: Tensor) -> tuple[int, ...]:
+    try:
+        with torch.no_grad():
+            return tuple(task.predict(task.init(), x).shape)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shape = tuple(x.shape[1:])
+        raise FedSepError(f"{method}: {called} cannot take public inputs of shape {shape} ({error})") from error
+
+
+def _name(level: float) -> str:
+    return f"{level:g}"
+
+
+def width_of(task: Task, public: Samples) -> int:
+    """How many outputs a task's model has."""
+    with torch.no_grad():
+        return task.predict(task.init(), public.take(slice(0, 1)).x).shape[-1]
+
+
+def outputs(task: Task, params: Params, samples: Samples, at: Tensor) -> Tensor:
+    """The model's outputs on some samples, shape (n, outputs), without a graph."""
+    with torch.no_grad():
+        return torch.cat([task.predict(params, samples.take(index).x) for index in at.split(PREDICT_ROWS)])
