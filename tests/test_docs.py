@@ -110,9 +110,7 @@ def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe, encoding="utf-8")
     assert list(read(file).methods) == ["fedavg", "fedsep_linear"]
-    file.write_text(f"rounds: 1
-model: {{use: fedsep.models.mlp}}
-{weak}", encoding="utf-8")
+    file.write_text(f"rounds: 1\nmodel: {{use: fedsep.models.mlp}}\n{weak}", encoding="utf-8")
     built = build(read(file), 0)
     assert list(built.algorithms) == ["feddst", "feddf"]
     assert built.algorithms["feddf"].view.zoo.levels == (1.0, 0.5, 0.25)

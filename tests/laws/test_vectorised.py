@@ -57,7 +57,8 @@ def test_a_round_is_that_of_sequential(row: Row, caplog):
     algorithm, fleet = row.build(), Fleet(row.task)
     with caplog.at_level(logging.WARNING, "fedsep"):
         vectorised = rounds(engines.vectorised(chunk=3), algorithm, row.task, fleet)
-    assert not caplog.records  # nothing fell back
+    stacked = hasattr(algorithm.learner, "learn_together")
+    assert len(caplog.records) == (0 if stacked else 1), caplog.text  # what runs one by one says so
     for reference, got in zip(rounds(engines.sequential(), algorithm, row.task, fleet), vectorised, strict=True):
         near(reference, got)
 
