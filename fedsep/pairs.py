@@ -128,11 +128,11 @@ def _ctx(round: int, capability: float = 1.0) -> Ctx:
 
 
 def _noise(like: Tree) -> Tree:
-    """A change as it might come: no coordinate like another."""
+    """A change as it might come: no coordinate like another; positions, which are no floats, stay as they are."""
 
     def draw(part: Tensor) -> Tensor:
         if not part.is_floating_point():
-            return torch.zeros_like(part)
+            return part
         return 1e-3 * random.normal(random.key(part.numel()), part.numel()).reshape(part.shape).to(part)
 
     return tree.map(draw, like)

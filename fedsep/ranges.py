@@ -41,6 +41,7 @@ class Range:
 Positive = Annotated[float, Range(gt=0)]
 NonNegative = Annotated[float, Range(ge=0)]
 Fraction = Annotated[float, Range(gt=0, le=1)]
+Part = Annotated[float, Range(ge=0, le=1)]
 Momentum = Annotated[float, Range(ge=0, lt=1)]
 Count = Annotated[int, Range(ge=1)]
 NonNegativeInt = Annotated[int, Range(ge=0)]

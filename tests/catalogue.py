@@ -130,6 +130,7 @@ class Row:
             all data. None: the row's decode or encode is meant to be rough.
         narrow: Whether a wire rounds: then the bytes are not those of float32.
         sizes: Values of the names in the docstring's closed forms of bytes.
+        capabilities: Of the clients, in their order.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Row:
     converged: Mapping[str, Any] | None
     narrow: bool
     sizes: Mapping[str, Size]
+    capabilities: tuple[float, ...] = (1.0,)
 
     @property
     def factory(self) -> Callable[..., FedSep]:
@@ -159,12 +161,13 @@ def row(
     narrow: bool = False,
     sizes: Mapping[str, Size] | None = None,
     made: Callable[[], Mapping[str, Any]] = dict,
+    capabilities: tuple[float, ...] = (1.0,),
     **arguments: Any,
 ) -> Row:
     """A row with two local steps on minibatches of four, unless the arguments say otherwise."""
     local = {} if "epochs" in arguments else {"steps": 2}
     every = {**local, "batch_size": 4, **arguments}
-    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {})
+    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {}, capabilities)
 
 
 def _ridge() -> Mapping[str, Any]:
@@ -215,11 +218,60 @@ def gaps_down(k: int) -> Size:
     return count
 
 
+def _masked(played: Played, number: int, client: int, power: int) -> list[int]:
+    """How many weights of each sparse layer a client is given."""
+    share = played.seats[number][client].ctx.capability ** power
+    return [max(1, round(share * int(mask.sum()))) for mask in played.states[number].x["mask"].values()]
+
+
+def weights_sent(power: int = 0, *, first: int | None = None) -> Size:
+    """The client's part of the server's kept weights, and the biases; ``first`` numbers while Flash agrees."""
+
+    def count(played: Played, number: int, client: int) -> int:
+        if first is not None and not int(played.states[number].x["agreed"]):
+            return first
+        return sum(_masked(played, number, client, power)) + HIDDEN + OUTPUTS
+
+    return count
+
+
+def places_sent(*, always: bool) -> Size:
+    """A bit for each weight of the layers that are not kept whole, in the rounds in which masks travel."""
+
+    def count(played: Played, number: int, client: int) -> int:
+        x = played.states[number].x
+        news = played.seats[number][client].ctx.seen < int(x["since"])
+        if not int(x.get("agreed", 1)) or not (always or news):
+            return 0
+        return sum(-(-mask.numel() // 8) for mask in x["mask"].values())
+
+    return count
+
+
+def _largest(density: float, power: int, bytes_each: int = 0) -> Mapping[str, Size]:
+    """ZeroFL: how many coordinates are sent, and their positions, as bits or in some bytes each."""
+
+    def kept(played: Played, number: int, client: int) -> list[int]:
+        part = density * played.seats[number][client].ctx.capability ** power + 0.2
+        return [round(part * n) for n in (INPUTS * HIDDEN, HIDDEN * OUTPUTS)]
+
+    bitmask = -(-INPUTS * HIDDEN // 8) + -(-HIDDEN * OUTPUTS // 8)
+    return {"sent": lambda *at: sum(kept(*at)) + HIDDEN + OUTPUTS,
+            "places": lambda *at: bytes_each * sum(kept(*at)) or bitmask}  # fmt: skip
+
+
+def _moves(every: int) -> Size:
+    """Positions of FedDST's replies: in every so many rounds."""
+    always = places_sent(always=True)
+    return lambda played, number, client: 0 if number % every else always(played, number, client)  # type: ignore[operator]
+
+
 _tensors = [part.numel() for part in network.init().values()]
 
 
 _two_signs = functools.partial(operators.sparse_signs, nonzeros=2)
 _half = wires.dense(dtype="bfloat16")
+_weak = (0.75, 0.5)
 _one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 32}
 _p, _d = {"p": 6}, {"p": network.d}
 _rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "terms": 3, "tau": 0.08,
@@ -310,6 +362,30 @@ CATALOGUE = [
     row("fedsep_personal of a network", **_rough, curvature="hessian", converged=_whole),
     row("fedsep_personal by gauss-newton", **_rough, converged=None),
     row("fedsep_personal by fresh minibatches", **_rough, solver="neumann", curvature="hessian", converged=None),
+    # What of dy is sent depends on y: encode is no derivative of decode.
+    row("zerofl", density=0.4, extra=0.2, converged=None, sizes=_largest(0.4, 0)),
+    row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,
+        sizes=_largest(0.4, 0, 4)),
+    row("zerofl by capability", density=0.9, extra=0.2, variant="top_k_diff", average="sent", scale="params",
+        served=0.5, converged=None, capabilities=_weak, sizes=_largest(0.9, 2)),
+    row("zerofl in packed positions and bfloat16", density=0.3, places="packed", uplink=_half, narrow=True,
+        converged=None),
+    row("feddst", density=0.5, readjust=0.4, every=2, until=4, converged=None,
+        sizes={"sent": weights_sent(), "places_down": places_sent(always=False), "places_up": _moves(2)}),
+    row("feddst by capability", density=0.7, readjust=0.5, every=1, scale="width", distribution="uniform",
+        converged=None, capabilities=_weak,
+        sizes={"sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": _moves(1)}),
+    row("feddst in golomb positions and bfloat16", density=0.3, places="golomb", downlink=_half, narrow=True,
+        converged=None),
+    row("flash", density=0.5, first_epochs=2, until=6, converged=None,
+        sizes={"sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
+               "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
+    row("flash by spdst", density=0.5, variant="spdst", first_epochs=2, converged=None,
+        sizes={"sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0), "places_up": 0,
+               "places_down": places_sent(always=False)}),
+    row("flash by capability", density=0.8, first="uniform", scale="width", every=2, converged=None, capabilities=_weak,
+        sizes={"sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
+               "places_down": places_sent(always=True)}),
 ]  # fmt: skip
 
 CONVERGED = [each for each in CATALOGUE if each.converged is not None]
@@ -320,7 +396,7 @@ CONVERGED = [each for each in CATALOGUE if each.converged is not None]
 def _rehearsed(name: str) -> tuple[FedSep, Played]:
     row = next(each for each in CATALOGUE if each.name == name)
     algorithm = row.build()
-    return algorithm, rehearse(algorithm, row.task, row.shards())
+    return algorithm, rehearse(algorithm, row.task, row.shards(), capabilities=row.capabilities)
 
 
 def rehearsed(row: Row) -> tuple[FedSep, Played]:

@@ -3,6 +3,7 @@
 from fedsep.algorithms.dgc import dgc
 from fedsep.algorithms.eden import eden
 from fedsep.algorithms.fedavg import fedavg
+from fedsep.algorithms.feddst import feddst
 from fedsep.algorithms.fedprox import fedprox
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
 from fedsep.algorithms.fedsep_lasso import fedsep_lasso
@@ -10,6 +11,7 @@ from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_personal import fedsep_personal
 from fedsep.algorithms.fedsep_quantised import fedsep_quantised
 from fedsep.algorithms.fetchsgd import fetchsgd
+from fedsep.algorithms.flash import flash
 from fedsep.algorithms.powersgd import powersgd
 from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
@@ -17,11 +19,13 @@ from fedsep.algorithms.signsgd_ef import signsgd_ef
 from fedsep.algorithms.stc import stc
 from fedsep.algorithms.terngrad import terngrad
 from fedsep.algorithms.topk_ef import topk_ef
+from fedsep.algorithms.zerofl import zerofl
 
 __all__ = [
     "dgc",
     "eden",
     "fedavg",
+    "feddst",
     "fedprox",
     "fedsep_implicit",
     "fedsep_lasso",
@@ -29,6 +33,7 @@ __all__ = [
     "fedsep_personal",
     "fedsep_quantised",
     "fetchsgd",
+    "flash",
     "powersgd",
     "qsgd",
     "scaffold",
@@ -36,4 +41,5 @@ __all__ = [
     "stc",
     "terngrad",
     "topk_ef",
+    "zerofl",
 ]

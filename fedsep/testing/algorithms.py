@@ -85,7 +85,12 @@ def payloads(algorithm: Algorithm[Any, Any], played: Played) -> None:
 
 
 def crosses(
-    algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], played: Played, tolerance: float
+    algorithm: Algorithm[Any, Any],
+    task: Task,
+    shards: Sequence[Shard],
+    played: Played,
+    tolerance: float,
+    capabilities: Sequence[float] = (1.0,),
 ) -> None:
     """Rounds over stored payloads, clients run by a copy of the algorithm, equal rounds in one piece.
 
@@ -93,15 +98,31 @@ def crosses(
     """
     name, attendance = name_of(algorithm), [dict.fromkeys(seats, True) for seats in played.seats]
     apart, other = (
-        play(algorithm, task.init(), shards, attendance, cross=cross, clients=copy.deepcopy(algorithm)).states[-1]
+        play(
+            algorithm,
+            task.init(),
+            shards,
+            attendance,
+            cross=cross,
+            clients=copy.deepcopy(algorithm),
+            capabilities=capabilities,
+        ).states[-1]
         for cross in (reload, reordered)
     )
-    together = play(algorithm, task.init(), shards, attendance, cross=lambda payload: payload).states[-1]
+    together = play(
+        algorithm, task.init(), shards, attendance, cross=lambda payload: payload, capabilities=capabilities
+    ).states[-1]
     require_same(CROSSES, name, algorithm.model(together), algorithm.model(apart))
     require_close(NAMES, name, algorithm.model(together), algorithm.model(other), tolerance)
 
 
-def purity(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], rounds: int = 2) -> None:
+def purity(
+    algorithm: Algorithm[Any, Any],
+    task: Task,
+    shards: Sequence[Shard],
+    rounds: int = 2,
+    capabilities: Sequence[float] = (1.0,),
+) -> None:
     """Each of the six functions, in each of some rounds."""
     name = name_of(algorithm)
     state = pure(f"{name}.init", algorithm.init, task.init())
@@ -109,7 +130,8 @@ def purity(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], 
     for number in range(rounds):
         replies: list[Reply] = []
         for client, shard in enumerate(shards):
-            ctx = context(number, client=client, seen=number - 1)
+            capability = capabilities[client % len(capabilities)]
+            ctx = context(number, client=client, seen=number - 1, capability=capability)
             sent = pure(f"{name}.broadcast", algorithm.broadcast, state, ctx)
             check_payload(sent, f"{name}.broadcast")
             if client not in memories:
@@ -120,14 +142,20 @@ def purity(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], 
         pure(f"{name}.model", algorithm.model, state)
 
 
-def empty_round(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], played: Played) -> None:
+def empty_round(
+    algorithm: Algorithm[Any, Any],
+    task: Task,
+    shards: Sequence[Shard],
+    played: Played,
+    capabilities: Sequence[float] = (1.0,),
+) -> None:
     """``aggregate(state, [])`` leaves the model as it is, from every state of a run, and the run goes on."""
     for state in played.states:
         before = copied(algorithm.model(state))
         after = algorithm.aggregate(state, iter(()))[0]
         require_same(EMPTY, f"{name_of(algorithm)}.aggregate", before, algorithm.model(after))
     gaps: Attendance = [{}, *everybody(len(shards), 1), {}, *everybody(len(shards), 1)]
-    play(algorithm, task.init(), shards, gaps)
+    play(algorithm, task.init(), shards, gaps, capabilities=capabilities)
 
 
 def order(algorithm: Algorithm[Any, Any], shards: Sequence[Shard], played: Played, tolerance: float) -> None:
@@ -138,11 +166,19 @@ def order(algorithm: Algorithm[Any, Any], shards: Sequence[Shard], played: Playe
         require_close(ORDER, name_of(algorithm), algorithm.model(forth), algorithm.model(back), tolerance)
 
 
-def dropped(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], rounds: int = 6) -> None:
+def dropped(
+    algorithm: Algorithm[Any, Any],
+    task: Task,
+    shards: Sequence[Shard],
+    rounds: int = 6,
+    capabilities: Sequence[float] = (1.0,),
+) -> None:
     """Replies dropped after the client has moved on, against a run in which those clients stayed away."""
     attendance = [{c: (n + 2 * c) % 3 != 0 for c in range(len(shards)) if (n + c) % 4} for n in range(rounds)]
     without = [{client: True for client, accepted in seats.items() if accepted} for seats in attendance]
-    played, never = (play(algorithm, task.init(), shards, these) for these in (attendance, without))
+    played, never = (
+        play(algorithm, task.init(), shards, these, capabilities=capabilities) for these in (attendance, without)
+    )
     for a, b in zip(played.states, never.states, strict=True):
         require_same(DROPPED, name_of(algorithm), copied(b), copied(a))
     for seats, wanted in zip(played.seats, never.seats, strict=True):
@@ -170,6 +206,7 @@ def check_algorithm(
     factory: Callable[..., Any] | None = None,
     sizes: Mapping[str, Size] | None = None,
     tolerance: float | None = None,
+    capabilities: Sequence[float] = (1.0,),
 ) -> None:
     """Every law of methods, over some rounds on tiny data.
 
@@ -181,6 +218,7 @@ def check_algorithm(
         sizes: Values of the names in these closed forms beside ``d``, such as ``{"p": 8}``; functions count what
             depends on the run (``fedsep.testing.documented.Size``).
         tolerance: Relative, of the law about the order of replies; by default 1e-9 in float64, 1e-4 in float32.
+        capabilities: Of the clients, in their order; as often as it takes.
 
     Raises:
         LawBroken: A law does not hold, or a pair of parts does not fit; the message says which, what was expected and
@@ -189,21 +227,27 @@ def check_algorithm(
     allowed = tolerance or (1e-9 if torch.get_default_dtype() == torch.float64 else 1e-4)
     protocol(algorithm)
     pairs(algorithm, task)
-    purity(algorithm, task, shards)
-    played = rehearse(algorithm, task, shards)
+    purity(algorithm, task, shards, capabilities=capabilities)
+    played = rehearse(algorithm, task, shards, capabilities=capabilities)
     model(algorithm, task, played)
     payloads(algorithm, played)
-    crosses(algorithm, task, shards, played, allowed)
-    empty_round(algorithm, task, shards, played)
+    crosses(algorithm, task, shards, played, allowed, capabilities)
+    empty_round(algorithm, task, shards, played, capabilities)
     order(algorithm, shards, played, allowed)
-    dropped(algorithm, task, shards)
+    dropped(algorithm, task, shards, capabilities=capabilities)
     if factory is not None:
         measured_bytes(task, played, factory, sizes or {})
 
 
-def rehearse(algorithm: Algorithm[Any, Any], task: Task, shards: Sequence[Shard], rounds: int = 4) -> Played:
+def rehearse(
+    algorithm: Algorithm[Any, Any],
+    task: Task,
+    shards: Sequence[Shard],
+    rounds: int = 4,
+    capabilities: Sequence[float] = (1.0,),
+) -> Played:
     """Some rounds in which everybody takes part, over stored payloads."""
-    return play(algorithm, task.init(), shards, everybody(len(shards), rounds))
+    return play(algorithm, task.init(), shards, everybody(len(shards), rounds), capabilities=capabilities)
 
 
 def _storable(subject: str, held: Tree) -> None:

@@ -16,7 +16,7 @@ def context(round: int, *, client: int = 0, seen: int = -1, seed: int = 0, capab
 
 
 def random_like(like: Tree, seed: int, scale: float = 1.0) -> Tree:
-    """Normal draws in the tree's shapes and dtypes; 0 where a leaf holds no floats."""
+    """Normal draws in the tree's shapes and dtypes; what holds no floats (positions, say) stays as it is."""
     leaves, structure = tree.flatten(like)
     keys = random.fold(random.key(seed), torch.arange(len(leaves)))
     return tree.unflatten([_draw(leaf, key, scale) for leaf, key in zip(leaves, keys, strict=True)], structure)  # type: ignore[arg-type]
@@ -31,5 +31,5 @@ def moved(x: Tree, change: Tree, by: float = 1.0) -> Tree:
 
 def _draw(leaf: Tensor, key: Tensor, scale: float) -> Tensor:
     if not leaf.is_floating_point():
-        return torch.zeros_like(leaf)
+        return leaf.clone()
     return (random.normal(key, *leaf.shape) * scale).to(leaf.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,6 +62,7 @@ def play(
     seed: int = 0,
     cross: Callable[[Payload], Payload] = reload,
     clients: Algorithm[Any, Any] | None = None,
+    capabilities: Sequence[float] = (1.0,),
 ) -> Played:
     """Runs an algorithm round by round, by the two-phase rule of client memory.
 
@@ -75,11 +77,12 @@ def play(
         seed: Of the clients' keys.
         cross: What the wire does to a payload; by default it is saved and loaded.
         clients: Runs the clients' part, as an object in another process would; ``algorithm`` itself by default.
+        capabilities: Of the clients, in their order; as often as it takes.
     """
     remote = clients or algorithm
     state = algorithm.init(params)
     played = Played([state], [])
-    desks = [_Desk() for _ in shards]
+    desks = [_Desk(capability) for _, capability in zip(shards, itertools.cycle(capabilities), strict=False)]
     for number, present in enumerate(attendance):
         seats = {
             client: desks[client].seat(
@@ -104,13 +107,15 @@ def play(
 class _Desk:
     """One client: its memory after each round that it took part in, and the last that was accepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, capability: float) -> None:
+        self.capability = capability
         self.memories: dict[int, Tree] = {}
         self.seen = -1
         self.report: Tree = None
 
     def ctx(self, number: int, client: int, seed: int) -> Ctx:
-        return context(number, client=client, seen=self.seen, seed=seed)._replace(report=self.report)
+        ctx = context(number, client=client, seen=self.seen, seed=seed, capability=self.capability)
+        return ctx._replace(report=self.report)
 
     def seat(self, algorithm: Algorithm[Any, Any], sent: Payload, shard: Shard, ctx: Ctx, accepted: bool) -> Seat:
         before = self.memories[self.seen] if self.seen >= 0 else algorithm.enroll(sent, ctx)

@@ -21,7 +21,8 @@ def test_measured_bytes_are_the_documented_ones(row: Row):
 @pytest.mark.parametrize("row", FULL, ids=name)
 def test_in_float32_the_payloads_take_that_many_bytes(row: Row):
     torch.set_default_dtype(torch.float32)
-    played = play(row.build(), row.task.init(), row.shards()[:2], everybody(2, 3), cross=lambda payload: payload)
+    played = play(row.build(), row.task.init(), row.shards()[:2], everybody(2, 3), cross=lambda payload: payload,
+                  capabilities=row.capabilities)  # fmt: skip
     for number, seats in enumerate(played.seats[1:], start=1):
         for client, seat in seats.items():
             wanted = documented_bytes(row.factory, {"d": row.task.d, **sizes_of(row.sizes, played, number, client)})

@@ -18,7 +18,7 @@ def test_the_order_of_replies_means_nothing(row: Row):
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)
 def test_without_replies_only_the_clock_moves(row: Row):
     algorithm, played = rehearsed(row)
-    algorithms.empty_round(algorithm, row.task, row.shards(), played)
+    algorithms.empty_round(algorithm, row.task, row.shards(), played, row.capabilities)
     for number, state in enumerate(played.states):
         assert algorithm.aggregate(state, iter(()))[0].round == number + 1
 

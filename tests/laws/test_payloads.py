@@ -14,4 +14,4 @@ def test_payloads_are_tensors_that_survive_save_and_load(row: Row):
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)
 def test_only_payloads_reach_the_other_end(row: Row):
     algorithm, played = rehearsed(row)
-    algorithms.crosses(algorithm, row.task, row.shards(), played, 1e-9)
+    algorithms.crosses(algorithm, row.task, row.shards(), played, 1e-9, row.capabilities)

@@ -8,7 +8,7 @@ from fedsep.testing import algorithms, codecs
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)
 def test_methods_are_pure(row: Row):
-    algorithms.purity(row.build(), row.task, row.shards()[:2])
+    algorithms.purity(row.build(), row.task, row.shards()[:2], capabilities=row.capabilities)
 
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)

@@ -67,7 +67,7 @@ def test_a_method_with_memory_keeps_all_laws(of: Row):
 
 @pytest.mark.parametrize("of", CATALOGUE, ids=name)
 def test_a_dropped_reply_is_as_no_reply(of: Row):
-    algorithms.dropped(of.build(), of.task, of.shards(), rounds=5)
+    algorithms.dropped(of.build(), of.task, of.shards(), rounds=5, capabilities=of.capabilities)
 
 
 @pytest.mark.parametrize("of", REMEMBERING.values(), ids=REMEMBERING.keys())

@@ -13,7 +13,8 @@ from fedsep.views import Whole
 def test_the_views_of_methods(row: Row):
     algorithm, played = rehearsed(row)
     for number, seen in ((0, -1), (1, 0), (4, -1), (4, 1), (4, 3)):
-        check_view(algorithm.view, played.states[number].x, ctx=context(number, seen=seen))
+        ctx = context(number, seen=seen, capability=row.capabilities[number % len(row.capabilities)])
+        check_view(algorithm.view, played.states[number].x, ctx=ctx)
 
 
 def test_the_whole_is_its_own_transpose():

@@ -1,0 +1,123 @@
+"""FedDST: sparse models whose masks clients move while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from fedsep.codecs.masked import ByGradient, Masked
+from fedsep.core import Params, Task, Wire
+from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.ranges import Count, Fraction, NonNegativeInt, Part, checked
+from fedsep.servers.sparse_mean import SparseMean, Tally, ranked, voted
+from fedsep.sparsity.density import Distribution, Scale, layer_densities, quotas
+from fedsep.sparsity.growth import Readjustment
+from fedsep.sparsity.layers import Layers, prunable
+from fedsep.sparsity.masking import Masking, Sparse
+from fedsep.sparsity.masks import Masks, largest_of
+from fedsep.sparsity.places import PlaceCode, place_code
+from fedsep.views.kept import KeptWeights
+from fedsep.wires.dense import Dense
+
+
+@dataclass(frozen=True)
+class Repruned:
+    """After a round in which masks moved: the union of the clients' masks, pruned to the layers' counts.
+
+    Attributes:
+        counts: Weights that each layer keeps.
+        moves: When masks move.
+    """
+
+    counts: Mapping[str, int]
+    moves: Readjustment
+
+    def __call__(self, x: Sparse, model: Params, tally: Tally) -> dict[str, Masks]:
+        """What has just grown is 0 everywhere: there the votes decide, then what was held before."""
+        if self.moves.part(int(x["round"])) == 0:
+            return {}
+        then = {name: votes + 0.5 * x["mask"][name] for name, votes in tally.votes.items()}
+        return {"mask": ranked(model, voted(x, tally), self.counts, then)}
+
+
+@checked(takes=sgd)
+def feddst(
+    task: Task,
+    *,
+    density: Fraction = 0.2,
+    scale: Scale = "constant",
+    distribution: Distribution = "erk",
+    layers: Layers = "weights",
+    readjust: Part = 0.01,
+    every: NonNegativeInt = 15,
+    until: Count | None = None,
+    places: PlaceCode = "bitmask",
+    weighting: Weighting = "samples",
+    uplink: Wire[Any] | None = None,
+    downlink: Wire[Any] | None = None,
+    **local: Unpack[LocalSGD],
+) -> FedSep:
+    r"""Every client trains the weights inside the server's masks; at times it exchanges its smallest for others.
+
+    y_0 = x m, and every step is followed by m;  in every ``every``-th round, after the local steps: the smallest
+    alpha_t of the weights go, and as many zeros of largest gradient come, as 0;  x_j <- mean of y_j over the clients
+    that hold j, weighted;  m <- union of the clients' masks, pruned to the layers' counts by magnitude.
+    alpha_t = alpha / 2 (1 + cos(pi t / T_end)).
+
+    With density 1 this is FedAvg, whatever alpha is.
+
+    Heterogeneous clients (``scale``; neither defined by the paper): a client of capability p is given the largest
+    p^2 or p of each layer's kept weights. What it was not given it does not vote against.
+
+    Args:
+        task: The local problem f.
+        density: 1 - S, the part of the weights that is kept, over all sparse layers together.
+        scale: A client's part of that: ``constant``: all; ``params``: p^2, as many as in a model of p times the width;
+            ``width``: p.
+        distribution: ``erk``: larger layers are sparser, sparsity in proportion to 1 - (sum of the dimensions) /
+            (product of the dimensions); ``uniform``.
+        layers: ``weights`` or ``convolutions``; biases are never sparse.
+        readjust: alpha, the part of a layer's kept weights that is exchanged.
+        every: R_adj, rounds between readjustments, the first in the first round; 0: never.
+        until: T_end, the round from which masks stay; None: alpha does not decay.
+        places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
+        weighting: ``samples`` or ``uniform``.
+        uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
+        downlink: How the model is sent; float32 by default.
+        **local: The local steps: what ``learners.sgd`` takes.
+
+    Bytes:
+        up: 4 * sent + places_up
+        down: 4 * sent + places_down
+
+    sent counts the weights inside the client's masks and all parameters that are never sparse. places_up are the
+    positions, sum_l ceil(n_l / 8) as bits over the layers that are not kept whole, in the rounds in which masks move,
+    else 0; places_down the same when the server's masks are new to the client, or always under ``scale``, else 0.
+
+    Memory:
+        Server: the model and its masks, 4 (d + n). Client: its positions.
+
+    Reference:
+        Bibikar et al. 2022, arXiv:2112.09824. Of the public code are repaired: (1) alpha is not applied twice; (2) only
+        zeros grow, so that no live weight is set to 0; (3) clients are weighted by their examples; (5) positions are
+        counted whole; (8) without sparsity nothing is pruned. The gradient is that of a minibatch of its own, after
+        the last local step.
+    """
+    start = task.init()
+    names = prunable("feddst", start, layers)
+    sizes = [start[name].numel() for name in names]
+    kept = quotas(layer_densities(start, names, density, distribution), sizes)
+    moves = Readjustment(readjust, every if readjust else 0, until)
+    masking = Masking(names, scale, place_code(places), moves)
+    growth = ByGradient(task, moves, local.get("batch_size", 64))
+    return FedSep(
+        sgd(task, **local),
+        codec=Masked(start, largest_of(start, names, kept), masking, late=growth),
+        view=KeptWeights(masking),
+        uplink=uplink or Dense(),
+        downlink=downlink or Dense(),
+        server=SparseMean(Repruned(dict(zip(names, kept, strict=True)), moves)),
+        weighting=weighting,
+    )

@@ -1,0 +1,120 @@
+"""Flash: clients first agree how dense each layer is, then train in common masks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack
+
+from fedsep import random
+from fedsep.codecs.agreeing import Agree
+from fedsep.codecs.masked import ByChance, Masked
+from fedsep.core import Task, Wire
+from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.ranges import Count, Fraction, Part, checked
+from fedsep.servers.agree import AgreeThen, TopWeights
+from fedsep.servers.sparse_mean import SparseMean
+from fedsep.sparsity.density import Scale, layer_densities, quotas
+from fedsep.sparsity.growth import Readjustment
+from fedsep.sparsity.layers import Layers, prunable
+from fedsep.sparsity.masking import Masking
+from fedsep.sparsity.masks import random_masks
+from fedsep.sparsity.places import PlaceCode, place_code
+from fedsep.views.agreeing import UntilAgreed
+from fedsep.views.kept import KeptWeights
+from fedsep.wires.dense import Dense
+
+
+@checked(takes=sgd)
+def flash(
+    task: Task,
+    *,
+    density: Fraction = 0.05,
+    variant: Literal["spdst", "jmwst"] = "jmwst",
+    first: Literal["sensitivity", "uniform", "erk"] = "sensitivity",
+    first_epochs: Count = 10,
+    rate: Part = 0.25,
+    until: Count | None = None,
+    every: Count = 1,
+    scale: Scale = "constant",
+    layers: Layers = "weights",
+    places: PlaceCode = "bitmask",
+    seed: int = 0,
+    weighting: Weighting = "uniform",
+    uplink: Wire[Any] | None = None,
+    downlink: Wire[Any] | None = None,
+    **local: Unpack[LocalSGD],
+) -> FedSep:
+    r"""A round in which clients find how dense each layer should be; then sparse training in masks of that density.
+
+    First stage, one round: each client of the cohort starts from the same random masks, trains for some epochs, and
+    after each moves a part of its weights, the smallest, to random places, more of them into layers of larger mean
+    magnitude; it tells the server how many weights each layer ended with. d_l <- mean of the layers' densities over
+    clients, min(1, c d_l) so that the whole has ``density``; m is drawn at random at d_l, the model starts anew.
+    Second stage: y_0 = x m, every step is followed by m, x_j <- mean of y_j over the clients that hold j.
+    ``spdst``: m stays.  ``jmwst``: a client first moves a part of its weights to random places, then trains; m <- the
+    largest |x_j| of each layer, and every ``every`` rounds d_l <- mean of the clients' densities again.
+
+    With density 1 this is FedAvg from the second round on.
+
+    Heterogeneous clients (``scale``): a client of capability p is given the largest p^2 or p of each layer's kept
+    weights, so that masks of all levels are nested, and each weight is averaged over those that hold it.
+
+    Args:
+        task: The local problem f.
+        density: d, the part of the weights that is kept, over all sparse layers together.
+        variant: ``spdst`` or ``jmwst``.
+        first: How the layers' densities are found: ``sensitivity``: by a first stage; ``uniform`` (PDST) or ``erk``:
+            without one.
+        first_epochs: Epochs of the first stage.
+        rate: Part of the weights that a client moves, in the first stage falling linearly to 0 over its epochs.
+        until: Round at which the part that ``jmwst`` moves has fallen to 0, linearly; None: it stays.
+        every: Rounds between two looks of ``jmwst`` at the clients' densities.
+        scale: A client's part of the server's weights: ``constant``: all; ``params``: p^2; ``width``: p.
+        layers: ``weights`` or ``convolutions`` (as in the public code); biases are never sparse.
+        places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
+        seed: Of the random masks.
+        weighting: ``uniform`` or ``samples``.
+        uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
+        downlink: How the model is sent; float32 by default.
+        **local: The local steps: what ``learners.sgd`` takes.
+
+    Bytes:
+        up: 4 * sent_up + places_up
+        down: 4 * sent_down + places_down
+
+    In the first stage nothing is sent down, and up a count for each sparse layer. Then sent_up and sent_down count the
+    weights inside the client's masks and all parameters that are never sparse; places_down are their positions,
+    sum_l ceil(n_l / 8) as bits over the layers that are not kept whole, where the masks are new to the client, so
+    always in ``jmwst`` and under ``scale``; places_up the same in ``jmwst``, else 0.
+
+    Memory:
+        Server: the model and its masks, 4 (d + n), and its start, 4 d. Client: its positions.
+
+    Reference:
+        Babakniya et al. 2023, "Revisiting Sparsity Hunting in Federated Learning", arXiv:2304.11112 (TMLR). Of the
+        public code are repaired or changed: it averages with masks everywhere (FMA), and never by the number of
+        clients, which shrinks what few hold (its default); a weight that nobody holds keeps its value instead of
+        falling to 0; levels follow from the clients' capability, not from their place in the cohort; the learning rate
+        reaches its end in the run's own number of rounds (``learners.exponential``), not in 1000; only counts leave the
+        first stage, as nothing else of the masks is used; ordinary local steps follow its last epoch.
+    """
+    start = task.init()
+    names = prunable("flash", start, layers)
+    key = random.fold(random.key(seed), 8300)
+    kept = quotas(layer_densities(start, names, density, "erk" if first == "erk" else "uniform"),
+                  [start[name].numel() for name in names])  # fmt: skip
+    agreed, moving = first != "sensitivity", variant == "jmwst" and rate > 0
+    moves = Readjustment(rate, int(moving), until, "linear", start=0 if agreed else 1)
+    masking = Masking(names, scale, place_code(places), moves)
+    learner = sgd(task, **local)
+    codec = Masked(start, random_masks(start, names, kept, key), masking, early=ByChance(moves) if moving else None)
+    renew = TopWeights(names, density, every, key) if variant == "jmwst" else None
+    return FedSep(
+        learner,
+        codec=Agree(codec, learner, first_epochs, rate, agreed),
+        view=UntilAgreed(KeptWeights(masking)),
+        uplink=uplink or Dense(),
+        downlink=downlink or Dense(),
+        server=AgreeThen(start, names, density, key, SparseMean(renew)),
+        weighting=weighting,
+    )

@@ -1,0 +1,103 @@
+"""ZeroFL: local steps that compute with few weights, and replies that hold few."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Unpack
+
+from fedsep.codecs.largest import Largest
+from fedsep.core import Task, Wire
+from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.learners.swat import SparseSGD
+from fedsep.ranges import Fraction, Part, checked
+from fedsep.servers.optimize import Optimize, Rule
+from fedsep.servers.reduce import coverage_mean, mean
+from fedsep.servers.sgd import SGDRule
+from fedsep.sparsity.density import Scale
+from fedsep.sparsity.layers import Layers, prunable
+from fedsep.sparsity.places import PlaceCode, place_code
+from fedsep.views.largest import LargestUp, Upload, Variant
+from fedsep.wires.dense import Dense
+
+
+@checked(takes=sgd)
+def zerofl(
+    task: Task,
+    *,
+    density: Fraction = 0.1,
+    extra: Part = 0.1,
+    variant: Variant = "diff_on_top_k",
+    average: Literal["all", "sent"] = "all",
+    served: Fraction | None = None,
+    scale: Scale = "constant",
+    layers: Layers = "weights",
+    places: PlaceCode = "bitmask",
+    server: Rule | None = None,
+    weighting: Weighting = "samples",
+    uplink: Wire[Any] | None = None,
+    downlink: Wire[Any] | None = None,
+    **local: Unpack[LocalSGD],
+) -> FedSep:
+    r"""Local SWAT steps, of whose result each client sends the largest coordinates.
+
+    SWAT, at density 1 - sp: the loss and its gradient to a layer's inputs are those of the layer's largest weights;
+    its gradient to the weights is that of the layer's largest inputs over the minibatch, and reaches all weights. Which
+    are largest is found anew in every step. Of the result y the client sends, in each sparse layer, density + r_mask of
+    the coordinates: ``top_k_weights``: the largest of y, the others read as 0;  ``diff_on_top_k``: y - x where y is
+    largest;  ``top_k_diff``: the largest of y - x. x <- x + sum_m w_m dx_m / sum_m w_m.
+
+    With density 1 this is FedAvg.
+
+    Heterogeneous clients (``scale``; not defined by the paper): a client of capability p has density p^2 or p times
+    that of a client of capability 1. Use a variant that sends changes: ``top_k_weights`` averages in the zeros of
+    weak clients.
+
+    Args:
+        task: The local problem f.
+        density: 1 - sp, the part of each sparse layer that a client of capability 1 computes with.
+        extra: r_mask, the part of each sparse layer that is sent beside that.
+        variant: What is sent, see above.
+        average: ``all`` divides by all replies, as the paper does; ``sent`` by those that sent the coordinate.
+        served: Part of each sparse layer that the server's model keeps when it is evaluated; None: ``density``, at
+            which clients of capability 1 train. The paper's model falls from 82 to 10 % if all its weights are used;
+            where full-size clients train dense, 1 may be better: choose on validation data.
+        scale: A client's density: ``constant``: the same for all; ``params``: p^2; ``width``: p times ``density``.
+        layers: ``weights``: every tensor of two dimensions or more; ``convolutions``: kernels of more than one pixel
+            alone, as in the paper.
+        places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
+        server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
+        weighting: ``samples`` or ``uniform``.
+        uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
+        downlink: How the model is sent; float32 by default.
+        **local: The local steps: what ``learners.sgd`` takes.
+
+    Bytes:
+        up: 4 * sent + places
+        down: 4 * d
+
+    sent counts (density + extra) n_l, to the nearest whole number, of each sparse layer's n_l weights and all of the
+    other parameters; places are sum_l ceil(n_l / 8) as bits over the layers that are not sent whole (the paper's CSR
+    is ``int32``, 4 * k).
+
+    Memory:
+        Server: the model. Client: nothing between rounds.
+
+    Reference:
+        Qiu et al. 2022, arXiv:2208.02507; SWAT: Raihan and Aamodt 2020, arXiv:2001.01969. There is no public code. The
+        learning rate of the paper's experiments falls exponentially: ``learners.exponential``; its printed formula has
+        the quotient upside down, and would let it grow. Layers whose weights are used otherwise than by
+        ``torch.nn.functional.linear`` or ``conv`` compute with sparse weights and dense inputs.
+    """
+    start = task.init()
+    names = prunable("zerofl", start, layers)
+    upload = Upload(names, variant, density, extra, scale, place_code(places))
+    sent = average == "sent"
+    return FedSep(
+        SparseSGD(sgd(task, **local), names, density, scale),
+        codec=Largest(upload, served or density),
+        view=LargestUp(upload, sent),
+        uplink=uplink or Dense(),
+        downlink=downlink or Dense(),
+        server=Optimize(server or SGDRule(), coverage_mean if sent else mean),
+        weighting=weighting,
+    )

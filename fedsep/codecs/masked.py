@@ -1,0 +1,122 @@
+"""The codec of sparse models: local steps stay inside masks, which the client may change before or after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from fedsep import random, tree
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task
+from fedsep.gradients import value_and_gradient
+from fedsep.learners.batches import minibatches
+from fedsep.sparsity.growth import Readjustment, grown_by_chance, grown_by_gradient
+from fedsep.sparsity.masking import Masking, Sparse, started
+from fedsep.sparsity.masks import Masks, masked
+from fedsep.sparsity.places import Kept, Places, read_masks, with_places, with_zeros, without_zeros
+
+_GROWTH = 8101  # what the client's key is folded with to draw for a readjustment
+
+
+class Growth(Protocol):
+    """How a client changes its masks."""
+
+    def __call__(self, y: Params, masks: Masks, shard: Shard, ctx: Ctx) -> Masks:
+        """The masks it goes on with, of as many weights as before."""
+        ...
+
+
+@dataclass(frozen=True)
+class Masked:
+    """y_0 is the model inside the client's masks, and every step is followed by the masks; dx = dy inside them.
+
+    Attributes:
+        like: The model's parameters, for their names and shapes.
+        initial: The server's first masks.
+        masking: What both ends know about masks.
+        early: Changes the masks before the local steps; None: nothing does.
+        late: Changes them after the local steps.
+    """
+
+    like: Params
+    initial: Masks
+    masking: Masking
+    early: Growth | None = None
+    late: Growth | None = None
+
+    def init(self, params: Params) -> Sparse:
+        """The model inside the first masks."""
+        return started(masked(params, self.initial), self.initial)
+
+    def enroll(self, x: Kept, ctx: Ctx) -> Places:
+        """No positions are known yet."""
+        return {}
+
+    def decode(self, x: Kept, memory: Places, shard: Shard, ctx: Ctx) -> tuple[Decoded, Places]:
+        """The model and the masks, whose positions are remembered."""
+        places = x.get("places", memory)
+        masks = read_masks(x, places, self.like, self.masking.code)
+        y = with_zeros(x, masks, self.like)
+        if self.early is not None and self.masking.moving(ctx):
+            masks = self.early(y, masks, shard, ctx)
+        return inside(y, masks), places
+
+    def encode(
+        self, start: Decoded, y: Params, x: Kept, memory: Places, shard: Shard, ctx: Ctx
+    ) -> tuple[Kept, Places, Info]:
+        """dy inside the client's masks; their positions, where they may have moved."""
+        masks: Masks = start.residual
+        if self.late is not None and self.masking.moving(ctx):
+            masks = self.late(y, masks, shard, ctx)
+        kept = without_zeros(tree.sub(y, start.y), masks)
+        return with_places(kept, masks, self.masking.code) if self.masking.moving(ctx) else kept, memory, {}
+
+    def advance(self, x: Sparse, round: int) -> tuple[Sparse, bool]:
+        """The clock moves."""
+        return {**x, "round": torch.tensor(round)}, False
+
+    def model(self, x: Sparse) -> Params:
+        """The server's model, 0 outside of its masks."""
+        return x["model"]
+
+
+def inside(y: Params, masks: Masks) -> Decoded:
+    """Where learning starts inside masks, and that it stays there."""
+    return Decoded(masked(y, masks), project=lambda y: masked(y, masks), residual=masks)
+
+
+@dataclass(frozen=True)
+class ByGradient:
+    """The smallest weights go, those of largest gradient come: on one minibatch, of all weights, zeros too.
+
+    Attributes:
+        task: Gives the gradient.
+        moves: How much moves in which round.
+        batch_size: Examples of the minibatch; None takes all.
+    """
+
+    task: Task
+    moves: Readjustment
+    batch_size: int | None
+
+    def __call__(self, y: Params, masks: Masks, shard: Shard, ctx: Ctx) -> Masks:
+        """Layer by layer."""
+        [batch] = minibatches(shard.train, random.fold(ctx.key, _GROWTH), self.batch_size, 1)
+        _, gradient = value_and_gradient(lambda y: self.task.loss(y, batch), y)
+        return grown_by_gradient(y, masks, gradient, self.moves.part(ctx.round))
+
+
+@dataclass(frozen=True)
+class ByChance:
+    """The smallest weights go, others come at random, more of them in layers of larger weights.
+
+    Attributes:
+        moves: How much moves in which round.
+    """
+
+    moves: Readjustment
+
+    def __call__(self, y: Params, masks: Masks, shard: Shard, ctx: Ctx) -> Masks:
+        """Over all layers together."""
+        return grown_by_chance(y, masks, self.moves.part(ctx.round), random.fold(ctx.key, _GROWTH))

@@ -1,0 +1,69 @@
+"""What server and clients have agreed about masks: which layers, who holds how much, and when positions must travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from fedsep.core import Ctx, Params
+from fedsep.sparsity.density import Scale, share_of
+from fedsep.sparsity.growth import Readjustment
+from fedsep.sparsity.masks import Masks, part_of
+from fedsep.wires.indices import IndexCode
+
+
+class Sparse(TypedDict):
+    """x of methods with masks.
+
+    Attributes:
+        model: The server's model, 0 outside of its masks.
+        mask: Of each sparse layer.
+        since: The round in which clients were first sent these masks.
+        round: Number of the round to come.
+    """
+
+    model: Params
+    mask: Masks
+    since: Tensor
+    round: Tensor
+
+
+@dataclass(frozen=True)
+class Masking:
+    """See the module.
+
+    Attributes:
+        layers: Names of the sparse layers.
+        scale: How a client's density follows from its capability.
+        code: How positions are written.
+        moves: When clients change their own masks.
+    """
+
+    layers: tuple[str, ...]
+    scale: Scale
+    code: IndexCode
+    moves: Readjustment
+
+    def given(self, x: Sparse, ctx: Ctx) -> Masks:
+        """What a client is given: the server's masks, or the largest weights in them as far as it can hold them."""
+        return part_of(x["model"], x["mask"], share_of(self.scale, ctx.capability))
+
+    def told(self, x: Sparse, ctx: Ctx) -> bool:
+        """Whether the client must be sent the positions.
+
+        Under ``constant`` the client has them if it has taken part since the server's masks last changed. Otherwise
+        they depend on today's weights and on today's capability, and the server cannot know what it has.
+        """
+        return self.scale != "constant" or ctx.seen < int(x["since"])
+
+    def moving(self, ctx: Ctx) -> bool:
+        """Whether the client changes its masks in this round, so that positions go up."""
+        return self.moves.part(ctx.round) > 0
+
+
+def started(model: Params, mask: Masks) -> Sparse:
+    """x_1."""
+    return {"model": model, "mask": mask, "since": torch.tensor(0), "round": torch.tensor(0)}

@@ -1,0 +1,94 @@
+"""Where the kept weights of a layer are, as bytes; and a layer as its kept weights alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NotRequired, TypedDict
+
+import torch
+from torch import Tensor
+
+from fedsep.core import Params
+from fedsep.sparsity.masks import Masks
+from fedsep.wires import bits
+from fedsep.wires.indices import IndexCode, index_code
+
+PlaceCode = Literal["bitmask", "int32", "packed", "golomb"]
+"""A bit for every coordinate of a layer, or one of ``fedsep.wires.indices``' codes for every kept one."""
+
+Places = dict[str, Tensor]
+"""The code of each layer's kept positions; a layer that is kept whole has none, and so costs none."""
+
+
+@dataclass(frozen=True)
+class Bitmask:
+    """A bit for every coordinate: the shortest where more than about one in ten is kept."""
+
+    def pack(self, positions: Tensor, size: int) -> Tensor:
+        """uint8, shape (ceil(size / 8),)."""
+        return bits.pack(torch.zeros(size, dtype=torch.uint8, device=positions.device).index_fill(0, positions, 1), 1)
+
+    def unpack(self, packed: Tensor, count: int, size: int) -> Tensor:
+        """``count`` positions, int64."""
+        return bits.unpack(packed, 1, size).nonzero()[:, 0]
+
+
+def place_code(name: PlaceCode) -> IndexCode:
+    """The code of a name."""
+    return Bitmask() if name == "bitmask" else index_code(name)
+
+
+class Kept(TypedDict):
+    """A model without its zeros.
+
+    Attributes:
+        values: Of each sparse layer's kept weights in the order of their positions, shape (k,).
+        rest: The other parameters as they are.
+        places: Where the kept weights are; missing where the receiver knows.
+    """
+
+    values: Params
+    rest: Params
+    places: NotRequired[Places]
+
+
+def without_zeros(params: Params, masks: Masks) -> Kept:
+    """The parameters without those outside of the masks, and without positions."""
+    values = {name: params[name].reshape(-1)[mask.reshape(-1) > 0] for name, mask in masks.items()}
+    return {"values": values, "rest": {name: part for name, part in params.items() if name not in masks}}
+
+
+def places_of(masks: Masks, code: IndexCode) -> Places:
+    """The positions of the layers that are not kept whole."""
+    found = {name: mask.reshape(-1).nonzero()[:, 0] for name, mask in masks.items()}
+    return {name: code.pack(at, masks[name].numel()) for name, at in found.items() if len(at) < masks[name].numel()}
+
+
+def with_places(kept: Kept, masks: Masks, code: IndexCode) -> Kept:
+    """The same with its positions."""
+    return {"values": kept["values"], "rest": kept["rest"], "places": places_of(masks, code)}
+
+
+def read_masks(kept: Kept, places: Places, like: Params, code: IndexCode) -> Masks:
+    """The masks that ``places`` and the number of values tell."""
+    return {name: _read_mask(len(kept["values"][name]), places.get(name), part, code)
+            for name, part in like.items() if name in kept["values"]}  # fmt: skip
+
+
+def _read_mask(count: int, places: Tensor | None, like: Tensor, code: IndexCode) -> Tensor:
+    if places is None:
+        return torch.ones_like(like)
+    at = code.unpack(places, count, like.numel())
+    return torch.zeros_like(like).reshape(-1).index_fill(0, at, 1.0).reshape(like.shape)
+
+
+def with_zeros(kept: Kept, masks: Masks, like: Params) -> Params:
+    """The parameters in the shapes and the order of ``like``, 0 outside of the masks."""
+    full = {name: _spread(kept["values"][name], mask) for name, mask in masks.items()}
+    return {name: full[name] if name in full else kept["rest"][name] for name in like}
+
+
+def _spread(values: Tensor, mask: Tensor) -> Tensor:
+    flat = values.new_zeros(mask.numel())
+    flat[mask.reshape(-1) > 0] = values
+    return flat.reshape(mask.shape)

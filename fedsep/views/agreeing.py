@@ -1,0 +1,47 @@
+"""What clients are sent by Flash: nothing in the first stage, as both ends have the start; then the kept weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from fedsep.codecs.agreeing import Agreeing, Found
+from fedsep.core import Ctx, Tree
+from fedsep.sparsity.places import Kept
+from fedsep.views.kept import KeptWeights
+
+
+@dataclass(frozen=True)
+class UntilAgreed:
+    """Nothing down and the layers' counts up until densities are agreed; then as ``view``.
+
+    Attributes:
+        view: Of the second stage.
+
+    Bytes:
+        In the first stage 0 down, 4 for each layer up; then those of ``view``.
+    """
+
+    view: KeptWeights
+
+    def cut(self, x: Agreeing, ctx: Ctx) -> Tree:
+        """The kept weights; nothing in the first stage."""
+        return self.view.cut(x, ctx) if x["agreed"] else {}
+
+    def like(self, x: Agreeing, ctx: Ctx) -> Kept | Found:
+        """A change, or counts."""
+        return self.view.like(x, ctx) if x["agreed"] else {"counts": _sizes(self, x).to(torch.int32)}
+
+    def paste(self, dx: Any, x: Agreeing, ctx: Ctx) -> tuple[dict[str, Tree], dict[str, Tree] | None]:
+        """The change of the model and its masks; in the first stage, that of the layers' densities."""
+        if x["agreed"]:
+            return self.view.paste(cast(Kept, dx), x, ctx)
+        return {"density": dx["counts"].to(x["density"].dtype) / _sizes(self, x) - x["density"]}, None
+
+
+def _sizes(view: UntilAgreed, x: Agreeing) -> Tensor:
+    sizes = [x["model"][name].numel() for name in view.view.masking.layers]
+    return torch.tensor(sizes, device=x["density"].device)

@@ -1,0 +1,52 @@
+"""What a client of a sparse model is sent: the weights inside its masks, and where they are if it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedsep import tree
+from fedsep.core import Ctx, Params, Tree
+from fedsep.sparsity.masking import Masking, Sparse
+from fedsep.sparsity.masks import Masks
+from fedsep.sparsity.places import Kept, read_masks, with_places, with_zeros, without_zeros
+
+
+@dataclass(frozen=True)
+class KeptWeights:
+    """Sends and reads models without their zeros.
+
+    A client's change is 0 outside of its masks, which is what its cover says; beside it stands how its masks differ
+    from those that it was given, 1 for what has grown and -1 for what was pruned.
+
+    Attributes:
+        masking: What both ends know about masks.
+
+    Bytes:
+        Down: 4 for every weight inside the client's masks and for every other parameter; the positions where they are
+        told. Up: the same, with the positions in rounds in which masks move.
+    """
+
+    masking: Masking
+
+    def cut(self, x: Sparse, ctx: Ctx) -> Kept:
+        """The model inside the client's masks."""
+        given = self.masking.given(x, ctx)
+        kept = without_zeros(x["model"], given)
+        return with_places(kept, given, self.masking.code) if self.masking.told(x, ctx) else kept
+
+    def like(self, x: Sparse, ctx: Ctx) -> Kept:
+        """A change inside the client's masks as they were given."""
+        given = self.masking.given(x, ctx)
+        kept = without_zeros(tree.zeros_like(x["model"]), given)
+        return with_places(kept, given, self.masking.code) if self.masking.moving(ctx) else kept
+
+    def paste(self, dx: Kept, x: Sparse, ctx: Ctx) -> tuple[dict[str, Tree], dict[str, Tree]]:
+        """The change of the model and of the masks, and where the client holds the model and was given masks."""
+        given = self.masking.given(x, ctx)
+        own = read_masks(dx, dx["places"], x["mask"], self.masking.code) if "places" in dx else given
+        value = {"model": with_zeros(dx, own, x["model"]), "mask": tree.sub(own, given)}
+        return value, {"model": _held(x["model"], own), "mask": given}
+
+
+def _held(model: Params, own: Masks) -> Params:
+    return {name: own[name] if name in own else part.new_ones(part.shape) for name, part in model.items()}

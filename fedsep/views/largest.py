@@ -1,0 +1,85 @@
+"""Every client is sent all of the model and replies with a part of it that it chooses itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from fedsep import tree
+from fedsep.core import Ctx, Params, Tree
+from fedsep.sparsity.density import Scale, quotas, share_of
+from fedsep.sparsity.masks import Masks, largest
+from fedsep.sparsity.places import Kept, read_masks, with_places, with_zeros, without_zeros
+from fedsep.wires.indices import IndexCode
+
+Variant = Literal["top_k_weights", "diff_on_top_k", "top_k_diff"]
+"""What is sent where: the largest weights; the changes of the largest weights; the largest changes."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a client sends of each sparse layer: the same number of coordinates, whatever they are.
+
+    Attributes:
+        layers: Names of the sparse layers.
+        variant: Which coordinates, and what of them.
+        density: Part of a layer that a client of capability 1 trains with.
+        extra: Part of a layer that is sent beside that.
+        scale: How a client's density follows from its capability.
+        code: How positions are written.
+    """
+
+    layers: tuple[str, ...]
+    variant: Variant
+    density: float
+    extra: float
+    scale: Scale
+    code: IndexCode
+
+    def counts(self, params: Params, ctx: Ctx) -> list[int]:
+        """How many coordinates of each layer are sent."""
+        part = self.density * share_of(self.scale, ctx.capability) + self.extra
+        return quotas([min(1.0, part)] * len(self.layers), [params[name].numel() for name in self.layers])
+
+
+@dataclass(frozen=True)
+class LargestUp:
+    """Sends the model and reads the coordinates that a client chose; those that it did not choose are 0 in its reply.
+
+    Attributes:
+        upload: What both ends know about replies.
+        held: Whether a client counts only where it sent something; else the cover is everything.
+
+    Bytes:
+        Down: the model's. Up: 4 for each coordinate that is sent and for every parameter that is never sparse, and the
+        positions.
+    """
+
+    upload: Upload
+    held: bool
+
+    def cut(self, x: Params, ctx: Ctx) -> Params:
+        """x."""
+        return x
+
+    def like(self, x: Params, ctx: Ctx) -> Kept:
+        """A reply of the first coordinates."""
+        masks = _first(x, self.upload, ctx)
+        return with_places(without_zeros(tree.zeros_like(x), masks), masks, self.upload.code)
+
+    def paste(self, dx: Kept, x: Params, ctx: Ctx) -> tuple[Params, Tree | None]:
+        """The change; where weights were sent, their difference from the server's."""
+        masks = read_masks(dx, dx.get("places", {}), {name: x[name] for name in self.upload.layers}, self.upload.code)
+        value = with_zeros(dx, masks, x)
+        if self.upload.variant == "top_k_weights":
+            value |= {name: value[name] - (x[name] * mask if self.held else x[name]) for name, mask in masks.items()}
+        return value, {name: masks.get(name, torch.ones_like(part)) for name, part in x.items()} if self.held else None
+
+
+def _first(x: Params, upload: Upload, ctx: Ctx) -> Masks:
+    falling = {name: -torch.arange(x[name].numel(), device=x[name].device) for name in upload.layers}
+    like = {name: part.to(x[name].dtype).reshape(x[name].shape) for name, part in falling.items()}
+    counts = zip(upload.layers, upload.counts(x, ctx), strict=True)
+    return {name: largest(like[name], count) for name, count in counts}
