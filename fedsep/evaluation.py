@@ -6,19 +6,23 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from fedsep.calibrating import of_fleet, with_statistics
 from fedsep.core import Algorithm, Failure, Invitation, Task
 from fedsep.engines.engine import Fleet, Local, Session, Split
 from fedsep.errors import RunFailed
+from fedsep.options import Evaluate
 
 _SPLITS: tuple[Split, ...] = ("validation", "test")
 _AT_ONCE = 256  # clients that are invited at a time, so that memory does not grow with the fleet
 
 
 def evaluate_server(
-    algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, session: Session, state: Any
+    algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, session: Session, state: Any, options: Evaluate
 ) -> dict[str, float]:
     """The metrics of the server's model as columns: ``validation_accuracy``, ``test_accuracy``, ..."""
     params = algorithm.model(state)
+    if options.statistics == "calibrated":
+        params = with_statistics(task, params, lambda: of_fleet(fleet, options.calibration))
     columns: dict[str, float] = {}
     for split in _SPLITS:
         samples = getattr(fleet, split)

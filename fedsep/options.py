@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from fedsep.ranges import Count, Positive, argument_errors
 
@@ -18,12 +18,17 @@ class Evaluate:
         rounds: At these rounds (counted from 1) instead.
         clients: Also every client's own model on its own test part, before and after its local steps.
         last: ``mean_last`` in the summary is the mean of this many evaluations.
+        statistics: Of static batch normalisation: ``calibrated``: measured on training data, as they are, of all
+            clients; ``testbatch``: those of the batches that are evaluated, which depend on one another then.
+        calibration: Number of training examples on which they are measured.
     """
 
     every: Count | None = 10
     rounds: tuple[Count, ...] | None = None
     clients: bool = False
     last: Count = 10
+    statistics: Literal["calibrated", "testbatch"] = "calibrated"
+    calibration: Count = 2000
 
     def due(self, round: int, rounds: int) -> bool:
         """Whether to evaluate after ``round`` (counted from 1) of ``rounds``."""

@@ -15,6 +15,7 @@ from fedsep.options import Checkpoint, Evaluate, Stop, option_errors
 from fedsep.pairs import findings
 from fedsep.ranges import Count, NonNegativeInt
 from fedsep.round import Accepted, Memories
+from fedsep.suited import mistakes
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Plan:
         told = getattr(self.algorithm, "clients", None)
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
+        if not errors:  # with sizes or capabilities that cannot be, nothing can be said about it
+            errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort)
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
         size = self.cohort.size(clients)
         if self.stop.min_replies > size:

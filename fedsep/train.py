@@ -202,7 +202,9 @@ def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
     plan, began = work.plan, time.perf_counter()
     if not plan.evaluate.due(point.round, plan.rounds):
         return point, {}, []
-    columns: Row = dict(evaluate_server(plan.algorithm, plan.task, plan.fleet, work.session, point.state))
+    columns: Row = dict(
+        evaluate_server(plan.algorithm, plan.task, plan.fleet, work.session, point.state, plan.evaluate)
+    )
     rows: list[Row] = []
     if plan.evaluate.clients:
         invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)

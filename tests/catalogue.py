@@ -16,6 +16,7 @@ from torch import Tensor
 from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
+from fedsep.models.tracing.declared import table
 from fedsep.operators import gaussian
 from fedsep.testing.algorithms import rehearse
 from fedsep.testing.documented import Size
@@ -266,6 +267,26 @@ def _moves(every: int) -> Size:
     return lambda played, number, client: 0 if number % every else always(played, number, client)  # type: ignore[operator]
 
 
+UNITS = table(network.init(), {"0.weight": ("hidden", None), "0.bias": ("hidden",), "1.weight": (None, "hidden")},
+              OUTPUTS)  # fmt: skip
+"""The network's one hidden layer."""
+
+
+def held(*, least: float = 0.0) -> Size:
+    """Parameters of a client's sub-model."""
+
+    def count(played: Played, number: int, client: int) -> int:
+        capability = played.seats[number][client].ctx.capability
+        units = max(1, math.ceil(capability * HIDDEN))
+        return 0 if capability < least else INPUTS * units + units + units * OUTPUTS + OUTPUTS
+
+    return count
+
+
+_slices = {"p": held(), "classes": OUTPUTS}
+_silent = {"p": held(), "classes": 0}
+_part = {"units": UNITS, "capabilities": (0.5, 0.3), "converged": None}
+
 _tensors = [part.numel() for part in network.init().values()]
 
 
@@ -362,6 +383,21 @@ CATALOGUE = [
     row("fedsep_personal of a network", **_rough, curvature="hessian", converged=_whole),
     row("fedsep_personal by gauss-newton", **_rough, converged=None),
     row("fedsep_personal by fresh minibatches", **_rough, solver="neumann", curvature="hessian", converged=None),
+    # With classes told, a reply holds more than a change; without, decode is the identity on the sub-model.
+    row("heterofl", **_part, sizes=_slices),
+    row("heterofl of all outputs", **{**_part, "converged": MappingProxyType({})}, own_classes=False, sizes=_silent),
+    row("heterofl under adam by samples", **_part, average="mean", weighting="samples", server=servers.adam(),
+        momentum=0.5, weight_decay=0.01, sizes=_slices),
+    row("heterofl in bfloat16", **_part, uplink=_half, downlink=_half, narrow=True),
+    row("heterofl with quantised replies", **_part, uplink=wires.qsgd(15), narrow=True),
+    row("fedrolex", **_part, sizes=_slices),
+    row("fedrolex of all outputs", **{**_part, "converged": MappingProxyType({})}, own_classes=False, sizes=_silent),
+    row("federated_dropout", **_part, sizes=_slices),
+    row("federated_dropout untied", **_part, untied=True, sizes=_slices),
+    row("fjord", **_part, widths=(0.3, 0.5), sizes=_slices),
+    row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
+    row("exclude", **_part, least=0.4,
+        sizes={"p": held(least=0.4), "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
     # What of dy is sent depends on y: encode is no derivative of decode.
     row("zerofl", density=0.4, extra=0.2, converged=None, sizes=_largest(0.4, 0)),
     row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,

@@ -2,16 +2,21 @@
 
 from fedsep.algorithms.dgc import dgc
 from fedsep.algorithms.eden import eden
+from fedsep.algorithms.exclude import exclude
 from fedsep.algorithms.fedavg import fedavg
 from fedsep.algorithms.feddst import feddst
+from fedsep.algorithms.federated_dropout import federated_dropout
 from fedsep.algorithms.fedprox import fedprox
+from fedsep.algorithms.fedrolex import fedrolex
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
 from fedsep.algorithms.fedsep_lasso import fedsep_lasso
 from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_personal import fedsep_personal
 from fedsep.algorithms.fedsep_quantised import fedsep_quantised
 from fedsep.algorithms.fetchsgd import fetchsgd
+from fedsep.algorithms.fjord import fjord
 from fedsep.algorithms.flash import flash
+from fedsep.algorithms.heterofl import heterofl
 from fedsep.algorithms.powersgd import powersgd
 from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
@@ -24,16 +29,21 @@ from fedsep.algorithms.zerofl import zerofl
 __all__ = [
     "dgc",
     "eden",
+    "exclude",
     "fedavg",
     "feddst",
+    "federated_dropout",
     "fedprox",
+    "fedrolex",
     "fedsep_implicit",
     "fedsep_lasso",
     "fedsep_linear",
     "fedsep_personal",
     "fedsep_quantised",
     "fetchsgd",
+    "fjord",
     "flash",
+    "heterofl",
     "powersgd",
     "qsgd",
     "scaffold",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from fedsep import tree
-from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Task
+from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, Task
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.batches import minibatches, per_epoch
 from fedsep.learners.schedules import Schedule
@@ -17,6 +18,27 @@ from fedsep.random import fold
 from fedsep.ranges import Count, Momentum, NonNegative, Positive, checked
 
 _BATCHES = 1  # what the client's key is folded with to draw minibatches
+
+
+Objective = Callable[[int, Params, Batch], Tensor]
+"""What a step descends, from the step's number in the round, y and a minibatch."""
+
+
+class Step(NamedTuple):
+    """One local step: y after it, and the loss and its gradient before."""
+
+    y: Params
+    loss: Tensor
+    gradient: Params
+
+
+def arrived(start: Decoded, steps: Iterable[Step]) -> tuple[Params, Info]:
+    """Where local steps lead, and their mean loss."""
+    y, losses = start.y, list[Tensor]()
+    for step in steps:
+        y = step.y
+        losses.append(step.loss)
+    return y, {"loss": torch.stack(losses).mean()}
 
 
 @dataclass(frozen=True)
@@ -36,14 +58,21 @@ class SGD:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
-        lr = self._lr(ctx)
-        y, velocity, losses = start.y, None, list[Tensor]()
-        for batch in minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard)):
-            loss, gradient = value_and_gradient(lambda y, batch=batch: self._objective(start, y, batch), y)
+        return arrived(start, self.walk(self.task_loss(start), start, shard, ctx))
+
+    def task_loss(self, start: Decoded) -> Objective:
+        """The loss of a minibatch, with the penalty of ``start``."""
+        return lambda number, y, batch: self._objective(start, y, batch)
+
+    def walk(self, objective: Objective, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps on any objective, one by one."""
+        y, velocity, lr = start.y, None, self._lr(ctx)
+        batches = minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))
+        for number, batch in enumerate(batches):
+            loss, gradient = value_and_gradient(lambda y, n=number, batch=batch: objective(n, y, batch), y)
             velocity = self._velocity(gradient, y, start.y, velocity)
             y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
-            losses.append(loss)
-        return y, {"loss": torch.stack(losses).mean()}
+            yield Step(y, loss, gradient)
 
     def reach(self, shard: Shard, ctx: Ctx) -> float:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
@@ -53,8 +82,8 @@ class SGD:
     def _lr(self, ctx: Ctx) -> float:
         return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
 
-    def _objective(self, start: Decoded, y: Params, batch: object) -> Tensor:
-        loss = self.task.loss(y, batch)  # type: ignore[arg-type]
+    def _objective(self, start: Decoded, y: Params, batch: Batch) -> Tensor:
+        loss = self.task.loss(y, batch)
         return loss if start.penalty is None else loss + start.penalty(y)
 
     def _count(self, shard: Shard) -> int:

@@ -61,7 +61,8 @@ def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozens
         federation = _called(recipe, _with_sources(recipe.data, sources), _data_scope(seed, sources))
         model = _model(recipe, seed, federation)
     federation, model = _placed(federation), _placed(model)
-    task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model})
+    told = _told(federation, "shape")
+    task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model, **told})
     _check_task(recipe, task, federation)
     wanted = [name for name in recipe.methods if only is None or name in only]
     scope = {"seed": seed, "task": task, "clients": federation.clients}
@@ -133,8 +134,12 @@ def _model(recipe: Recipe, seed: int, federation: Federation) -> Any:
 
     ours = recipe.model.use.startswith("fedsep.models.")
     with nullcontext() if ours else seeded(seed):
-        told = {name: getattr(federation, name) for name in ("shape", "classes") if hasattr(federation, name)}
-        return _called(recipe, recipe.model, {"seed": seed, **told})
+        return _called(recipe, recipe.model, {"seed": seed, **_told(federation, "shape", "classes")})
+
+
+def _told(federation: Federation, *names: str) -> dict[str, Any]:
+    """What data says of itself; a fleet of the user's own may not."""
+    return {name: getattr(federation, name) for name in names if hasattr(federation, name)}
 
 
 def _data_scope(seed: int, sources: Sources) -> dict[str, Any]:

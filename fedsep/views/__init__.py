@@ -4,6 +4,8 @@ from fedsep.calendar import Calendar
 from fedsep.views.catch_up import CatchUp
 from fedsep.views.changes import Changes
 from fedsep.views.missed import Missed
+from fedsep.views.plans import Plan, Random, Rolling, Static
+from fedsep.views.submodel import Submodel
 from fedsep.views.whole import Whole
 
-__all__ = ["Calendar", "CatchUp", "Changes", "Missed", "Whole"]
+__all__ = ["Calendar", "CatchUp", "Changes", "Missed", "Plan", "Random", "Rolling", "Static", "Submodel", "Whole"]
