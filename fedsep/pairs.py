@@ -107,7 +107,9 @@ def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:
         raise _Unfit(f"{takes}: x has other names or shapes after its step")
     size = tree.size(like)
     yield from (Finding(f"uplink {text}", fatal=False) for text in advice(algorithm.uplink, size))
-    half = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(read, x, _ctx(0, 0.5))[1])
+    weak = _ctx(0, 0.5)
+    narrow = _try(f"view {view} does not fit codec {codec}", lambda: algorithm.view.like(x, weak))
+    half = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(_noise(narrow), x, weak)[1])
     reduces = [getattr(each, "reduce", None) for each in _nested(algorithm.server, "server")]
     if coverage_mean in reduces and cover is None and half is None:
         yield Finding(f"server {server} divides by who covers what, and with view {view} everybody covers everything: "
