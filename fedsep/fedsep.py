@@ -17,6 +17,7 @@ from fedsep.core import (
     Reply,
     Server,
     Shard,
+    Task,
     Tree,
     Update,
     View,
@@ -60,6 +61,7 @@ class FedSep:
         downlink: How what a client is sent becomes bytes.
         server: How the changes move x (line 20).
         weighting: ``"uniform"`` as in line 20, or ``"samples"`` as in FedAvg.
+        task: The local problem that the method solves in place of the one it is run on: that of a narrower model.
     """
 
     learner: Learner
@@ -69,6 +71,7 @@ class FedSep:
     downlink: Wire[Any] = field(default_factory=Dense)
     server: Server[Any] = field(default_factory=Optimize)
     weighting: Weighting = "uniform"
+    task: Task | None = None
 
     def init(self, params: Params) -> ServerState:
         """Line 1: x_1."""

@@ -75,3 +75,8 @@ class Plan:
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             errors.append(f"name must be usable as a folder's name (got {self.name!r})")
         return errors
+
+
+def task_of(algorithm: Algorithm[Any, Any], task: Task) -> Task:
+    """The local problem that a method solves: its own, or the one it is run on."""
+    return getattr(algorithm, "task", None) or task

@@ -21,7 +21,7 @@ from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_fold
 from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
 from fedsep.options import Checkpoint, Evaluate, Stop
-from fedsep.plan import Plan
+from fedsep.plan import Plan, task_of
 from fedsep.results import Row, Run, count, summary, write_results
 from fedsep.round import Played, play, too_few
 from fedsep.saving import Keeper, Point, memories_in, start
@@ -124,6 +124,7 @@ def fit(
         RunFailed: Too few replies came for too long, something is not finite, or the disk is full.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
+    task = task_of(algorithm, task)
     plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name)
     plan.check()
     with ExitStack() as stack:

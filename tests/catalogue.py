@@ -396,6 +396,7 @@ CATALOGUE = [
     row("federated_dropout untied", **_part, untied=True, sizes=_slices),
     row("fjord", **_part, widths=(0.3, 0.5), sizes=_slices),
     row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
+    row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS}),
     row("exclude", **_part, least=0.4,
         sizes={"p": held(least=0.4), "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
     # What of dy is sent depends on y: encode is no derivative of decode.

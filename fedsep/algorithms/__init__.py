@@ -17,6 +17,7 @@ from fedsep.algorithms.fetchsgd import fetchsgd
 from fedsep.algorithms.fjord import fjord
 from fedsep.algorithms.flash import flash
 from fedsep.algorithms.heterofl import heterofl
+from fedsep.algorithms.homogeneous import homogeneous
 from fedsep.algorithms.powersgd import powersgd
 from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
@@ -44,6 +45,7 @@ __all__ = [
     "fjord",
     "flash",
     "heterofl",
+    "homogeneous",
     "powersgd",
     "qsgd",
     "scaffold",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-from fedsep.core import Task, Wire
+from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.ordered_dropout import OrderedDropout
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.models.units import Units
-from fedsep.ranges import Fraction, checked
+from fedsep.ranges import Fraction, argument_errors, checked
 from fedsep.servers.optimize import Rule
 from fedsep.submodels import Average, submodels, table_of
 from fedsep.views.plans import Static
@@ -65,6 +65,9 @@ def fjord(
         Horvath et al. 2021, arXiv:2102.13451. Batch statistics are those of the minibatch at its width, where the
         paper keeps statistics for each width; in evaluation they are measured at the width that is evaluated.
     """
+    errors = [error for width in widths for error in argument_errors("widths", width, Fraction)]
+    if errors or not widths:
+        raise FedSepError("fjord: " + (errors[0] if errors else "widths must name a share of the units (got none)"))
     table = table_of(task, units)
     return submodels(
         task,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fedsep.core import Algorithm, FedSepError, Task
-from fedsep.plan import Plan
+from fedsep.plan import Plan, task_of
 from fedsep.recipes.call import Call
 from fedsep.recipes.mistakes import Mistake, RecipeError, located
 from fedsep.recipes.recipe import Recipe
@@ -98,7 +98,7 @@ def _algorithms(
         call = recipe.methods[name]
         try:
             built[name] = call.build(scope)
-            built[name].init(scope["task"].init())
+            built[name].init(task_of(built[name], scope["task"]).init())
         except RecipeError as error:
             mistakes += error.mistakes
         except FedSepError as error:
@@ -113,7 +113,8 @@ def _plan_mistakes(
     settings = recipe.options()
     lines: dict[str, None] = {}
     for name, algorithm in algorithms.items():
-        plan = Plan(algorithm, task, federation, recipe.rounds, seed, states=recipe.states, name=name, **settings)
+        own = task_of(algorithm, task)
+        plan = Plan(algorithm, own, federation, recipe.rounds, seed, states=recipe.states, name=name, **settings)
         try:
             plan.check()
         except FedSepError as error:
