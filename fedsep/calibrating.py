@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Params, Samples, Task
-from fedsep.engines.engine import Fleet
 from fedsep.models.calibration import calibrated, is_static
 from fedsep.tasks.pure import Pure
 
@@ -24,17 +23,9 @@ def with_statistics(task: Task, params: Params, batches: Callable[[], Sequence[T
     return calibrated(model, params, batches())
 
 
-def of_fleet(fleet: Fleet, count: int) -> Sequence[Tensor]:
-    """Inputs of ``count`` training examples or a few more, as many from each client, in batches of mixed clients."""
-    clients = range(0, fleet.clients, max(1, fleet.clients // count))
-    shards = [fleet.shard(client).train for client in clients]
-    each = -(-count // len(shards))
-    return batches(torch.cat([_spread(shard, each) for shard in shards]))
-
-
 def of_samples(samples: Samples, count: int) -> Sequence[Tensor]:
     """Inputs of ``count`` examples of one client."""
-    return batches(_spread(samples, count))
+    return batches(spread(samples, count))
 
 
 def batches(x: Tensor) -> Sequence[Tensor]:
@@ -48,7 +39,7 @@ def _strided(x: Tensor, pieces: int) -> Iterator[Tensor]:
         yield x[piece::pieces]
 
 
-def _spread(samples: Samples, count: int) -> Tensor:
+def spread(samples: Samples, count: int) -> Tensor:
     """Inputs of examples at equal distances."""
     count = min(count, samples.size)
     index = torch.arange(count, device=samples.y.device) * samples.size // count

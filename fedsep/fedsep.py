@@ -112,6 +112,11 @@ class FedSep:
         """The server's model."""
         return self.codec.model(state.x)
 
+    def narrower(self, params: Params, width: float, round: int) -> Params:
+        """The server's sub-model of a share of the units, by the view's plan; all of it where the view has none."""
+        cut = getattr(self.view, "narrower", None)
+        return params if cut is None else cut(params, width, round)
+
     @property
     def clients(self) -> int | None:
         """How many clients there are, where the server's step was told."""

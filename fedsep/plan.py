@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from fedsep import serving
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
@@ -48,6 +49,7 @@ class Plan:
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
         if not errors:  # with sizes or capabilities that cannot be, nothing can be said about it
+            errors += serving.mistakes(self.fleet, self.evaluate)
             errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort)
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
         size = self.cohort.size(clients)

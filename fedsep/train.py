@@ -25,6 +25,7 @@ from fedsep.plan import Plan, task_of
 from fedsep.results import Row, Run, count, summary, write_results
 from fedsep.round import Played, play, too_few
 from fedsep.saving import Keeper, Point, memories_in, start
+from fedsep.serving import Judge, averaged
 
 __all__ = ["Checkpoint", "Cohort", "Evaluate", "Interrupted", "Progress", "Run", "RunFailed", "Stop", "fit"]
 
@@ -195,6 +196,9 @@ def _advance(work: _Work, point: Point) -> Point:
         void=void,
         seconds=point.seconds + time.perf_counter() - began,
     )
+    if plan.evaluate.average is not None:
+        average = averaged(point.average, plan.algorithm.model(after.state), plan.evaluate.average)
+        after = after._replace(average=average)
     return _log(work, *_evaluated(work, after), played)
 
 
@@ -203,9 +207,8 @@ def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
     plan, began = work.plan, time.perf_counter()
     if not plan.evaluate.due(point.round, plan.rounds):
         return point, {}, []
-    columns: Row = dict(
-        evaluate_server(plan.algorithm, plan.task, plan.fleet, work.session, point.state, plan.evaluate)
-    )
+    judge = Judge(plan.task, plan.fleet, work.session, plan.evaluate)
+    columns: Row = dict(evaluate_server(plan.algorithm, judge, point))
     rows: list[Row] = []
     if plan.evaluate.clients:
         invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedsep import tree
+from fedsep import random, tree
 from fedsep.core import Ctx, Params, Tree
 from fedsep.models.units import Units, kept, sliced_at
 from fedsep.views.plans import Plan, Static
@@ -75,6 +75,10 @@ class Submodel:
             {name: part * rows[name] if name in rows else part for name, part in value.items()},
             {name: part * rows[name] if name in rows else part for name, part in cover.items()},
         )
+
+    def narrower(self, x: Params, width: float, round: int) -> Params:
+        """What any client of this capability would be sent; with a plan that draws, one draw of it."""
+        return self.units.cut(x, replace(self, width=None).keep(Ctx(round, width, random.key(round))))
 
     def idle(self, ctx: Ctx) -> bool:
         """Whether a client is too weak to take part."""

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from fedsep import algorithms, data, models, tasks
-from fedsep.calibrating import batches, of_fleet
+from fedsep.calibrating import batches
 from fedsep.core import FedSepError
 from fedsep.models.calibration import calibrated
+from fedsep.serving import of_fleet
 from fedsep.train import Cohort, Evaluate, fit
 
 
