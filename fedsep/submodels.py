@@ -12,25 +12,31 @@ from fedsep.codecs.present import Present
 from fedsep.core import Codec, FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.if_sent import IfSent
-from fedsep.learners.ordered_dropout import OrderedDropout
 from fedsep.learners.own_classes import OwnClasses
-from fedsep.learners.sgd import SGD
+from fedsep.learners.sgd import Steps
+from fedsep.learners.weighing import Weighing
 from fedsep.models.units import Units, units
 from fedsep.servers.optimize import Optimize, Rule
-from fedsep.servers.reduce import Reduce, coverage_mean, mean
+from fedsep.servers.reduce import coverage_mean, mean
 from fedsep.servers.sgd import SGDRule
 from fedsep.tasks.binary import Binary
 from fedsep.tasks.pure import Pure
 from fedsep.tasks.regression import Regression
 from fedsep.views.plans import Plan
-from fedsep.views.submodel import Submodel
+from fedsep.views.submodel import Importance, Submodel
 from fedsep.wires.by_name import by_name
 from fedsep.wires.dense import Dense
 
-Average = Literal["coverage_mean", "mean"]
-"""Whether each coordinate is divided by the clients that hold it, or by all that replied."""
+Reduction = Literal["coverage_mean", "mean", "importance", "shuffled"]
+"""How changes become one.
 
-_REDUCTIONS: dict[Average, Reduce] = {"coverage_mean": coverage_mean, "mean": mean}
+``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied. ``importance``:
+each client sends one number a unit, how much its local steps pulled at it, and a coordinate is averaged over the
+clients that hold it by that number, relative to the client's other units of the group, times the client's capability.
+``shuffled`` is its control: the numbers of each group change places among the units.
+"""
+
+_WEIGHTS: dict[Reduction, Importance] = {"importance": Importance(), "shuffled": Importance(shuffled=True)}
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Units]] = WeakKeyDictionary()
 
 
@@ -68,12 +74,12 @@ def table_of(task: Task, given: Units | None) -> Units:
 
 def submodels(
     task: Task,
-    learner: SGD | OrderedDropout,
+    learner: Steps,
     table: Units,
     plan: Plan,
     *,
     own_classes: bool,
-    average: Average,
+    reduce: Reduction,
     server: Rule | None,
     weighting: Weighting,
     uplink: Wire[Any] | None,
@@ -85,15 +91,17 @@ def submodels(
     Raises:
         FedSepError: There are no classes of one's own, or a wire does not suit sub-models.
     """
-    classes = _classes(task, table) if own_classes else None
-    codec: Codec[Any] = Identity() if classes is None else Present(classes)
+    classes, weights = _classes(task, table) if own_classes else None, _WEIGHTS.get(reduce)
+    tells = classes is not None or weights is not None
+    codec: Codec[Any] = Present(classes, weights is not None) if tells else Identity()
+    steps = learner if weights is None else Weighing(learner, table)
     return FedSep(
-        IfSent(learner if classes is None else OwnClasses(learner, classes)),
+        IfSent(steps if classes is None else OwnClasses(steps, classes)),
         codec,
-        Submodel(table, plan, classes, *fleet),
-        uplink=_up(task, uplink, classes),
+        Submodel(table, plan, classes, weights, *fleet),
+        uplink=_up(task, uplink, tells),
         downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule(), _REDUCTIONS[average]),
+        server=Optimize(server or SGDRule(), mean if reduce == "mean" else coverage_mean),
         weighting=weighting,
     )
 
@@ -106,10 +114,10 @@ def _classes(task: Task, table: Units) -> int:
     return task.init()[table.outputs[0]].shape[0]
 
 
-def _up(task: Task, uplink: Wire[Any] | None, classes: int | None) -> Wire[Any]:
+def _up(task: Task, uplink: Wire[Any] | None, tells: bool) -> Wire[Any]:
     wire = uplink or Dense()
     if wire.init(task.init()) not in ((), None):
         raise FedSepError(
             f"uplink must be a wire without memory, since a client holds another sub-model each time (got {wire!r})"
         )
-    return wire if classes is None or isinstance(wire, Dense) else by_name(model=wire)
+    return wire if not tells or isinstance(wire, Dense) else by_name(model=wire)

@@ -283,8 +283,15 @@ def held(*, least: float = 0.0) -> Size:
     return count
 
 
-_slices = {"p": held(), "classes": OUTPUTS}
-_silent = {"p": held(), "classes": 0}
+def numbers(*, least: float = 0.0) -> Size:
+    """Units of a client's sub-model."""
+    parameters = held(least=least)
+    return lambda *at: max(parameters(*at) - OUTPUTS, 0) / (INPUTS + 1 + OUTPUTS)  # type: ignore[operator]
+
+
+_slices = {"p": held(), "classes": OUTPUTS, "numbers": 0}
+_silent = {"p": held(), "classes": 0, "numbers": 0}
+_weighed = {**_slices, "numbers": numbers()}
 _part = {"units": UNITS, "capabilities": (0.5, 0.3), "converged": None}
 
 _tensors = [part.numel() for part in network.init().values()]
@@ -386,19 +393,25 @@ CATALOGUE = [
     # With classes told, a reply holds more than a change; without, decode is the identity on the sub-model.
     row("heterofl", **_part, sizes=_slices),
     row("heterofl of all outputs", **{**_part, "converged": MappingProxyType({})}, own_classes=False, sizes=_silent),
-    row("heterofl under adam by samples", **_part, average="mean", weighting="samples", server=servers.adam(),
+    row("heterofl under adam by samples", **_part, reduce="mean", weighting="samples", server=servers.adam(),
         momentum=0.5, weight_decay=0.01, sizes=_slices),
     row("heterofl in bfloat16", **_part, uplink=_half, downlink=_half, narrow=True),
     row("heterofl with quantised replies", **_part, uplink=wires.qsgd(15), narrow=True),
     row("fedrolex", **_part, sizes=_slices),
     row("fedrolex of all outputs", **{**_part, "converged": MappingProxyType({})}, own_classes=False, sizes=_silent),
+    row("heterofl by importance", **_part, reduce="importance", sizes=_weighed),
+    row("fedrolex by shuffled importance", **_part, reduce="shuffled", own_classes=False,
+        sizes={**_weighed, "classes": 0}),
+    row("fjord by importance", **_part, widths=(0.3, 0.5), reduce="importance", sizes=_weighed),
     row("federated_dropout", **_part, sizes=_slices),
     row("federated_dropout untied", **_part, untied=True, sizes=_slices),
     row("fjord", **_part, widths=(0.3, 0.5), sizes=_slices),
     row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
     row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS}),
     row("exclude", **_part, least=0.4,
-        sizes={"p": held(least=0.4), "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
+        sizes={"p": held(least=0.4), "numbers": 0, "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
+    row("exclude by importance", **_part, least=0.4, reduce="importance", own_classes=False,
+        sizes={"p": held(least=0.4), "numbers": numbers(least=0.4), "classes": 0}),
     # What of dy is sent depends on y: encode is no derivative of decode.
     row("zerofl", density=0.4, extra=0.2, converged=None, sizes=_largest(0.4, 0)),
     row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,

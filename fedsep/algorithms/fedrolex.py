@@ -10,7 +10,7 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.models.units import Units
 from fedsep.ranges import checked
 from fedsep.servers.optimize import Rule
-from fedsep.submodels import Average, submodels, table_of
+from fedsep.submodels import Reduction, submodels, table_of
 from fedsep.views.plans import Rolling
 
 
@@ -20,7 +20,7 @@ def fedrolex(
     *,
     units: Units | None = None,
     own_classes: bool = True,
-    average: Average = "coverage_mean",
+    reduce: Reduction = "coverage_mean",
     server: Rule | None = None,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -37,7 +37,9 @@ def fedrolex(
         units: Which dimensions of the parameters count the same units; derived from the task's model by default.
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
-        average: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied.
+        reduce: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied;
+            ``importance`` averages by one number a unit from each client, ``shuffled`` is its control: see
+            ``fedsep.submodels.Reduction``.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
@@ -45,10 +47,11 @@ def fedrolex(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * p + ceil(classes / 8)
+        up: 4 * p + ceil(classes / 8) + 4 * numbers
         down: 4 * p
 
-    p is the number of parameters of the client's sub-model; classes are told with ``own_classes`` only.
+    p is the number of parameters of the client's sub-model; classes are told with ``own_classes`` only; numbers
+    is that of the client's units with ``reduce`` importance, else 0.
 
     Memory:
         Server: the model. Client: nothing between rounds.
@@ -65,7 +68,7 @@ def fedrolex(
         table_of(task, units),
         Rolling(),
         own_classes=own_classes,
-        average=average,
+        reduce=reduce,
         server=server,
         weighting=weighting,
         uplink=uplink,

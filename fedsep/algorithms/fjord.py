@@ -12,7 +12,7 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.models.units import Units
 from fedsep.ranges import Fraction, argument_errors, checked
 from fedsep.servers.optimize import Rule
-from fedsep.submodels import Average, submodels, table_of
+from fedsep.submodels import Reduction, submodels, table_of
 from fedsep.views.plans import Static
 
 
@@ -24,7 +24,7 @@ def fjord(
     distil: bool = False,
     units: Units | None = None,
     own_classes: bool = True,
-    average: Average = "coverage_mean",
+    reduce: Reduction = "coverage_mean",
     server: Rule | None = None,
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
@@ -45,7 +45,9 @@ def fjord(
         units: Which dimensions of the parameters count the same units; derived from the task's model by default.
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
-        average: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied.
+        reduce: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied;
+            ``importance`` averages by one number a unit from each client, ``shuffled`` is its control: see
+            ``fedsep.submodels.Reduction``.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
@@ -53,10 +55,11 @@ def fjord(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * p + ceil(classes / 8)
+        up: 4 * p + ceil(classes / 8) + 4 * numbers
         down: 4 * p
 
-    p is the number of parameters of the client's sub-model; classes are told with ``own_classes`` only.
+    p is the number of parameters of the client's sub-model; classes are told with ``own_classes`` only; numbers
+    is that of the client's units with ``reduce`` importance, else 0.
 
     Memory:
         Server: the model. Client: nothing between rounds.
@@ -71,11 +74,11 @@ def fjord(
     table = table_of(task, units)
     return submodels(
         task,
-        OrderedDropout(task, sgd(task, **local), table, tuple(widths), distil),
+        OrderedDropout(sgd(task, **local), table, tuple(widths), distil),
         table,
         Static(),
         own_classes=own_classes,
-        average=average,
+        reduce=reduce,
         server=server,
         weighting=weighting,
         uplink=uplink,

@@ -65,7 +65,7 @@ def homogeneous(
         table,
         Static(),
         own_classes=own_classes,
-        average="coverage_mean",  # a class's row by the clients that have it
+        reduce="coverage_mean",  # a class's row by the clients that have it
         server=server,
         weighting=weighting,
         uplink=uplink,

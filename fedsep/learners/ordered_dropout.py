@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fedsep.core import Batch, Ctx, Decoded, Info, Params, Shard, Task
-from fedsep.learners.sgd import SGD, Objective, arrived
+from fedsep.learners.sgd import SGD, Objective, Step, arrived
 from fedsep.models.units import Units, kept
 from fedsep.random import fold, integers
 
@@ -21,14 +22,12 @@ class OrderedDropout:
     """Local steps of which each is on a prefix of the units, of a width drawn for its minibatch.
 
     Attributes:
-        task: The local problem.
         sgd: The steps; momentum and weight decay move all that the client holds.
         units: Of the whole model.
         widths: What a client draws from, up to its capability.
         distil: Whether narrower prefixes also learn from the outputs of the client's whole sub-model.
     """
 
-    task: Task
     sgd: SGD
     units: Units
     widths: tuple[float, ...]
@@ -36,7 +35,20 @@ class OrderedDropout:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
-        return arrived(start, self.sgd.walk(self._objective(start, ctx), start, shard, ctx))
+        return arrived(start, self.trail(start, shard, ctx))
+
+    @property
+    def task(self) -> Task:
+        """The local problem."""
+        return self.sgd.task
+
+    def on(self, task: Task) -> OrderedDropout:
+        """The same steps on another local problem."""
+        return replace(self, sgd=self.sgd.on(task))
+
+    def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps, one by one."""
+        return self.sgd.walk(self._objective(start, ctx), start, shard, ctx)
 
     def _objective(self, start: Decoded, ctx: Ctx) -> Objective:
         loss = self._distilled if self.distil else self._plain

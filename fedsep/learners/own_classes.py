@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fedsep.core import Batch, Ctx, Decoded, Info, Params, Shard, Task
-from fedsep.learners.ordered_dropout import OrderedDropout
-from fedsep.learners.sgd import SGD
+from fedsep.learners.sgd import Steps
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,13 @@ class OwnClasses:
         classes: Number of classes of the task.
     """
 
-    learner: SGD | OrderedDropout
+    learner: Steps
     classes: int
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round, with the classes that the shard has."""
         task = Masked(self.learner.task, present(shard.train.y, self.classes))
-        return replace(self.learner, task=task).learn(start, shard, ctx)
+        return self.learner.on(task).learn(start, shard, ctx)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -30,6 +30,27 @@ class Step(NamedTuple):
     y: Params
     loss: Tensor
     gradient: Params
+
+
+class Steps(Protocol):
+    """A learner whose local steps can be followed, and taken on another local problem."""
+
+    def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
+        """y_I from y_0."""
+        ...
+
+    def on(self, task: Task) -> Steps:
+        """The same steps on another local problem."""
+        ...
+
+    def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps, one by one."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """The local problem."""
+        ...
 
 
 def arrived(start: Decoded, steps: Iterable[Step]) -> tuple[Params, Info]:
@@ -58,11 +79,15 @@ class SGD:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
-        return arrived(start, self.walk(self.task_loss(start), start, shard, ctx))
+        return arrived(start, self.trail(start, shard, ctx))
 
-    def task_loss(self, start: Decoded) -> Objective:
-        """The loss of a minibatch, with the penalty of ``start``."""
-        return lambda number, y, batch: self._objective(start, y, batch)
+    def on(self, task: Task) -> SGD:
+        """The same steps on another local problem."""
+        return replace(self, task=task)
+
+    def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps, one by one."""
+        return self.walk(lambda number, y, batch: self._objective(start, y, batch), start, shard, ctx)
 
     def walk(self, objective: Objective, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
         """The local steps on any objective, one by one."""

@@ -68,6 +68,39 @@ class Units:
         """1 where the sub-model has a number, 0 elsewhere, in the shapes of ``like``."""
         return {name: self._cover(name, part, keep) for name, part in like.items()}
 
+    def squares(self, params: Params) -> dict[str, Tensor]:
+        """For each group, the sum of squares over the parameters that make each unit: those whose rows it is."""
+        sums: dict[str, Tensor] = {}
+        for name, dim, axis in self._makers():
+            part = params[name].square()
+            rows = part.transpose(0, dim).flatten(1).sum(1) if part.dim() > 1 else part
+            each = rows.reshape(axis.outer, -1, axis.inner).sum((0, 2))
+            sums[axis.group] = sums[axis.group] + each if axis.group in sums else each
+        return sums
+
+    def weigh(self, like: Params, weights: Mapping[str, Tensor]) -> Params:
+        """Every parameter's weights, to be broadcast: those of the unit that its first such dimension counts.
+
+        Args:
+            like: The model's parameters.
+            weights: By group, a weight for each of all its units.
+        """
+        return {name: self._weights(name, part, weights) for name, part in like.items()}
+
+    def _weights(self, name: str, part: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        axes = [(dim, axis) for dim, axis in enumerate(self.axes.get(name, ())) if axis is not None]
+        if not axes:
+            return part.new_ones(())
+        dim, axis = axes[0]
+        each = weights[axis.group].to(part).repeat_interleave(axis.inner).repeat(axis.outer)
+        return each.reshape(-1, *(1 for _ in part.shape[dim + 1 :]))
+
+    def _makers(self) -> list[tuple[str, int, Axis]]:
+        """Parameters whose first dimension counts a group; of a group that no first dimension counts, all others."""
+        every = [(name, dim, axis) for name, axes in self.axes.items() for dim, axis in enumerate(axes) if axis]
+        first = {axis.group for _, dim, axis in every if dim == 0}
+        return [each for each in every if each[1] == 0 or each[2].group not in first]
+
     def members(self, group: str) -> list[str]:
         """The layers whose parameters count a group's units."""
         names = [name for name, axes in self.axes.items() if any(axis and axis.group == group for axis in axes)]

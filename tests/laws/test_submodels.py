@@ -21,6 +21,7 @@ from fedsep.testing.draws import context, random_like
 from fedsep.testing.play import everybody
 from fedsep.testing.views import adjoint
 from fedsep.views import Random, Rolling, Static, Submodel
+from fedsep.views.submodel import Importance
 
 SHAPE, CLASSES = (2, 4, 4), 3
 LOCAL = {"lr": 0.1, "steps": 2, "batch_size": 4}
@@ -292,7 +293,7 @@ def test_two_runs_with_one_seed_are_the_same_bits(name):
 
 @pytest.mark.parametrize(("call", "says"), [
     (lambda: algorithms.heterofl(network), "units must be given, or the task must say the shape"),
-    (lambda: algorithms.heterofl(network, units=UNITS, average="median"), "average must be coverage_mean or mean"),
+    (lambda: algorithms.heterofl(network, units=UNITS, reduce="median"), "reduce must be one of"),
     (lambda: algorithms.exclude(network, units=UNITS, least=0.0), "least must be > 0"),
     (lambda: algorithms.fjord(network, units=UNITS, widths=(0.5, 1.5)), "widths must be > 0 and <= 1"),
     (lambda: algorithms.homogeneous(network, units=UNITS, width=float("nan")), "width must be"),
@@ -300,3 +301,70 @@ def test_two_runs_with_one_seed_are_the_same_bits(name):
 def test_what_cannot_be_is_refused(call, says):
     with pytest.raises(FedSepError, match=says):
         call()
+
+
+def reply_of(importance, client: int = 0, change: float = 1.0, ctx=None):
+    """A reply of a client of the tiny network whose change is the same everywhere."""
+    ctx = ctx or context(0, client=client, capability=0.5)
+    view = Submodel(UNITS, importance=Importance())
+    like = view.like(network.init(), ctx)
+    model = tree.map(lambda part: torch.full_like(part, change), like["model"])
+    return view.paste({"model": model, "importance": {"hidden": torch.tensor(importance)}}, network.init(), ctx)
+
+
+def test_equal_importances_give_the_coverage_mean():
+    weighed = [Update(*_parts(reply_of([3.0, 3.0], client, change))) for client, change in ((0, 1.0), (1, 5.0))]
+    plain = [update._replace(cover=tree.map(lambda part: (part > 0).to(part), update.cover)) for update in weighed]
+    torch.testing.assert_close(coverage_mean(iter(weighed)), coverage_mean(iter(plain)))
+
+
+def test_a_clients_importances_times_a_constant_change_nothing():
+    for scale in (1e-6, 7.0):
+        torch.testing.assert_close(reply_of([1.0 * scale, 3.0 * scale]), reply_of([1.0, 3.0]))
+    even = reply_of([0.0, 0.0])[1]
+    torch.testing.assert_close(even, reply_of([1.0, 1.0])[1])
+
+
+def test_importances_weigh_units_by_hand():
+    """Clients A and B change all by 1 and 5; unit 0 is three times as important to A as unit 1, to B the opposite."""
+    a, b = (Update(*_parts(reply_of(numbers, client, change)))
+            for client, numbers, change in ((0, [3.0, 1.0], 1.0), (1, [1.0, 3.0], 5.0)))  # fmt: skip
+    change = coverage_mean(iter([a, b]))
+    torch.testing.assert_close(change["0.bias"], torch.tensor([1.5 * 1 + 0.5 * 5, 0.5 * 1 + 1.5 * 5, 0.0]) / 2.0)
+    torch.testing.assert_close(change["1.weight"][0], change["0.bias"])  # the head's columns read the units
+    torch.testing.assert_close(change["1.bias"], torch.full((OUTPUTS,), 3.0))
+
+
+def test_a_weaker_client_weighs_less():
+    weak, strong = (reply_of([1.0] * kept(3, p), ctx=context(0, capability=p))[1]["0.bias"][0] for p in (0.25, 1.0))
+    assert strong == 4 * weak
+
+
+def test_shuffled_importances_are_the_same_numbers_elsewhere():
+    ctx = context(3)
+    told = {"hidden": torch.arange(1.0, 13.0)}
+    shuffled, plain = Importance(shuffled=True).weights(told, ctx)["hidden"], Importance().weights(told, ctx)["hidden"]
+    assert not torch.equal(shuffled, plain)
+    assert torch.equal(shuffled.sort().values, plain)
+    assert torch.equal(shuffled, Importance(shuffled=True).weights(told, ctx)["hidden"])
+
+
+def test_importance_is_the_root_of_summed_squared_gradients():
+    own = shards(network)[0]
+    method = algorithms.heterofl(network, units=UNITS, reduce="importance", own_classes=False, lr=0.5, steps=2,
+                                 batch_size=None)  # fmt: skip
+    ctx, y = context(0), network.init()
+    reply, _, _ = method.update(y, method.enroll(y, ctx), own, ctx)
+    squares = torch.zeros(3)
+    for _ in range(2):
+        leaves = {name: part.clone().requires_grad_() for name, part in y.items()}
+        parts = torch.autograd.grad(network.loss(leaves, own.train.all()), list(leaves.values()))
+        gradient = dict(zip(leaves, parts, strict=True))
+        squares += gradient["0.weight"].square().sum(1) + gradient["0.bias"].square()
+        y = {name: y[name] - 0.5 * gradient[name] for name in y}
+    torch.testing.assert_close(reply["importance"]["hidden"], squares.sqrt())
+
+
+def _parts(pasted):
+    value, cover = pasted
+    return value, 1.0, cover
