@@ -20,7 +20,8 @@ def with_statistics(task: Task, params: Params, batches: Callable[[], Sequence[T
     model = getattr(task, "model", None)
     if not isinstance(model, Pure) or not is_static(model.module):
         return params
-    return calibrated(model, params, batches())
+    own: Callable[[Params, Sequence[Tensor]], Params] | None = getattr(task, "calibrated", None)
+    return calibrated(model, params, batches()) if own is None else own(params, batches())
 
 
 def of_samples(samples: Samples, count: int) -> Sequence[Tensor]:

@@ -18,6 +18,8 @@ from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
 from fedsep.models.tracing.declared import table
 from fedsep.operators import gaussian
+from fedsep.tasks.ensemble import Ensemble
+from fedsep.tasks.narrowed import narrowed
 from fedsep.testing.algorithms import rehearse
 from fedsep.testing.documented import Size
 from fedsep.testing.play import Played
@@ -132,15 +134,17 @@ class Row:
         narrow: Whether a wire rounds: then the bytes are not those of float32.
         sizes: Values of the names in the docstring's closed forms of bytes.
         capabilities: Of the clients, in their order.
+        base: The task that the factory is given, where the method solves another one, which is then ``task``.
     """
 
     name: str
-    task: Tiny
+    task: Any
     arguments: Callable[[], Mapping[str, Any]]
     converged: Mapping[str, Any] | None
     narrow: bool
     sizes: Mapping[str, Size]
     capabilities: tuple[float, ...] = (1.0,)
+    base: Tiny | None = None
 
     @property
     def factory(self) -> Callable[..., FedSep]:
@@ -148,27 +152,28 @@ class Row:
 
     def build(self, *, converged: bool = False) -> FedSep:
         more = self.converged if converged and self.converged is not None else {}
-        return self.factory(self.task, **{**self.arguments(), **more})
+        return self.factory(self.base or self.task, **{**self.arguments(), **more})
 
     def shards(self) -> list[Shard]:
-        return shards(self.task)
+        return shards(self.base or self.task)
 
 
 def row(
     name: str,
-    task: Tiny = network,
+    task: Any = network,
     *,
     converged: Mapping[str, Any] | None = MappingProxyType({}),
     narrow: bool = False,
     sizes: Mapping[str, Size] | None = None,
     made: Callable[[], Mapping[str, Any]] = dict,
     capabilities: tuple[float, ...] = (1.0,),
+    base: Tiny | None = None,
     **arguments: Any,
 ) -> Row:
     """A row with two local steps on minibatches of four, unless the arguments say otherwise."""
     local = {} if "epochs" in arguments else {"steps": 2}
     every = {**local, "batch_size": 4, **arguments}
-    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {}, capabilities)
+    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {}, capabilities, base)
 
 
 def _ridge() -> Mapping[str, Any]:
@@ -287,6 +292,15 @@ def numbers(*, least: float = 0.0) -> Size:
     """Units of a client's sub-model."""
     parameters = held(least=least)
     return lambda *at: max(parameters(*at) - OUTPUTS, 0) / (INPUTS + 1 + OUTPUTS)  # type: ignore[operator]
+
+
+MIX = Ensemble(narrowed(network, UNITS, 1 / 3)[0], 3)
+"""Three networks of one hidden unit each."""
+
+
+def mixed(played: Played, number: int, client: int) -> float:
+    """Parameters of the networks that a client is sent: as many as a third goes into its capability, at least one."""
+    return max(1, int(3 * played.seats[number][client].ctx.capability)) * (INPUTS + 1 + OUTPUTS + OUTPUTS)
 
 
 _slices = {"p": held(), "classes": OUTPUTS, "numbers": 0}
@@ -408,6 +422,10 @@ CATALOGUE = [
     row("fjord", **_part, widths=(0.3, 0.5), sizes=_slices),
     row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
     row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS}),
+    row("splitmix", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3), converged=None,
+        sizes={"p": mixed, "classes": OUTPUTS}),
+    row("splitmix of all outputs", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3),
+        own_classes=False, converged=None, sizes={"p": mixed, "classes": 0}),
     row("exclude", **_part, least=0.4,
         sizes={"p": held(least=0.4), "numbers": 0, "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
     row("exclude by importance", **_part, least=0.4, reduce="importance", own_classes=False,

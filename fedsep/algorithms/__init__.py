@@ -22,6 +22,7 @@ from fedsep.algorithms.powersgd import powersgd
 from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
 from fedsep.algorithms.signsgd_ef import signsgd_ef
+from fedsep.algorithms.splitmix import splitmix
 from fedsep.algorithms.stc import stc
 from fedsep.algorithms.terngrad import terngrad
 from fedsep.algorithms.topk_ef import topk_ef
@@ -50,6 +51,7 @@ __all__ = [
     "qsgd",
     "scaffold",
     "signsgd_ef",
+    "splitmix",
     "stc",
     "terngrad",
     "topk_ef",

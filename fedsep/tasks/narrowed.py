@@ -41,10 +41,15 @@ class Narrowed:
         """The task's."""
         return getattr(self.whole, "higher_is_better", {})
 
-    def init(self) -> Params:
-        """The first units of the whole model's parameters, with kernels as large as for the fewer inputs they have."""
+    def init(self, first: int = 0) -> Params:
+        """Some units of the whole model's parameters, with kernels as large as for the fewer inputs they have.
+
+        Args:
+            first: They are those from ``first`` times their number on.
+        """
         whole = self.whole.init()
-        keep = {group: torch.arange(kept(n, self.width)) for group, n in self.units.sizes.items()}
+        counts = {group: (kept(n, self.width), n) for group, n in self.units.sizes.items()}
+        keep = {group: (first * count + torch.arange(count)) % n for group, (count, n) in counts.items()}
         return {name: part * _gain(whole[name], part) for name, part in self.units.cut(whole, keep).items()}
 
     def predict(self, params: Params, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from fedsep.learners.own_classes import Masked, present
 from fedsep.learners.sgd import sgd
 from fedsep.models.units import kept, units
 from fedsep.servers import coverage_mean, mean
+from fedsep.tasks.ensemble import parted
 from fedsep.testing import check_view, play
 from fedsep.testing.draws import context, random_like
 from fedsep.testing.play import everybody
@@ -282,6 +283,45 @@ def test_a_narrow_homogeneous_model_is_a_model_of_that_width():
     torch.testing.assert_close(method.task.predict(params, x), tasks.classification(unscaled).predict(params, x))
     got = after(method, method.task)
     assert {name: part.shape for name, part in got.items()} == {name: part.shape for name, part in params.items()}
+
+
+def test_one_block_at_full_capability_is_fedavg():
+    task = task_of()
+    method = algorithms.splitmix(task, blocks=1, **LOCAL)
+    got = parted(after(method, method.task))[0]
+    torch.testing.assert_close(got, after(algorithms.fedavg(task, weighting="uniform", **LOCAL)), rtol=1e-9, atol=1e-11)
+
+
+def test_blocks_are_models_of_their_own_whose_outputs_are_averaged():
+    method = algorithms.splitmix(task_of(), blocks=2, **LOCAL)
+    blocks = parted(method.task.init())
+    assert set(blocks) == {0, 1}
+    assert not torch.equal(blocks[0]["stem.weight"], blocks[1]["stem.weight"])
+    x = random.normal(random.key(1), 5, *SHAPE)
+    each = [method.task.block.predict(part, x) for part in blocks.values()]
+    torch.testing.assert_close(method.task.predict(method.task.init(), x), (each[0] + each[1]) / 2)
+    alone = method.narrower(method.task.init(), 0.5, 0)
+    torch.testing.assert_close(method.task.predict(alone, x), each[0])
+    assert parted(method.narrower(method.task.init(), 0.25, 0))[0]["stem.weight"].shape[0] == 1
+    apart = algorithms.homogeneous(task_of(), width=0.5, **LOCAL)
+    assert all(torch.equal(part, blocks[0][name]) for name, part in apart.task.init().items())
+
+
+def test_a_client_trains_its_blocks_as_if_each_were_alone():
+    method = algorithms.splitmix(task_of(), blocks=2, clip=0.1, **LOCAL)
+    state, shard, ctx = method.init(method.task.init()), parts()[0], context(0)
+    sent = method.broadcast(state, ctx)
+    reply, _, _ = method.update(sent, method.enroll(sent, ctx), shard, ctx)
+    for number, block in parted(sent).items():
+        alone, _ = sgd(method.task.block, clip=0.1, **LOCAL).learn(Decoded(block), shard, ctx)
+        torch.testing.assert_close(parted(reply["model"])[number], tree.sub(alone, block))
+
+
+def test_clients_get_as_many_blocks_as_they_can_hold_each_as_often():
+    view = algorithms.splitmix(network, units=UNITS, blocks=3, **LOCAL).view
+    assert [len(view.drawn(context(0, capability=p))) for p in (0.1, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 1, 2, 3]
+    met = torch.tensor([view.drawn(context(t, capability=0.4))[0] for t in range(600)]).bincount()
+    assert float((met - 200).abs().max()) < 4 * (600 * 2 / 9) ** 0.5
 
 
 @pytest.mark.parametrize("name", [*FULL, "fjord"])

@@ -70,6 +70,16 @@ def test_calibration_takes_as_many_from_each_client_in_batches_of_about_one_size
     assert sum(len(x) for x in few) == 4  # every second client
 
 
+def test_an_ensemble_is_calibrated_block_by_block(federation):
+    task = task_of(federation)
+    run = ran(federation, task, algorithms.splitmix, blocks=2, evaluate=Evaluate(calibration=300))
+    own = algorithms.splitmix(task, blocks=2).task
+    params = own.calibrated(run.params, of_fleet(federation, 300))
+    assert any(name.startswith("1.") and name.endswith(".variance") for name in params)
+    loss = task.metrics(own.predict(params, federation.test.all().x), federation.test.y)["loss"]
+    assert run.metrics[-1]["test_loss"] == pytest.approx(loss)
+
+
 def test_local_models_are_evaluated_with_statistics_of_their_own_data(federation):
     task = task_of(federation)
     run = ran(federation, task, evaluate=Evaluate(clients=True))
