@@ -33,13 +33,13 @@ run: $(BASE) ## environment, install, quick start: FedAvg beside FedSep on real 
 	$(BIN)/fedsep run --out $(OUT) --overwrite
 
 test: $(DEV) ## environment if missing, then the tests
-	$(THREADS) $(PY) -m pytest -q -n $(JOBS)
+	$(THREADS) $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
 slow: $(DEV) ## the tests that take longer
-	$(THREADS) $(PY) -m pytest -q -n $(JOBS) -m "slow and not gpu and not flower" || [ $$? -eq 5 ]  # 5: there are none
+	$(THREADS) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not gpu and not flower" || [ $$? -eq 5 ]  # 5: there are none
 
 laws: $(DEV) ## only the laws that every method must keep
-	$(THREADS) $(PY) -m pytest -q -n $(JOBS) tests/laws
+	$(THREADS) $(PY) -m pytest -q -n $(JOBS) --dist worksteal tests/laws
 
 lint: $(DEV) ## style, formatting, types
 	$(PY) -m ruff check .

@@ -1,6 +1,8 @@
-"""Times FISTA against scikit-learn's Lasso, and rounds of fedsep_lasso against FedAvg on W1.
+"""Times FISTA against scikit-learn's Lasso, both to the same duality gap, on one thread.
 
-Usage: python -m benchmarks.lasso [--out records/lasso.json] [--repeats 5] [--rounds 20] [--processes 2]
+What a round of fedsep_lasso takes beside one of FedAvg is measured by ``python -m benchmarks.rounds``.
+
+Usage: python -m benchmarks.lasso [--out records/lasso.json] [--repeats 5]
 """
 
 from __future__ import annotations
@@ -17,9 +19,7 @@ import torch
 from sklearn.linear_model import Lasso
 from torch import Tensor
 
-from benchmarks.rounds import WARM_UP, seconds
-from benchmarks.workloads import W1
-from fedsep import FedSep, algorithms, engines, random, tasks
+from fedsep import random
 from fedsep.environment import environment
 from fedsep.lasso import Matrix, Solution, fista
 from fedsep.operators import gaussian
@@ -68,40 +68,6 @@ def solvers(repeats: int) -> dict[str, Any]:
     }
 
 
-def rounds(count: int, processes: int) -> list[dict[str, Any]]:
-    """Rounds of W1 against FedAvg's, in alternating blocks."""
-    fleet = W1.federation()
-    task = tasks.classification(W1.model(fleet.shape, fleet.classes))
-    local: dict[str, Any] = {"lr": 0.1, "steps": W1.steps, "batch_size": W1.batch_size}
-    fifty: dict[str, Any] = {"p": P, "decode_steps": 50, "tolerance": 0.0}
-    sparse: dict[str, Any] = {**fifty, "beta": BETA, "start": "zero", "warm_start": True}
-    methods = {
-        "fedsep_lasso p=500, by default": algorithms.fedsep_lasso(task, p=P, **local),
-        "fedsep_lasso p=500, 50 steps": algorithms.fedsep_lasso(task, **fifty, **local),
-        "fedsep_lasso p=500, 50 steps, start=zero": algorithms.fedsep_lasso(task, **sparse, **local),
-        "fedsep_lasso p=500, 50 steps, start=zero, cg": algorithms.fedsep_lasso(task, **sparse, encoder="cg", **local),
-    }
-    rows = []
-    for name, method in methods.items():
-        times = _in_turn(method, algorithms.fedavg(task, **local), task, fleet, count, processes)
-        ours, plain = (statistics.median(each) for each in times)
-        row = {"workload": "W1", "method": name, "seconds": _spread(times[0]), "fedavg_seconds": _spread(times[1])}
-        rows.append({**row, "ratio_to_fedavg": round(ours / plain, 3)})
-    return rows
-
-
-def _in_turn(
-    method: FedSep, fedavg: FedSep, task: Any, fleet: Any, count: int, processes: int, block: int = 5
-) -> tuple[list[float], list[float]]:
-    """Seconds of the rounds of both, ``block`` of one and then of the other."""
-    ours, plain = list[float](), list[float]()
-    for _ in range(-(-count // block)):
-        for times, each in ((ours, method), (plain, fedavg)):
-            engine = engines.workers(processes=processes)
-            times += seconds(each, task, fleet, W1.cohort, engine, block + WARM_UP + 1, lambda: None)
-    return ours, plain
-
-
 def _spread(times: list[float]) -> dict[str, float]:
     return {
         "median": round(statistics.median(times), 4),
@@ -112,20 +78,14 @@ def _spread(times: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Runs both, prints a line for each result and writes the record."""
+    """Times both, prints what was found and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    record: dict[str, Any] = {"environment": environment("workers", 0), "processes": options.processes}
-    record["solvers"] = solvers(options.repeats)
+    record = {"environment": environment("none", 1), "solvers": solvers(options.repeats)}
     print(json.dumps(record["solvers"]), flush=True)
-    record["rounds"] = rounds(options.rounds, options.processes)
-    for row in record["rounds"]:
-        print(json.dumps(row), flush=True)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,10 +1,11 @@
 """Runs the recipes behind docs/results and keeps what is worth keeping of every run in records/.
 
-Usage: python -m benchmarks.records [NAME ...]   (all of them without a name; finished runs are not run again)
+Usage: python -m benchmarks.records [--jobs N] [NAME ...]   (all without a name; what is finished is not run again)
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,20 @@ COMMANDS: dict[str, list[str]] = {
     # Few bytes: three settings for every rival, and the server's rate with 2 classes per client.
     "tune_rivals": ["run", "recipes/mnist_cnn/tune_rivals.yaml"],
     "tune_rivals_k2": ["run", "recipes/mnist_cnn/tune_rivals.yaml", "--set", f"data.partition={K2}"],
+    "tune_fetchsgd": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml"],
+    "tune_fetchsgd_k2": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml", "--set", f"data.partition={K2}"],
     "tune_quantised_k2": ["run", "recipes/mnist_cnn/tune_quantised_k2.yaml"],
+    "tune_quantised": ["run", "recipes/mnist_cnn/tune_quantised.yaml"],
+    "tune_quantised_k2_rates": ["run", "recipes/mnist_cnn/tune_quantised.yaml", "--set", f"data.partition={K2}"],
     "mnist_budgets": ["run", "recipes/mnist_cnn/budgets.yaml", *SEEDS],
+    "mnist_budgets_k2": ["run", "recipes/mnist_cnn/budgets.yaml", "--set", f"data.partition={K2}", *SEEDS],
+    # What the trials of benchmarks.ideas chose.
+    "mnist_few_bytes": ["run", "recipes/mnist_cnn/few_bytes.yaml", *SEEDS],
+    "mnist_few_bytes_k2": ["run", "recipes/mnist_cnn/few_bytes_k2.yaml", *SEEDS],
+    # The rivals, each at the local rate that was best on validation data.
+    "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml"],
+    "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml"],
+    "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
     "quickstart": ["run", "recipes/quickstart.yaml", *SEEDS],
@@ -44,15 +57,19 @@ COMMANDS: dict[str, list[str]] = {
 
 def main() -> None:
     """Runs what is named and copies its record."""
-    names = sys.argv[1:] or list(COMMANDS)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--jobs", default="1")
+    asked = parser.parse_args()
+    names = asked.names or list(COMMANDS)
     unknown = [name for name in names if name not in COMMANDS]
     if unknown:
         sys.exit(f"no such record: {', '.join(unknown)}; there are {', '.join(COMMANDS)}")
     for name in names:
         out = RUNS / name
-        command = [sys.executable, "-m", "fedsep", *COMMANDS[name], "--out", str(out)]
         resumable = COMMANDS[name][0] == "run" and out.exists()
-        done = subprocess.run([sys.executable, "-m", "fedsep", "resume", str(out)] if resumable else command)
+        words = ["resume", str(out)] if resumable else [*COMMANDS[name], "--out", str(out)]
+        done = subprocess.run([sys.executable, "-m", "fedsep", *words, "--jobs", asked.jobs])
         if done.returncode in (DONE, FAILED):  # that a setting diverges is a result, too
             keep(out, RECORDS / name)
         done.check_returncode()

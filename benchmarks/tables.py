@@ -13,11 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import communication
+
 RECORDS = Path("records")
 PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"))
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
+
+
+UNMEASURED = "Not measured yet."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -82,9 +87,13 @@ def tuning_table(names: Sequence[str] = TUNED) -> str:
     for name in names:
         for path in sorted((RECORDS / name).rglob("summary.json")):
             summary, setting = json.loads(path.read_text()), path.relative_to(RECORDS / name).parts[0]
-            accuracy = f"{summary['metrics']['validation_accuracy']['last']:.4f}"
-            lines.append([f"`{name}`", setting, summary["rounds"], accuracy])
+            lines.append([f"`{name}`", setting, summary["rounds"], last(summary, "validation_accuracy")])
     return table(["record", "setting", "rounds", "validation accuracy"], lines)
+
+
+def last(summary: dict[str, Any], metric: str) -> str:
+    """A run's last figure, unless it failed: then its numbers were no longer finite."""
+    return f"{summary['metrics'][metric]['last']:.4f}" if summary["status"] == "done" else "diverged"
 
 
 def personal_table() -> str:
@@ -111,12 +120,12 @@ def speed_table() -> str:
             row["ratio_of_medians"],
             row["ratio_of_sums"],
             row.get("ratio_to_fedavg", ""),
+            row.get("ratio_of_sums_to_fedavg", ""),
         ]
         for row in record["rounds"]
     ]
-    first = table(
-        ["workload", "method", "s a round", "plain loop", "ratio of medians", "of sums", "of medians, to FedAvg"], lines
-    )
+    head = ["workload", "method", "s a round", "plain loop", "ratio of medians", "of sums"]
+    first = table([*head, "of medians, to FedAvg", "of sums, to FedAvg"], lines)
     idle: list[list[object]] = [
         [row["engine"], f"{row['numbers']:,}", row["milliseconds"]["median"], row["milliseconds"]["most"]]
         for row in record["overhead"]
@@ -126,12 +135,55 @@ def speed_table() -> str:
 
 
 def memory_table() -> str:
-    """Peak memory by number of clients."""
+    """Peak memory by number of clients: medians, and the range over processes."""
     record = json.loads((RECORDS / "memory.json").read_text())
-    keys = ("clients", "rounds", "peak_MiB", "client_states_on_disk", "client_states_MiB", "seconds")
-    lines = [[row[key] for key in keys] for row in record["rows"]]
-    head = ["clients", "rounds", "peak MiB", "states on disk", "MiB of states", "seconds"]
-    return f"{table(head, lines)}\n\nGrowth: {record['growth']:.1%}. {machine(record['environment'])}"
+    lines: list[list[object]] = []
+    for row in record["rows"]:
+        figures = (row["peak_MiB"], row["loaded_MiB"])
+        peak, loaded = (f"{each['median']} ({each['least']} to {each['most']})" for each in figures)
+        states = f"{row['client_states_on_disk']:,}", row["client_states_MiB"]
+        lines.append([f"{row['clients']:,}", row["rounds"], row["processes"], peak, loaded, *states])
+    head = ["clients", "rounds", "processes", "peak MiB", "MiB before training", "states on disk", "MiB of states"]
+    grown = f"Growth of the median peak: {record['growth']:.1%}."
+    return f"{table(head, lines)}\n\n{grown} {machine(record['environment'])}"
+
+
+def operators_table(file: str) -> str:
+    """Products with operators in passes over the vector, and packing."""
+    if not (RECORDS / file).is_file():
+        return UNMEASURED
+    record = json.loads((RECORDS / file).read_text())
+    lines = [
+        [
+            row["operator"],
+            f"{row['d']:.0e}".replace("e+0", "e"),
+            *(f"{row['milliseconds'][part]:,.2f}" for part in ("pass_in_place", "mv", "rmv", "make")),
+            *(row[f"{part}_in_passes"] for part in ("mv", "rmv")),
+            row["peak_vectors"] or "",
+        ]
+        for row in record["operators"]
+    ]
+    head = ["operator", "d", "a pass, ms", "S v, ms", "S^T x, ms", "making S, ms", "S v in passes", "S^T x in passes"]
+    packed = [[row["wire"], f"{row['bytes']:,}", *row["seconds"].values()] for row in record["wires"]]
+    second = f"\n\n{table(['wire, d = 1e7', 'bytes', 'pack, s', 'unpack, s'], packed)}" if packed else ""
+    where = machine(record["environment"]) if record["device"] == "cpu" else f"{record['device']}."
+    return f"{table([*head, 'peak, vectors'], lines)}{second}\n\n{where}"
+
+
+def lasso_table() -> str:
+    """FISTA beside scikit-learn, to the same duality gap."""
+    if not (RECORDS / "lasso.json").is_file():
+        return UNMEASURED
+    record = json.loads((RECORDS / "lasso.json").read_text())
+    found = record["solvers"]
+    lines = [
+        [name.replace("_", "-"), f"{found['seconds'][name]['median']:.3f}", found["steps"][name], f"{gap:.1e}"]
+        for name, gap in found["gap"].items()
+    ]
+    first = table(["solver", "median s", "steps", "relative duality gap"], lines)
+    above = f"p = {found['p']}, d = {found['d']:,}, {found['support']} coordinates not 0. FISTA's objective is "
+    above += f"{found['objective_above_scikit_learn']:.1e} (relative) above scikit-learn's."
+    return f"{first}\n\n{above} {machine(record['environment'])}"
 
 
 def machine(environment: dict[str, Any]) -> str:
@@ -151,7 +203,8 @@ def budget_table(name: str) -> str:
     lines: list[list[object]] = []
     for method, seeds in sorted(methods(name).items(), key=lambda item: item[1][0][0]["bytes"]["up"]):
         first = seeds[0][0]
-        both = first["bytes"]["up"] * 2  # nothing is sent down in round 0, which the mean over rounds shows
+        rounds = first["rounds"]
+        both = first["bytes"]["up"] + first["bytes"]["down"] * rounds / (rounds - 1)  # round 0 sends nothing down
         last = [float(rows[-1]["test_accuracy"]) for _, rows in seeds]
         checked = [float(rows[-1]["validation_accuracy"]) for _, rows in seeds]
         reached = [bytes_to(seeds, target) for target in (0.95, 0.97, 0.98)]
@@ -176,11 +229,23 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "budgets": lambda: f"{budget_table('mnist_budgets')}\n\n{made('mnist_budgets')}",
     "float": lambda: f"{budget_table('mnist_float')}\n\n{made('mnist_float')}",
     "tuning of the quantised sketch": lambda: tuning_table(["tune_quantised_k2"]),
+    "tuning of the rivals": lambda: tuning_table(
+        ["tune_rivals", "tune_rivals_k2", "tune_rivals_low", "tune_fetchsgd", "tune_fetchsgd_k2"]
+    ),
     "tuning": tuning_table,
     "quickstart": lambda: accuracy_table(["quickstart"]),
     "personal": personal_table,
     "speed": speed_table,
+    "operators": lambda: operators_table("operators.json"),
+    "operators on a GPU": lambda: operators_table("operators_gpu.json"),
+    "lasso": lasso_table,
     "memory": memory_table,
+    "frontier iid": lambda: communication.frontier_table("iid"),
+    "frontier k2": lambda: communication.frontier_table("k2"),
+    "leaders iid": lambda: communication.leaders("iid"),
+    "leaders k2": lambda: communication.leaders("k2"),
+    "trials": communication.trials_table,
+    "lasso that is re-drawn": communication.lasso_table,
 }
 
 
@@ -214,6 +279,7 @@ def picture() -> None:
 def main() -> None:
     """Fills every block of the pages and draws the picture."""
     picture()
+    communication.draw()
     for page in PAGES:
         text = page.read_text()
         for name, make in BLOCKS.items():

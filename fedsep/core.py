@@ -79,12 +79,13 @@ class Samples(NamedTuple):
     def take(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` (int64 positions or a slice), normalised, in the default float type."""
         x, y = self.x[index], self.y[index]
-        if not x.is_floating_point() or self.shift is not None:
-            x = x.to(torch.get_default_dtype())
+        if x.is_floating_point() and self.shift is None:
+            return Batch(x if self.scale is None else x * self.scale.to(x.dtype), y)
+        x = x.to(torch.get_default_dtype(), copy=True)  # so that what follows can be done in its place
         if self.shift is not None:
-            x = x - self.shift.to(x.dtype)
+            x.sub_(self.shift.to(x.dtype))
         if self.scale is not None:
-            x = x * self.scale.to(x.dtype)
+            x.mul_(self.scale.to(x.dtype))
         return Batch(x, y)
 
     def all(self) -> Batch:

@@ -1,8 +1,9 @@
 """Whether two ends hold the same anchor: 8 bytes of every message's header say so.
 
-The upper four bytes chain a hash over the run's key and every message that was folded: equal on every device.
-The lower four are a float32, the anchor's inner product with random signs: anchors that different devices folded
-differ in last bits, and a hash over their numbers would call for the whole anchor after every fold.
+Four bytes are a hash: chained over the run's key and every message that was folded, or, of a copy that is mended by the
+numbers themselves, over those that were sent. It is equal on every device. The other four are a float32, the anchor's
+inner product with random signs: anchors that different devices folded differ in last bits, and a hash over all their
+numbers would call for the whole anchor after every fold.
 """
 
 from __future__ import annotations
@@ -35,6 +36,18 @@ def fold_digest(digest: Tensor, message: Payload, anchor: Params | None = None) 
     return torch.tensor(_joined(chained, probe if anchor is None else _probe(anchor)))
 
 
+def copy_digest(model: Params, start: Params) -> Tensor:
+    """The digest of a copy of the model that is mended by the numbers themselves: no history is needed to compare it.
+
+    The hash is over the coordinates that are no longer what they were at the start, which is what was sent: those are
+    the server's bit for bit, on every device, and the initial model is that but for last bits.
+    """
+    now, before = _vector(model), _vector(start)
+    moved = (now != before).nonzero()[:, 0]
+    chain = _hash(_bytes(moved) + _bytes(now[moved]))
+    return torch.tensor(_joined(chain, _probe(model)))
+
+
 def sealed(algorithm: Algorithm[Any, Any], state: Any, ctx: Ctx) -> Ctx:
     """The context with the digest of what the server takes its client to hold, where the method keeps one."""
     digest = getattr(algorithm, "digest", None)
@@ -59,9 +72,13 @@ def check_digest(own: Tensor, ctx: Ctx) -> None:
 
 def _probe(anchor: Params) -> float:
     """sum of +-anchor_j, over the root of d."""
-    flat = torch.cat([anchor[name].reshape(-1) for name in sorted(anchor)]).to(torch.float32)
+    flat = _vector(anchor).to(torch.float32)
     signs = 1 - 2 * ((torch.arange(flat.numel(), device=flat.device) * 0x9E3779B1 >> 17) & 1)
     return float((flat * signs).sum() / flat.numel() ** 0.5)
+
+
+def _vector(params: Params) -> Tensor:
+    return torch.cat([params[name].reshape(-1) for name in sorted(params)])
 
 
 def _ordered(message: Payload) -> list[Tensor]:

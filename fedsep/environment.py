@@ -29,7 +29,7 @@ def environment(engine: object, seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), **_gpu()},
         "started": _now(),
         "command": _command(),
         "seed": seed,
@@ -79,6 +79,11 @@ def _version() -> str:
         return metadata.version("fedsep")
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _gpu() -> dict[str, str]:
+    """The graphics processor, where this process computes on one."""
+    return {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_initialized() else {}
 
 
 def _cpu() -> str:

@@ -10,6 +10,7 @@ from fedsep.codecs.identity import Identity
 from fedsep.core import (
     Codec,
     Ctx,
+    Decoded,
     Info,
     Learner,
     Params,
@@ -44,6 +45,14 @@ class ClientState(NamedTuple):
 
     codec: Tree
     wire: Tree
+
+
+class Begun(NamedTuple):
+    """A client's round up to its local steps: what it was sent, where learning starts, and the codec's memory."""
+
+    x: Tree
+    start: Decoded
+    memory: Tree
 
 
 @dataclass(frozen=True)
@@ -90,17 +99,28 @@ class FedSep:
         self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx
     ) -> tuple[Payload, ClientState, Info]:
         """Lines 5-18: a client's round."""
-        with stage("decode"):  # lines 5-11
-            x = self.downlink.unpack(payload, None, ctx)
-            start, memory = self.codec.decode(x, client.codec, shard, ctx)
+        begun = self.begin(payload, client, shard, ctx)
         with stage("learn"):  # lines 12-16
-            y, learned = self.learner.learn(start, shard, ctx)
-        with stage("encode"):  # lines 17-18
+            learned = self.learner.learn(begun.start, shard, ctx)
+        return self.finish(begun, learned, client, shard, ctx)
+
+    def begin(self, payload: Payload, client: ClientState, shard: Shard, ctx: Ctx) -> Begun:
+        """Lines 5-11: what comes before the local steps."""
+        with stage("decode"):
+            x = self.downlink.unpack(payload, None, ctx)
+            return Begun(x, *self.codec.decode(x, client.codec, shard, ctx))
+
+    def finish(
+        self, begun: Begun, learned: tuple[Params, Info], client: ClientState, shard: Shard, ctx: Ctx
+    ) -> tuple[Payload, ClientState, Info]:
+        """Lines 17-18: what comes after them."""
+        (x, start, memory), (y, info) = begun, learned
+        with stage("encode"):
             dx, memory, encoded = self.codec.encode(start, y, x, memory, shard, ctx)
         with stage("pack"):
             fresh = isinstance(client.wire, tuple) and not client.wire
             reply, wire = self.uplink.pack(dx, self.uplink.init(dx) if fresh else client.wire, ctx)
-        return reply, ClientState(memory, wire), {**learned, **encoded}
+        return reply, ClientState(memory, wire), {**info, **encoded}
 
     def aggregate(self, state: ServerState, replies: Iterable[Reply]) -> tuple[ServerState, Info]:
         """Line 20, over replies as they come; without replies only the clock moves."""

@@ -314,7 +314,7 @@ _tensors = [part.numel() for part in network.init().values()]
 _two_signs = functools.partial(operators.sparse_signs, nonzeros=2)
 _half = wires.dense(dtype="bfloat16")
 _weak = (0.75, 0.5)
-_one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 32}
+_one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 8}
 _p, _d = {"p": 6}, {"p": network.d}
 _rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "terms": 3, "tau": 0.08,
           "decode_lr": 0.08, "strength": 10.0}  # fmt: skip
@@ -384,8 +384,8 @@ CATALOGUE = [
         converged=None, sizes={"p": 6, "bits": 3, "bits_down": 2, "scale_bits": 8}),
     row("fedsep_quantised over a gaussian by samples", p=6, period=1, operator=gaussian, weighting="samples",
         converged=None, sizes=_one_bit),
-    row("fedsep_quantised under momentum", p=6, period=3, server=servers.sgd(lr=0.7, momentum=0.9),
-        converged=None, sizes=_one_bit),
+    row("fedsep_quantised under momentum", p=6, period=3, server=servers.sgd(lr=0.7, momentum=0.9), scale_bits=32,
+        converged=None, sizes={**_one_bit, "scale_bits": 32}),
     row("fedsep_lasso", **_sparse, converged=_solved),
     row("fedsep_lasso by ista and neumann", **_sparse, decoder="ista", encoder="neumann", gamma=0.3,
         converged={**_solved, "decode_steps": 700, "terms": 700}),

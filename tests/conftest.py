@@ -15,6 +15,10 @@ torch.set_default_dtype(torch.float64)
 # One intra-op thread where bits are compared; two test processes share two cores.
 torch.set_num_threads(1)
 
+# Processes that tests start run the code of this checkout, whatever is installed.
+ROOT = Path(__file__).resolve().parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+
 settings.register_profile("here", deadline=None)
 settings.register_profile("everywhere-the-same", deadline=None, derandomize=True)
 settings.load_profile("everywhere-the-same" if os.environ.get("CI") else "here")
@@ -31,9 +35,8 @@ def double_precision() -> Iterator[None]:
 
 def data_folder(name: str) -> Path:
     """The data folder that holds ``name``: FEDSEP_DATA, or a data folder beside the checkout."""
-    root = Path(__file__).resolve().parents[1]
     folders = [Path(os.environ["FEDSEP_DATA"])] if os.environ.get("FEDSEP_DATA") else []
-    folders.append(root.parent / "shared" / "data")
+    folders.append(ROOT.parent / "shared" / "data")
     for folder in folders:
         if (folder / name).is_dir():
             return folder

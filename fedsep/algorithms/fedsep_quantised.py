@@ -31,7 +31,7 @@ def fedsep_quantised(
     p: Count,
     bits: Bits = 1,
     bits_down: Bits | None = None,
-    scale_bits: Literal[8, 32] = 32,
+    scale_bits: Literal[8, 32] = 8,
     period: Count | Literal["auto", "never"] = "auto",
     server_lr: Positive | None = None,
     server: Rule | None = None,
@@ -57,7 +57,7 @@ def fedsep_quantised(
         p: Communication dimension, at most d, the number of model parameters.
         bits: Of a coordinate on the uplink.
         bits_down: Of a coordinate on the downlink; as many as on the uplink by default.
-        scale_bits: Of a message's scale.
+        scale_bits: Of a message's scale; 8 sends its logarithm.
         period: Rounds between two sketches; ``never`` keeps the first. ``auto``: 2 for p <= d/150, 3 to d/60,
             5 to d/20, 10 above. Tune it on validation data.
         server_lr: eta_g; None: c min(d/p, 6 sqrt(d/p)), where S S^T is about c I (c = 1 with orthonormal rows).

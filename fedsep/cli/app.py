@@ -44,6 +44,7 @@ def run(
     download: o.Download = False,
     engine: o.Engine = None,
     device: o.Device = "cpu",
+    jobs: o.Jobs = 1,
     seed: o.Seed = None,
     seeds: o.Seeds = None,
     allow: o.Allow = None,
@@ -58,12 +59,13 @@ def run(
     from fedsep.cli.run import run as start
 
     return start(
-        o.reading(recipe, changes, engine, seed, seeds, allow),
+        o.reading(recipe, changes, engine, seed, seeds, allow, jobs),
         o.machine(data_dir, download, device),
         o.talk(quiet, json),
         out,
         overwrite=overwrite,
         dry_run=dry_run,
+        jobs=jobs,
     )
 
 
@@ -73,6 +75,7 @@ def resume(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     device: o.Device = "cpu",
+    jobs: o.Jobs = 1,
     allow: o.Allow = None,
     quiet: o.Quiet = False,
     json: o.Json = False,
@@ -80,7 +83,7 @@ def resume(
     """Continue what was interrupted, from the last checkpoint; start what was not started."""
     from fedsep.cli.run import resume as start
 
-    return start(folder, tuple(allow or ()), o.machine(data_dir, download, device), o.talk(quiet, json))
+    return start(folder, tuple(allow or ()), o.machine(data_dir, download, device), o.talk(quiet, json), jobs=jobs)
 
 
 @app.command()
@@ -129,6 +132,7 @@ def paper(
     download: o.Download = False,
     engine: o.Engine = None,
     device: o.Device = "cpu",
+    jobs: o.Jobs = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with bytes and estimated time.")] = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
@@ -136,9 +140,9 @@ def paper(
     """Run or resume the runs behind a figure of the paper, then draw it; what is finished is used."""
     from fedsep.cli.paper import paper as start
 
-    changes = o.reading("", None, engine, None, None, None).changes
+    changes = o.reading("", None, engine, None, None, None, jobs).changes
     sources = o.machine(data_dir, download, device)
-    return start(figure, scale, changes, sources, o.talk(quiet, json), out, dry_run=dry_run)
+    return start(figure, scale, changes, sources, o.talk(quiet, json), out, dry_run=dry_run, jobs=jobs)
 
 
 @app.command()
@@ -170,6 +174,7 @@ def sweep(
     download: o.Download = False,
     engine: o.Engine = None,
     device: o.Device = "cpu",
+    jobs: o.Jobs = 1,
     seed: o.Seed = None,
     seeds: o.Seeds = None,
     allow: o.Allow = None,
@@ -179,8 +184,8 @@ def sweep(
     """Try settings and choose on validation data; what is done is skipped, so a sweep can be repeated."""
     from fedsep.cli.sweep import sweep as start
 
-    reading = o.reading(recipe, changes, engine, seed, seeds, allow)
-    return start(reading, grid, select, o.machine(data_dir, download, device), o.talk(quiet, json), out)
+    reading = o.reading(recipe, changes, engine, seed, seeds, allow, jobs)
+    return start(reading, grid, select, o.machine(data_dir, download, device), o.talk(quiet, json), out, jobs)
 
 
 @app.command()

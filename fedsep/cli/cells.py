@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedsep.cli.entry import DONE
-from fedsep.cli.estimate import Durations, Kind
+from fedsep.cli.carry_out import How, Todo, carry_out
+from fedsep.cli.estimate import Countdown, Kind
 from fedsep.cli.plan import TOP, Job, Standing, plan, state_of
-from fedsep.cli.run import carry_out
 from fedsep.cli.screen import Screen
 from fedsep.core import FedSepError
 from fedsep.paper.cells import Cell
 from fedsep.recipes import Change, Recipe, Sources, build, find, read, write
-from fedsep.report.wording import plural, seconds_text
+from fedsep.report.wording import plural
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class Folder:
         return self.jobs[0].folder.parent.parent
 
     def kind(self, job: Job) -> Kind:
-        """Runs that should take as long: the method at this p, on any split and with any seed."""
-        return f"p = {self.cell.p}, {self.recipe.rounds} rounds", job.method
+        """Runs that should take as long: the method as it is called here, on any split and with any seed."""
+        return f"{self.recipe.methods[job.method].resolved()}, {self.recipe.rounds} rounds", job.method
 
 
 def folders(name: str, engine: Sequence[Change], cells: Sequence[Cell], out: Path) -> list[Folder]:
@@ -81,50 +80,18 @@ def states(found: Sequence[Folder]) -> dict[Job, Standing]:
     return {job: state_of(job, one.recipe) for one in found for job in one.jobs}
 
 
-def carry_out_cells(screen: Screen, found: Sequence[Folder], sources: Sources) -> int:
+def carry_out_cells(screen: Screen, found: Sequence[Folder], how: How) -> int:
     """Runs what is not done; the exit code. A run that failed is a finding, and is not tried again."""
     there = states(found)
-    todo = {one.path: [job for job in one.jobs if there[job] in ("new", "unfinished")] for one in found}
-    durations = Durations()
+    kinds = {job: one.kind(job) for one in found for job in one.jobs}
+    todo = [Todo(one.recipe, job) for one in found for job in one.jobs if there[job] in ("new", "unfinished")]
+    screen.note(f"{plural(len(there), 'run')}, of which {len(todo)} are to be done")
     for one in found:
-        for job in one.jobs:
-            if there[job] == "done":
-                durations.see(one.kind(job), job)
-    left = [(one, job) for one in found for job in todo[one.path]]
-    screen.note(f"{plural(len(there), 'run')}, of which {len(left)} are to be done")
-    progress = _Progress(screen, durations, left)
-    codes: set[int] = set()
-    for one in found:
-        if todo[one.path]:
+        if any(there[job] in ("new", "unfinished") for job in one.jobs):
             one.path.mkdir(parents=True, exist_ok=True)
             write(one.recipe.resolved(), one.path / TOP)
-            code = carry_out(screen, one.recipe, todo[one.path], sources, None, resume=True, before=progress.before)
-            codes.add(code)
-            progress.after()
-    return max(codes, default=DONE)
-
-
-@dataclass
-class _Progress:
-    """Says before every run how many are left and how long they will take."""
-
-    screen: Screen
-    durations: Durations
-    left: list[tuple[Folder, Job]]
-    current: tuple[Folder, Job] | None = None
-
-    def before(self, job: Job) -> None:
-        self.after()
-        self.current = self.left[0]
-        seconds = self.durations.left(one.kind(job) for one, job in self.left)
-        time = "" if seconds is None else f", about {seconds_text(seconds)}"
-        self.screen.note(f"{job.folder}: {plural(len(self.left), 'run')} left{time}")
-
-    def after(self) -> None:
-        """The run that was said to begin is over."""
-        if self.current is not None:
-            one, job = self.current
-            self.left.pop(0)
-            if state_of(job, one.recipe) == "done":
-                self.durations.see(one.kind(job), job)
-        self.current = None
+    countdown = Countdown(screen, todo, lambda one: kinds[one.job], how.jobs)
+    for job in there:
+        if there[job] == "done":
+            countdown.durations.see(kinds[job], job)
+    return carry_out(screen, todo, how._replace(resume=True), countdown)

@@ -31,7 +31,7 @@ def invoke(arguments: Sequence[str]) -> int:
     words = [word for word in arguments if word != "--debug"]
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
             return _command(words)
     except KeyboardInterrupt as stopped:
         return _interrupted(stopped)
@@ -107,6 +107,6 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+def show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     """A warning as a user reads it: without the line of source that gave it."""
     _say(f"warning: {message}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from fedsep.cli.plan import Job
+from fedsep.cli.carry_out import Todo
+from fedsep.cli.plan import Job, state_of
+from fedsep.cli.screen import Screen
 from fedsep.report import read_run
 from fedsep.report.reading import finite
+from fedsep.report.wording import plural, seconds_text
 
 Kind = tuple[str, ...]
 """What runs of one duration have in common, the most telling first: recipe and method, then the method alone."""
@@ -41,3 +44,34 @@ class Durations:
         told = [self.tell(kind) for kind in kinds]
         known = [value for value in told if value is not None]
         return sum(known) if len(known) == len(told) else None
+
+
+@dataclass
+class Countdown:
+    """Says before every run how many are left and how long they will take.
+
+    Attributes:
+        screen: Where it is said.
+        left: Runs that are to be done or under way.
+        kind: Tells what a run's duration depends on.
+        at_once: Runs that are done at a time.
+        durations: Of runs that are done.
+    """
+
+    screen: Screen
+    left: list[Todo]
+    kind: Callable[[Todo], Kind]
+    at_once: int = 1
+    durations: Durations = field(default_factory=Durations)
+
+    def begin(self, one: Todo) -> None:
+        """A run is about to begin."""
+        seconds = self.durations.left(map(self.kind, self.left))
+        time = "" if seconds is None else f", about {seconds_text(seconds / min(self.at_once, len(self.left)))}"
+        self.screen.note(f"{one.job.folder}: {plural(len(self.left), 'run')} left{time}")
+
+    def end(self, one: Todo) -> None:
+        """It is over; if it is done, it tells how long others take."""
+        self.left = [other for other in self.left if other.job != one.job]
+        if state_of(one.job, one.recipe) == "done":
+            self.durations.see(self.kind(one), one.job)

@@ -18,8 +18,24 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results (default: runs/RECIPE).")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that is searched first for data.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data from the Hugging Face hub.")]
-Engine = Annotated[str | None, typer.Option("--engine", help="sequential, workers, or a dotted path.")]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine", help="sequential, workers, vectorised, a dotted path, or a block such as {use: ..., device: cuda}."
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        metavar="N",
+        help="Runs at a time, each in a process of its own; with more than 1, the engine is sequential unless "
+        "--engine says otherwise.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Run with this seed.")]
 Seeds = Annotated[str | None, typer.Option("--seeds", metavar="0,1,2", help="Run with each of these seeds.")]
 Allow = Annotated[
@@ -68,6 +84,7 @@ def reading(
     seed: int | None,
     seeds: str | None,
     allow: list[str] | None,
+    jobs: int = 1,
 ) -> Reading:
     """The options that change a recipe, in the order in which they apply: ``--set`` has the last word.
 
@@ -76,7 +93,7 @@ def reading(
     """
     from fedsep.recipes import parse_change
 
-    written = [*_engine(engine), *_seeds(seed, seeds), *(parse_change(text) for text in changes or ())]
+    written = [*engine_changes(engine, jobs), *_seeds(seed, seeds), *(parse_change(text) for text in changes or ())]
     packages = tuple(allow or ())
     _importable(packages)
     return Reading(name, packages, tuple(written))
@@ -103,11 +120,14 @@ def talk(quiet: bool, json: bool) -> Talk:
     return Talk(quiet, json)
 
 
-def _engine(name: str | None) -> list[Change]:
-    from fedsep.recipes import Change
+def engine_changes(name: str | None, jobs: int) -> list[Change]:
+    """What ``--engine`` changes, and ``--jobs`` without it: processes in processes only compete for the same cores."""
+    from fedsep.recipes import Change, parse_change
 
     if name is None:
-        return []
+        return [Change(("engine",), {"use": "fedsep.engines.sequential"}, f"--jobs {jobs}")] if jobs > 1 else []
+    if name.lstrip().startswith("{"):
+        return [parse_change(f"engine={name}", "--engine")]
     path = name if "." in name else f"fedsep.engines.{name}"
     return [Change(("engine",), {"use": path}, f"--engine {name}")]
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fedsep.cli.carry_out import How
 from fedsep.cli.cells import Folder, carry_out_cells, check, folders
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Reading, Talk
@@ -38,13 +39,23 @@ TITLES = {
 
 
 def paper(
-    figure: str, scale: str, engine: Sequence[Change], sources: Sources, talk: Talk, out: Path | None, *, dry_run: bool
+    figure: str,
+    scale: str,
+    engine: Sequence[Change],
+    sources: Sources,
+    talk: Talk,
+    out: Path | None,
+    *,
+    dry_run: bool,
+    jobs: int = 1,
 ) -> int:
     """Runs or resumes a figure's grid and draws it; the exit code."""
     known = {**SCALES, "ablation": ablation.SCALES}
     scales = known[_known(figure, known, "paper")]
     chosen = scales[_known(scale, scales, "--scale")]
-    work = Work(figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), sources, Screen(talk))
+    work = Work(
+        figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), How(sources, jobs=jobs), Screen(talk)
+    )
     out = out or Path("runs") / "paper" / f"{figure}_{chosen.name}"
     try:
         return (_ablation if figure == "ablation" else _figure)(work, out, dry_run)
@@ -62,7 +73,7 @@ class Work:
     scale: Scale
     reading: Reading
     engine: tuple[Change, ...]
-    sources: Sources
+    how: How
     screen: Screen
 
     def blocks(self) -> dict[str, Any]:
@@ -91,10 +102,10 @@ def _ablation(work: Work, out: Path, dry_run: bool) -> int:
     [block] = work.blocks().values()
     found = work.folders(ablation.cells(work.scale, block), out)
     if dry_run:
-        announce(work.screen, found, probes(work.screen, found, work.sources), "", 0.0)
+        announce(work.screen, found, probes(work.screen, found, work.how.sources), work.how.jobs)
         return DONE
-    check(found, work.sources)
-    code = carry_out_cells(work.screen, found, work.sources)
+    check(found, work.how.sources)
+    code = carry_out_cells(work.screen, found, work.how)
     runs = {one.cell.folder: [read_run(job.folder) for job in one.jobs] for one in found}
     shown = Ablated(work.scale, {where: [r for r in own if r.status == "done"] for where, own in runs.items()})
     failed = failures([(str(run.folder), run.reason) for own in runs.values() for run in own if run.status == "failed"])
@@ -107,10 +118,10 @@ def _figure(work: Work, out: Path, dry_run: bool) -> int:
     blocks = work.blocks()
     if dry_run:
         return _announce(work, blocks, out)
-    check(work.folders(cells(work.scale, LINES, blocks, {}), out), work.sources)
+    check(work.folders(cells(work.scale, LINES, blocks, {}), out), work.how.sources)
     chosen = _tuned(work, blocks, out)
     found = work.folders(cells(work.scale, LINES, blocks, chosen), out)
-    code = carry_out_cells(work.screen, found, work.sources)
+    code = carry_out_cells(work.screen, found, work.how)
     return max(code, _draw(work, found, chosen, out))
 
 
@@ -121,9 +132,9 @@ def _announce(work: Work, blocks: dict[str, Any], out: Path) -> int:
     tuned = all(file.is_file() for file in there.values())
     chosen = chosen_by({split: _read(file) for split, file in there.items()}, LINES) if tuned else {}
     found = work.folders(cells(scale, LINES, blocks, chosen), out)
-    known = probes(work.screen, found, work.sources)
+    known = probes(work.screen, found, work.how.sources, scale.tune_at)
     if tuned:
-        announce(work.screen, found, known, "Settings are chosen.", 0.0)
+        announce(work.screen, found, known, work.how.jobs, "Settings are chosen.")
         return DONE
     tried = [line.name for line in LINES if not isinstance(line.tries, str)]
     times = scale.tries * len(scale.splits)
@@ -131,9 +142,9 @@ def _announce(work: Work, blocks: dict[str, Any], out: Path) -> int:
         f"First {len(tried) * times} runs of {scale.tune_rounds} rounds at p = {scale.tune_at:,} that choose settings "
         f"on validation data: {scale.tries} for each of {', '.join(tried)} on each split."
     )
-    costs = [known.get((scale.tune_at, name)) or known[None, name] for name in tried]
-    seconds = times * sum(cost.seconds(found[0].recipe, scale.tune_rounds) for cost in costs)
-    announce(work.screen, found, known, told, seconds)
+    at = {name: one for one in found for name in one.cell.lines}
+    seconds = times * sum(known.seconds(at[name], name, scale.tune_rounds) for name in tried)
+    announce(work.screen, found, known, work.how.jobs, told, seconds)
     return DONE
 
 
@@ -144,7 +155,7 @@ def _tuned(work: Work, blocks: dict[str, Any], out: Path) -> Chosen:
         cell, grid = tuning(work.scale, LINES, blocks, split)
         work.screen.note(f"settings for {split}:")
         to = out / cell.folder
-        sweep(work.changed(cell.changes), grid, "validation", work.sources, work.screen.talk, to)
+        sweep(work.changed(cell.changes), grid, "validation", work.how.sources, work.screen.talk, to, work.how.jobs)
         sweeps[split] = _read(to / "sweep.json")
     return chosen_by(sweeps, LINES)
 

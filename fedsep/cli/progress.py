@@ -99,13 +99,19 @@ def bar(console: Console, title: str, rounds: int) -> Iterator[Watch]:
     console.print(" · ".join(word for word in told if word))
 
 
-def lines(say: Callable[[str], None], title: str) -> Watch:
-    """A line at an evaluation if the last line is a second old, otherwise every ``SECONDS``, and at the end."""
+def lines(say: Callable[[str], None], title: str, patience: float = 1.0) -> Watch:
+    """A line at an evaluation if the last line is a second old, otherwise every ``SECONDS``, and at the end.
+
+    Args:
+        say: Takes a line.
+        title: Stands before it.
+        patience: Factor of both times, where several runs take turns.
+    """
     pace, last = Pace(), [time.monotonic()]
 
     def watch(event: Event) -> None:
         speed, now = pace.see(event), time.monotonic()
-        silence = 1.0 if score(event.metrics) else SECONDS
+        silence = patience * (1.0 if score(event.metrics) else SECONDS)
         if event.round < event.rounds and now - last[0] < silence:
             return
         last[0] = now

@@ -6,18 +6,21 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedsep.cli.carry_out import How, Todo, carry_out
 from fedsep.cli.entry import DONE, FAILED
+from fedsep.cli.estimate import Countdown
 from fedsep.cli.grid import Axis, Point, parse_axis, points
 from fedsep.cli.options import Reading, Talk
 from fedsep.cli.plan import TOP, plan, state_of
-from fedsep.cli.run import carry_out
 from fedsep.cli.screen import Screen
 from fedsep.cli.verdict import conclude
 from fedsep.core import FedSepError
 from fedsep.recipes import Recipe, RecipeError, Sources, build, write
 
 
-def sweep(reading: Reading, grid: Sequence[str], select: str, sources: Sources, talk: Talk, out: Path | None) -> int:
+def sweep(
+    reading: Reading, grid: Sequence[str], select: str, sources: Sources, talk: Talk, out: Path | None, jobs: int = 1
+) -> int:
     """Runs what is not done of a grid, then chooses; the exit code."""
     _check_select(select)
     recipe, screen = reading.read(), Screen(talk)
@@ -25,9 +28,9 @@ def sweep(reading: Reading, grid: Sequence[str], select: str, sources: Sources, 
     out = out or Path("runs") / f"{recipe.name}_sweep"
     todo = points(axes, recipe)
     recipes = _read_all(reading, todo, recipe)
-    jobs = {point: plan(recipes[point], out / point.slug) for point in todo}
-    states = {job: state_of(job, recipes[point]) for point in todo for job in jobs[point]}
-    left = {point: [job for job in jobs[point] if states[job] not in ("done", "failed")] for point in todo}
+    planned = {point: plan(recipes[point], out / point.slug) for point in todo}
+    states = {job: state_of(job, recipes[point]) for point in todo for job in planned[point]}
+    left = {point: [job for job in planned[point] if states[job] not in ("done", "failed")] for point in todo}
     _check_buildable(screen, {point: recipes[point] for point in todo if left[point]}, sources)
     screen.note(f"{len(todo)} settings, {len(states)} runs, of which {sum(map(len, left.values()))} are to be done")
     for point in todo:
@@ -35,9 +38,10 @@ def sweep(reading: Reading, grid: Sequence[str], select: str, sources: Sources, 
             folder = out / point.slug
             folder.mkdir(parents=True, exist_ok=True)
             write(recipes[point].resolved(), folder / TOP)
-            screen.note(f"{point.slug}:")
-            carry_out(screen, recipes[point], left[point], sources, None, resume=True)
-    chosen = conclude(screen, recipe, axes, [(point, recipes[point], jobs[point]) for point in todo], out)
+    runs = [Todo(recipes[point], job) for point in todo for job in left[point]]
+    countdown = Countdown(screen, runs, lambda one: (one.job.method,), jobs)
+    carry_out(screen, runs, How(sources, resume=True, jobs=jobs), countdown)
+    chosen = conclude(screen, recipe, axes, [(point, recipes[point], planned[point]) for point in todo], out)
     return DONE if chosen == set(recipe.methods) else FAILED  # a setting that diverges is a finding, not a failure
 
 

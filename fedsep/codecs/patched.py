@@ -10,6 +10,7 @@ from torch import Tensor
 from fedsep import tree
 from fedsep.codecs.start import require_start
 from fedsep.core import Ctx, Decoded, Info, Params, Shard
+from fedsep.digest import check_digest, copy_digest
 from fedsep.memo import Memo
 from fedsep.servers.track import Tracked
 from fedsep.views.changes import Patch
@@ -25,6 +26,7 @@ class Patched:
 
     start: Params
     _mended: Memo = field(default_factory=Memo, compare=False, repr=False)
+    _digests: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def init(self, params: Params) -> Tracked:
         """x_1 is the model, no coordinate of which has changed.
@@ -41,12 +43,14 @@ class Patched:
         return self.start
 
     def decode(self, x: Patch, memory: Params, shard: Shard, ctx: Ctx) -> tuple[Decoded, Params]:
-        """The model as the server has it."""
+        """The model as the server has it, which its digest says."""
         if "index" in x:
             index, value = x["index"], x["value"]
             model = self._mended(lambda: _mend(memory, index, value), 0, value, index, memory)
         else:
             model = {name: x["model"][name] for name in self.start}
+        if ctx.digest is not None:
+            check_digest(self._digest(model), ctx)
         return Decoded(model), model
 
     def encode(
@@ -62,6 +66,13 @@ class Patched:
     def model(self, x: Tracked) -> Params:
         """The server's model, which is every client's."""
         return x["model"]
+
+    def digest(self, x: Tracked) -> int:
+        """What every client's copy must agree with."""
+        return int(self._digest(x["model"]))
+
+    def _digest(self, model: Params) -> Tensor:
+        return self._digests(lambda: copy_digest(model, self.start), 0, {name: model[name] for name in self.start})
 
 
 def _mend(model: Params, index: Tensor, value: Tensor) -> Params:

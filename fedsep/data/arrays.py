@@ -42,7 +42,7 @@ def arrays(
     test: Share = 0.2,
     seed: int = 0,
 ) -> Federation:
-    """Data in memory: numpy arrays, or tensors on the CPU.
+    """Data in memory: numpy arrays, or tensors on any device, which are copied to main memory.
 
     Args:
         x: Inputs, first axis samples: (n, features), or images (n, height, width), (n, channels, height, width) or
@@ -109,8 +109,12 @@ def npz(
 
 def _read(path: Path, kind: Kind, group: str | None) -> Source:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            held: dict[str, Array] = {name: file[name] for name in file.files}
+        with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):  # numpy would take it for a pickle, and advise to load it unsafely
+                raise zipfile.BadZipFile("it is no zip archive, or an incomplete one")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                held: dict[str, Array] = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise FedSepError(
             f"{path}: not a readable .npz file of plain arrays ({error or type(error).__name__})"
@@ -137,9 +141,9 @@ def _source(name: str, held: Mapping[str, Array], kind: Kind) -> Source:
 def _array(values: Any, name: str) -> Array:
     name = name.removesuffix("_train")
     try:
-        found = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     except (ValueError, TypeError) as error:
-        raise FedSepError(f"{name} must be a rectangular array on the CPU ({first_line(error)})") from error
+        raise FedSepError(f"{name} must be a rectangular array ({first_line(error)})") from error
     if found.dtype == object:
         raise FedSepError(f"{name} must be a rectangular array of numbers (got objects)")
     return found

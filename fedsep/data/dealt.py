@@ -14,7 +14,7 @@ from fedsep.data.parts import Indices, Parts
 from fedsep.data.source import Array
 
 _KEPT_PARTS = 1024
-_KEPT_BYTES = 1 << 24  # of gathered examples
+_KEPT_BYTES = 1 << 20  # of gathered examples: they scatter over the heap, which costs several times as much
 
 
 @dataclass(frozen=True, eq=False)

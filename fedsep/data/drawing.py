@@ -1,4 +1,4 @@
-"""Random orders and whole-numbered shares, the same on every machine."""
+"""Random orders and whole-numbered shares, the same on every machine; in main memory, wherever the key lies."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fedsep.data.parts import Indices
 
 def order(key: Tensor, count: int) -> Indices:
     """A random order of 0 .. count-1."""
-    return random.permutation(key, count).numpy()
+    return random.permutation(key.cpu(), count).numpy()
 
 
 def draws(key: Tensor, count: int, below: int) -> Indices:
     """Whole numbers in [0, below), as many as ``count``."""
-    return random.integers(key, below, count).numpy()
+    return random.integers(key.cpu(), below, count).numpy()
 
 
 def grid(key: Tensor, rows: int, columns: int) -> Indices:
     """Every row a random order of 0 .. columns-1, shape (rows, columns)."""
-    return torch.argsort(random.bits(key, rows * columns).reshape(rows, columns), dim=1).numpy()
+    return torch.argsort(random.bits(key.cpu(), rows * columns).reshape(rows, columns), dim=1).numpy()
 
 
 def apportion(weights: npt.NDArray[np.floating], total: int) -> Indices:

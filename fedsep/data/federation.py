@@ -120,11 +120,16 @@ class _Rows(NamedTuple):
 
 
 def federate(source: Source, dealing: Dealing) -> Federation:
-    """Holds out, deals out and normalises a source.
+    """Holds out, deals out and normalises a source, in main memory whatever torch's default device is.
 
     Raises:
         FedSepError: The numbers do not fit the data, or the rule cannot be followed.
     """
+    with torch.device("cpu"):  # numpy deals, and the data stay where they are until they are sent somewhere
+        return _federate(source, dealing)
+
+
+def _federate(source: Source, dealing: Dealing) -> Federation:
     source = whole(source)
     key = random.key(dealing.seed)
     rows = _hold_out(source, dealing, key)

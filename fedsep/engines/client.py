@@ -73,7 +73,7 @@ def run(algorithm: Algorithm[Any, Any], job: Job, fleet: Fleet) -> Result | Fail
     try:
         with stage("data"):
             shard = fleet.shard(job.invitation.client)
-        memory = _memory(algorithm, job)
+        memory = memory_of(algorithm, job)
         with stage("update"):
             payload, memory, info = algorithm.update(job.payload, memory, shard, job.invitation.ctx)
             tree.nbytes(payload)
@@ -91,7 +91,7 @@ def run_local(algorithm: Algorithm[Any, Any], task: Task, job: Job, fleet: Fleet
         if shard.test is None or shard.test.size == 0:
             raise FedSepError(f"client {client} has no test examples to be evaluated on")
         with stage("evaluate"):
-            models = algorithm.local_models(job.payload, _memory(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
+            models = algorithm.local_models(job.payload, memory_of(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
             before, after = (_own_metrics(task, y, shard.train, shard.test) for y in models)
         return Local(client, before, after)
     except Exception as error:
@@ -104,7 +104,8 @@ def _own_metrics(task: Task, params: Params, train: Samples, test: Samples) -> d
     return task.metrics(predict(task, params, test), test.y)
 
 
-def _memory(algorithm: Algorithm[Any, Any], job: Job) -> Tree:
+def memory_of(algorithm: Algorithm[Any, Any], job: Job) -> Tree:
+    """What the client remembers: its memory as it comes with the job, or as it enrolls."""
     if job.memory is not None:
         return job.memory
     with stage("enroll"):
@@ -118,14 +119,26 @@ def delivered(job: Job, result: Result) -> Delivered:
 
 
 def predict(task: Task, params: Params, samples: Samples, start: int = 0, stop: int | None = None) -> Tensor:
-    """Outputs for rows ``start`` to ``stop`` of ``samples``; ``start`` is a multiple of ``PREDICT_ROWS``."""
+    """Outputs for rows ``start`` to ``stop`` of ``samples``; ``start`` is a multiple of ``PREDICT_ROWS``.
+
+    Outputs go to their place at once: small tensors that stayed behind would lie between the inputs of one pass
+    and the next, and keep their memory from being used again.
+
+    Raises:
+        FedSepError: The model does not give one row for each example.
+    """
     stop = samples.size if stop is None else min(stop, samples.size)
+    found: Tensor | None = None
     with torch.no_grad():
-        chunks = [
-            task.predict(params, samples.take(slice(at, min(at + PREDICT_ROWS, stop))).x)
-            for at in range(start, stop, PREDICT_ROWS)
-        ]
-    return torch.cat(chunks)
+        for at in range(start, stop, PREDICT_ROWS):
+            x = samples.take(slice(at, min(at + PREDICT_ROWS, stop))).x
+            part = task.predict(params, x)
+            if part.shape[:1] != x.shape[:1]:
+                raise FedSepError(f"the model must give {len(x)} rows for {len(x)} examples (got {tuple(part.shape)})")
+            found = part.new_empty((stop - start, *part.shape[1:])) if found is None else found
+            found[at - start : at - start + len(x)] = part
+    assert found is not None
+    return found
 
 
 def scalars(info: Info) -> dict[str, float]:

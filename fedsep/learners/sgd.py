@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypedDict
 
@@ -14,6 +14,7 @@ from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, T
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.batches import minibatches, per_epoch
 from fedsep.learners.schedules import Schedule
+from fedsep.learners.together import Together
 from fedsep.random import fold
 from fedsep.ranges import Count, Momentum, NonNegative, Positive, checked
 
@@ -92,17 +93,41 @@ class SGD:
     def walk(self, objective: Objective, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
         """The local steps on any objective, one by one."""
         y, velocity, lr = start.y, None, self._lr(ctx)
-        batches = minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))
-        for number, batch in enumerate(batches):
+        for number, batch in enumerate(self._batches(shard, ctx)):
             loss, gradient = value_and_gradient(lambda y, n=number, batch=batch: objective(n, y, batch), y)
             velocity = self._velocity(gradient, y, start.y, velocity)
             y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             yield Step(y, loss, gradient)
 
+    def learn_together(
+        self, starts: Sequence[Decoded], shards: Sequence[Shard], ctxs: Sequence[Ctx]
+    ) -> list[tuple[Params, Info]]:
+        """``learn`` for several clients of one round at once, their tensors stacked; the same but for rounding.
+
+        It computes where the shards' tensors lie, and gives back y_I where y_0 lies.
+
+        Raises:
+            FedSepError: The clients' models or minibatches do not have the same shapes.
+        """
+        batches = [self._batches(*each) for each in zip(shards, ctxs, strict=True)]
+        together = Together(starts, batches, shards[0].train.x.device)
+        lr = self._lr(ctxs[0])
+        first = y = together.first()
+        velocity, losses = None, list[Tensor]()
+        for batch in together.batches():
+            loss, gradient = together.gradients(self.task.loss, y, batch)
+            velocity = together.each(self._velocity, gradient, y, first, velocity)
+            y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
+            losses.append(loss)
+        return together.apart(y, torch.stack(losses).mean(0))
+
     def reach(self, shard: Shard, ctx: Ctx) -> float:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
         steps, lr = range(1, self._count(shard) + 1), self._lr(ctx)
         return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
+
+    def _batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
+        return minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))
 
     def _lr(self, ctx: Ctx) -> float:
         return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)

@@ -11,6 +11,9 @@ from fedsep.fedsep import ClientState, FedSep
 from fedsep.learners.sgd import SGD
 from fedsep.random import fold
 from fedsep.ranges import Count, Positive, checked
+from fedsep.servers.optimize import Optimize
+from fedsep.servers.sgd import SGDRule
+from fedsep.views.whole import Whole
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Stepwise(FedSep):
 
 
 @checked
-def stepwise(*, of: FedSep, decodes: Count, rate: Positive = 1.0) -> FedSep:
+def stepwise(*, of: FedSep, decodes: Count, rate: Positive | None = None) -> FedSep:
     r"""A method whose clients decode ``decodes`` times a round, and move x by what they encoded in between.
 
     x_0 = x;  y_j = decode(x_j), a part of the learning steps, x_{j+1} = x_j + rate encode(dy_j);  sum_j encode(dy_j)
@@ -77,21 +80,32 @@ def stepwise(*, of: FedSep, decodes: Count, rate: Positive = 1.0) -> FedSep:
     Args:
         of: The method; its learner must be local SGD by steps.
         decodes: Times that a client decodes in a round, at most its learning steps.
-        rate: Of x between two decodes; the server's learning rate, for a step of the same length.
+        rate: Of x between two decodes; None: the server's learning rate, so that a lone client's x ends where the
+            server's does.
 
     Bytes:
         up: as of
         down: as of
 
     Raises:
-        FedSepError: The method does not learn by steps, or by fewer than ``decodes``.
+        FedSepError: The method does not learn by steps, or by fewer than ``decodes``; its clients are not sent x
+            itself; or its server's rule has no learning rate to take over.
     """
     if not isinstance(of.learner, SGD) or of.learner.steps is None:
         raise FedSepError("stepwise: of must learn by steps of local SGD, not by epochs or by another learner")
     if decodes > of.learner.steps:
         raise FedSepError(f"stepwise: decodes must be at most steps = {of.learner.steps} (got {decodes})")
+    if not isinstance(of.view, Whole):
+        raise FedSepError("stepwise: of must send x itself to its clients, who move it: not changes, parts or messages")
     fields = {field.name: getattr(of, field.name) for field in dataclasses.fields(FedSep)}
-    return Stepwise(**fields, decodes=decodes, rate=rate)
+    return Stepwise(**fields, decodes=decodes, rate=_server_rate(of) if rate is None else rate)
+
+
+def _server_rate(of: FedSep) -> float:
+    rule = of.server.rule if isinstance(of.server, Optimize) else None
+    if not isinstance(rule, SGDRule) or rule.momentum:
+        raise FedSepError("stepwise: give rate: the server's rule is not averaging at a learning rate")
+    return rule.lr
 
 
 def _own(ctx: Ctx, part: int) -> Ctx:

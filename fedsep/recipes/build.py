@@ -111,15 +111,16 @@ def _plan_mistakes(
 ) -> list[Mistake]:
     """What ``fit`` would refuse, of all the methods before the first is run."""
     settings = recipe.options()
-    lines: dict[str, None] = {}
+    found: dict[Mistake, None] = {}
     for name, algorithm in algorithms.items():
         own = task_of(algorithm, task)
         plan = Plan(algorithm, own, federation, recipe.rounds, seed, states=recipe.states, name=name, **settings)
         try:
             plan.check()
         except FedSepError as error:
-            lines |= dict.fromkeys(str(error).splitlines())
-    return [located(line) for line in lines]
+            mistakes = [located(line) for line in str(error).splitlines()]
+            found |= dict.fromkeys(m if m.path else replace(m, path=f"methods.{name}") for m in mistakes)
+    return list(found)
 
 
 def _called(recipe: Recipe, call: Call, scope: Mapping[str, Any]) -> Any:

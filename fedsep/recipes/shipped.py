@@ -40,6 +40,8 @@ def find(recipe: str) -> Path:
     below = [shipped for shipped in names() if shipped.startswith(f"{name}/")]
     meant = nearest(recipe, [*around, *names()]) or (below[0] if below else "")
     reason = "there is no such file, and no shipped recipe of this name"
+    if given.is_dir():
+        reason = "this folder holds no recipe.yaml, and no shipped recipe has its name"
     raise RecipeError(
         recipe, [Mistake("", reason if meant else f"{reason}; fedsep ls recipes shows them", meant=meant)]
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from fedsep.core import FedSepError
 from fedsep.identity import differences
 from fedsep.report.comparing import counted
-from fedsep.report.grouping import SEEDS, Group, group_runs
+from fedsep.report.grouping import SEEDS, Group, group_runs, show
 from fedsep.report.reading import Record, RunData, finite
 from fedsep.report.spread import Spread, column, evaluations, higher_is_better, payload, spread
 
@@ -62,7 +62,7 @@ class Setting:
 
     Attributes:
         label: Its name, with what tells it from others of the name.
-        family: The method's name: its settings are drawn in one colour.
+        family: Its factory's name: all settings of a method are drawn in one colour, whatever they are called.
         seeds: Of the runs that count.
         round_payload: Payload bytes of one client in a round, up + down, on average.
         round_header: Header bytes on top of them.
@@ -166,7 +166,7 @@ def _setting(group: Group, metric: str, targets: tuple[float, ...]) -> Setting:
     rounds = [run.rounds for run in runs]
     return Setting(
         group.label,
-        group.method,
+        show(group.settings.get("method.use", group.method)),
         tuple(run.seed for run in runs if run.seed is not None),
         sum(sent / count for (sent, _), count in zip(last, rounds, strict=True)) / len(runs),
         sum(header / count for (_, header), count in zip(last, rounds, strict=True)) / len(runs),

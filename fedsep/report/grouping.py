@@ -1,4 +1,4 @@
-"""Which runs are seeds of one method: those whose recipes differ in seeds only."""
+"""Which runs are seeds of one method: those whose recipes differ in seeds only, or in how they were run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from fedsep.report.reading import Record, RunData
 
 SEEDS = ("seed", "seeds")
 """Keys of a recipe that may differ between the runs of a group, at any depth."""
+
+_WAYS = ("name", "engine", "checkpoint", "stop", "states")
+"""Blocks of a recipe that say how a run is done and not what it gives: seeds may have been run in different ways."""
 
 LABEL_SETTINGS = 3
 """Settings that a label names at most."""
@@ -78,7 +81,8 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _identity(run: RunData) -> str:
     """Runs without a recipe are seeds of one method only if they lie side by side."""
     if run.recipe:
-        return json.dumps([run.method, flatten(run.recipe)], sort_keys=True, default=str)
+        what = {key: block for key, block in run.recipe.items() if key not in _WAYS}
+        return json.dumps([run.method, flatten(what)], sort_keys=True, default=str)
     return json.dumps([run.method, _place(run)])
 
 

@@ -31,4 +31,8 @@ EXPERIMENTS = (
 )
 """All experiments, in the paper's order; each is called with a ``Scale`` and a seed, and gives a ``Finding``."""
 
-__all__ = ["EXPERIMENTS", "FULL", "SMOKE", "Check", "Finding", "Line", "Picture", "Scale"]
+__all__ = [
+    "EXPERIMENTS", "FULL", "SMOKE", "Check", "Finding", "Line", "Picture", "Scale", "client_gradients",
+    "condition_number", "corollary_floor", "corollary_rate", "decode_contraction", "drift", "encode_bias",
+    "encode_variance", "hypergradient", "neumann_factor", "theorem_bound", "theorem_terms",
+]  # fmt: skip

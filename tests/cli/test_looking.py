@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -175,3 +176,34 @@ def test_report_and_compare(federation, tmp_path, capsys):
         == 0
     )
     assert (tmp_path / "x/report.html").stat().st_size > 1000
+
+
+BAD = {
+    "{use: fedsep.algorithms.fedsep_linear, p: 999999}": r"must be at most d = 307210.*\(got 999999\)",
+    "{use: fedsep.algorithms.fedsep_linear, p: 1000}": r"takes 2\.\d GiB, the limit is 2.*block_srht",
+    "{use: fedsep.algorithms.fedsep_lasso, p: 20, beta: 1.5}": r"makes the start absorbing.*choose it below 1",
+    "{use: fedsep.algorithms.fedsep_lasso, p: 20, decoder: ista, gamma: 10}": r"must be below 2 / \|S\|\^2 = 0\.\d+",
+    "{use: fedsep.algorithms.topk_ef, k: 999999}": r"must be at most 307210.*\(got 999999\)",
+    "{use: fedsep.algorithms.fetchsgd, p: 100, rows: 4}": r"must be odd.*\(got 4\)",
+    "{use: fedsep.algorithms.fetchsgd, p: 100, k: 999999}": r"must be at most d = 307210.*\(got 999999\)",
+    "{use: fedsep.algorithms.stc, k: 5, downlink: {use: fedsep.wires.error_feedback, wire: {use: fedsep.wires.sign}}}":
+        r"must be a wire without error feedback",
+    "{use: fedsep.algorithms.fedavg, uplink: {use: fedsep.wires.topk, k: 999999}}": r"topk: k must be at most",
+}  # fmt: skip
+"""Methods that cannot work on a model of 307,210 parameters, and what is said of each."""
+
+
+def test_check_finds_every_mistake_of_compressed_methods_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    methods = "\n".join(f"  - {text[:-1]}, name: m{at}}}" for at, text in enumerate(BAD))
+    head = "rounds: 3\ndata: {use: fedsep.data.digits, clients: 2}\nmodel: {use: fedsep.models.mlp, hidden: [4096]}\n"
+    (tmp_path / "bad.yaml").write_text(f"{head}methods:\n{methods}\n")
+    assert invoke(["check", "bad.yaml"]) == 2
+    told = capsys.readouterr().err
+    for at, pattern in enumerate(BAD.values()):
+        assert re.search(rf"methods\.m{at}\b.*{pattern}", told), (pattern, told)
+    (tmp_path / "bits.yaml").write_text(f"{head}method: {{use: fedsep.algorithms.fedsep_quantised, p: 20, bits: 9}}\n")
+    assert invoke(["check", "bits.yaml"]) == 2
+    assert "bits" in (told := capsys.readouterr().err)
+    assert "8" in told
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.yaml", "bits.yaml"}

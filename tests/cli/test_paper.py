@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from fedsep.cli import invoke
+from fedsep.cli import invoke, probe
 from fedsep.cli.estimate import Durations
 from fedsep.cli.plan import Job
+from fedsep.cli.probe import Probes
 from fedsep.paper.lines import LINES
 
 
@@ -47,6 +50,7 @@ def wait_until(condition, process, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.slow  # by default the ablations, below, are interrupted and gone on with
 def test_figure_2_is_killed_gone_on_with_and_drawn(here, capsys):
     out = here / "runs/paper/fig2_smoke"
     killed = start(here, "fig2")
@@ -86,7 +90,10 @@ def test_a_dry_run_tells_bytes_and_time_and_writes_nothing(here, capsys):
     assert "9,680 B" in rows["runs/paper/fig3_smoke/iid/any_p", "fedavg"]  # 1,210 numbers in double precision
     assert "17 B" not in rows["runs/paper/fig3_smoke/iid/any_p", "fedavg"]
     assert rows["runs/paper/fig3_smoke/k2/p50", "fedsep_linear"].split()[4:8] == ["400", "B", "400", "B"]
-    assert "for what is left, tuning included" in out
+    assert (
+        "for what is left, tuning included. Times rest on 2 rounds of one client of every method at p = 50: a larger p"
+        in out
+    )
     assert list(here.iterdir()) == []
 
 
@@ -100,6 +107,7 @@ def test_ablations_are_interrupted_and_gone_on_with(here, capsys):
     before = finished(here)
     assert 2 <= len(before) < 12
 
+    torch.set_default_dtype(torch.float32)  # as in the process: it may have been in the middle of a run
     assert invoke(["paper", "ablation", "--scale", "smoke"]) == 0
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if "of 5 learning steps" in line]
@@ -148,6 +156,19 @@ def test_estimates_use_what_is_nearest():
     assert durations.tell(("p = 50", "c")) == pytest.approx(14 / 3)
     assert durations.left([("p = 10", "a"), ("p = 50", "b")]) == 12.0
     assert Durations().left([("p = 10", "a")]) is None
+
+
+def test_a_dry_run_times_a_method_at_one_p_and_believes_finished_runs_more(here, monkeypatch):
+    timed, whole = [], probe._pace
+    monkeypatch.setattr(probe, "_pace", lambda *arguments: timed.append(arguments[2:]) or whole(*arguments))
+    assert invoke(["paper", "fig3", "--scale", "smoke", "--dry-run", "-q"]) == 0
+    assert sorted(timed) == sorted((line.name, 50 if line.follows_p else None) for line in LINES if line.where(50))
+    one = SimpleNamespace(kind=lambda job: ("p = 10", job.method), recipe=None)
+    known = Probes(done=Durations({("p = 10", "a"): [1.0, 3.0]}))
+    assert known.of(one, Job("a", 0, Path("a"))) == 2.0
+    assert known.rest_on().startswith(
+        "Times rest on 2 finished runs, and for what has none like it, on 2 rounds of one client"
+    )
 
 
 def test_durations_are_those_of_training_and_evaluation(tmp_path):

@@ -246,6 +246,8 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
     [
         (["run", "tny.yaml"],
          "tny.yaml: there is no such file, and no shipped recipe of this name (did you mean tiny.yaml?)"),
+        (["run", "."],
+         ".: this folder holds no recipe.yaml, and no shipped recipe has its name; fedsep ls recipes shows them"),
         (["run", "tiny.yaml", "--set", "methods.fedavg.lrr=1"],
          "--set methods.fedavg.lrr=1: methods.fedavg.lrr: fedsep.algorithms.fedavg has no such argument "
          "(got 1; did you mean lr?)"),
@@ -282,6 +284,43 @@ def test_bad_input_is_one_message_and_2(command, words, message):
     assert (code, out, err) == (2, "", message + "\n")
 
 
+@pytest.mark.parametrize(
+    ("device", "built", "count", "lacking"),
+    [
+        ("cuda", False, 0, "was built without CUDA"),
+        ("cuda", True, 0, "torch sees no CUDA devices"),
+        ("cuda:2", True, 1, "torch sees 1 CUDA device"),
+        ("mps", False, 0, "this is no Apple GPU, or torch was built without it"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(command, here, monkeypatch, device, built, count, lacking):
+    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: built)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    code, _, err = command("run", "tiny.yaml", "--device", device)
+    assert code == 2
+    assert err.startswith(f"--device: {device} cannot be used here: ")
+    assert err.endswith(f"{lacking} (cpu always can)\n")
+    assert not (here / "runs").exists()
+
+
+def test_the_command_as_users_start_it(here):
+    """In a process: what is printed, the exit code, and no traceback for a mistake."""
+
+    def fedsep(*words):
+        line = [sys.executable, "-m", "fedsep", *words]
+        return subprocess.run(line, cwd=here, env=environment(), capture_output=True, text=True, check=False)
+
+    done = fedsep("run", "tiny.yaml", "--set", "rounds=1")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert "fedsep_linear seed 0 · round 1/1" in done.stderr
+    assert done.stdout.splitlines()[-1] == "Report: runs/tiny/report.html"
+    assert (here / "runs/tiny/report.html").stat().st_size > 10_000
+    done = fedsep("run", "tny.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("no shipped recipe of this name (did you mean tiny.yaml?)\n")
+
+
 def test_usage_errors_are_2(command):
     code, _, err = command("run", "--outt", "x")
     assert code == 2
@@ -289,8 +328,8 @@ def test_usage_errors_are_2(command):
 
 
 def environment():
-    """For processes: this checkout, few threads."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDSEP_DATA": ""}
+    """For processes: few threads, no data folder."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "FEDSEP_DATA": ""}
 
 
 def test_a_process_is_interrupted_by_ctrl_c(here):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedsep import random
 from fedsep.core import FedSepError
-from fedsep.data import arrays, classes, digits, dirichlet, natural, sizes
+from fedsep.data import arrays, classes, digits, dirichlet, iid, natural, sizes
 from fedsep.data.deal import by_class_set, held_out, stratified
 
 
@@ -180,6 +180,36 @@ def test_the_seed_decides_everything():
     assert torch.equal(first.test.x, again.test.x)
     assert torch.equal(first.shard(3).train.x, again.shard(3).train.x)
     assert not torch.equal(first.test.x, other.test.x)
+
+
+@pytest.fixture
+def elsewhere():
+    """A default device on which nothing can be read back: whoever deals there fails."""
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("images", iid()),
+        ("bytes", classes(2)),
+        ("table", classes(2, mode="heterofl")),
+        ("images", classes(2, mode="pathological")),
+        ("bytes", dirichlet(1.0)),
+        ("table", sizes([9] * 4)),
+    ],
+)
+def test_data_are_dealt_in_main_memory_whatever_the_default_device(kind, rule, elsewhere):
+    x, y = images(labels=4)
+    x = x.astype(np.float64) if kind == "table" else x
+    made = arrays(x, y, clients=4, partition=rule, validation=20, normalise=kind != "bytes")
+    torch.set_default_device(None)
+    wanted = arrays(x, y, clients=4, partition=rule, validation=20, normalise=kind != "bytes")
+    assert made.partition.hash == wanted.partition.hash
+    for one, other in zip(made.shard(3), wanted.shard(3), strict=True):
+        assert torch.equal(one.all().x, other.all().x)
 
 
 def test_digits_are_the_embedded_default():

@@ -210,6 +210,7 @@ def test_npz_with_groups(tmp_path):
     [
         (lambda p: p.write_bytes(b"PK\x03\x04 broken"), "not a readable .npz file"),
         (lambda p: p.write_bytes(b""), "not a readable .npz file"),
+        (lambda p: p.write_bytes(b"junk"), "(it is no zip archive, or an incomplete one)"),
         (lambda p: np.savez(p, x=np.array([{}], dtype=object), y=[0]), "not a readable .npz file of plain arrays"),
         (lambda p: np.savez(p, a=[0]), "needs the arrays x_train, y_train, x_test, y_test, or x and y (got a)"),
         (lambda p: np.savez(p, x_train=[0], y_train=[0], x_test=[0]), "needs the arrays"),
@@ -257,7 +258,7 @@ def test_classes_of_any_type_are_numbered_in_order():
     ("x", "y", "more", "words"),
     [
         (np.zeros((4, 2)), np.zeros((4, 2), int), {}, "must be one class per sample, of shape (n,)"),
-        ([[1, 2], [3]], [0, 1], {}, "x must be a rectangular array on the CPU"),
+        ([[1, 2], [3]], [0, 1], {}, "x must be a rectangular array"),
         (np.array(["a", "b"]), [0, 1], {}, "x must be an array of numbers"),
         (np.zeros((4, 2)), [0, 1, 0, 1], {"x_test": np.zeros((2, 3)), "y_test": [0, 1]}, "test inputs have shape (3,)"),
         (np.zeros((4, 2)), [0.0, np.inf, 1, 2], {}, "must be finite numbers for a regression"),

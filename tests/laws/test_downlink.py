@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fedsep import algorithms, random, tree
 from fedsep.codecs import Patched, Plain, Replay, Sketched
-from fedsep.core import ASTRAY
+from fedsep.core import ASTRAY, FedSepError
+from fedsep.digest import check_digest, copy_digest
 from fedsep.engines import sequential, workers
 from fedsep.fedsep import FedSep
 from fedsep.learners import sgd
@@ -218,11 +219,8 @@ def spoil_history(memory):
     return memory._replace(codec={**memory.codec, "digest": memory.codec["digest"] + 1})
 
 
-@pytest.mark.parametrize("engine", [sequential(), workers(processes=2)], ids=["sequential", "workers"])
-@pytest.mark.parametrize("spoil", [spoil_copy, spoil_history])
-@pytest.mark.parametrize("make", [lambda: replay(sketched(3), 2.0), linear], ids=["messages", "coordinates"])
-def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_path, engine, spoil, make):
-    """Client 1's memory is spoiled once, before round 4 (of a period of 3): the fold before round 6 shows it."""
+def spoilt(monkeypatch, out, make, spoil, engine):
+    """A run in which client 1's memory is spoiled once, before round 4: rounds with a failure, and its downloads."""
     recall, spoiled = InMemory.recall, []
 
     def recalled(store, client, seen):
@@ -233,14 +231,78 @@ def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_pa
         return memory
 
     monkeypatch.setattr(InMemory, "recall", recalled)
-    run = fit(make(), network, Fleet(), rounds=9, engine=engine, out=tmp_path)
+    run = fit(make(), network, Fleet(), rounds=9, engine=engine, out=out)
     assert spoiled == [1]
-    found = 6 if spoil is spoil_copy else 4  # other messages are known by their hash at once
-    news = "missed" if make is not linear else "omegas"
-    assert [row["round"] - 1 for row in run.metrics if row["failures"]] == [found]
     ledger = [json.loads(line) for line in (run.folder / "ledger.jsonl").read_text().splitlines()]
     down = [row for row in ledger if row["client"] == 1 and row["direction"] == "down"]
+    return [row["round"] - 1 for row in run.metrics if row["failures"]], down
+
+
+@pytest.mark.parametrize("engine", [sequential(), workers(processes=2)], ids=["sequential", "workers"])
+@pytest.mark.parametrize("spoil", [spoil_copy, spoil_history])
+@pytest.mark.parametrize("make", [lambda: replay(sketched(3), 2.0), linear], ids=["messages", "coordinates"])
+def test_a_wrong_copy_is_found_at_the_next_fold_and_replaced(monkeypatch, tmp_path, engine, spoil, make):
+    """In a period of 3, the fold before round 6 shows another anchor."""
+    failed, down = spoilt(monkeypatch, tmp_path, make, spoil, engine)
+    found = 6 if spoil is spoil_copy else 4  # other messages are known by their hash at once
+    news = "missed" if make is not linear else "omegas"
+    assert failed == [found]
     assert down[found]["failure"]["stage"] == "digest"
     assert [set(row["parts"]) for row in down[found - 1 : found + 3]] == [
         {news}, {news}, {"anchor", "omega"}, {news}
     ]  # fmt: skip
+
+
+def spoil_first(memory):
+    """A copy of the model in which one coordinate that was sent is off by a little."""
+    first = min(memory.codec)
+    part = memory.codec[first].clone()
+    part.view(-1)[1] += 1e-6
+    return memory._replace(codec={**memory.codec, first: part})
+
+
+def spoil_last(memory):
+    """A copy of the model in which a coordinate that was never sent is not what it was."""
+    last = max(memory.codec)
+    part = memory.codec[last].clone()
+    part.view(-1)[-1] += 1e-6
+    return memory._replace(codec={**memory.codec, last: part})
+
+
+def topk():
+    return algorithms.topk_ef(network, k=2, steps=1, batch_size=4)
+
+
+@pytest.mark.parametrize("engine", [sequential(), workers(processes=2)], ids=["sequential", "workers"])
+@pytest.mark.parametrize(("make", "spoil"), [(changes, spoil_last), (topk, spoil_last), (topk, spoil_first)])
+def test_a_wrong_copy_of_the_model_is_found_at_once_and_replaced(monkeypatch, tmp_path, engine, make, spoil):
+    failed, down = spoilt(monkeypatch, tmp_path, make, spoil, engine)
+    assert failed == [4]
+    assert down[4]["failure"]["stage"] == "digest"
+    assert [set(row["parts"]) for row in down[3:7]] == [
+        {"index", "value"}, {"index", "value"}, {"model"}, {"index", "value"}
+    ]  # fmt: skip
+
+
+def test_copies_that_differ_in_last_bits_of_the_start_agree():
+    """Two devices may draw the initial model with other last bits: only what was sent must be equal bit for bit."""
+    start = network.init()
+    other = tree.map(lambda part: part * (1 + 1e-12), start)
+    name = min(start)
+
+    def sent(model, value):
+        part = model[name].clone()
+        part.view(-1)[0] = value
+        return {**model, name: part}
+
+    def agree(ours, theirs):
+        ctx = context(1)._replace(digest=int(copy_digest(sent(start, ours), start)))
+        check_digest(copy_digest(sent(other, theirs), other), ctx)
+
+    agree(0.25, 0.25)
+    with pytest.raises(FedSepError, match="another history of messages"):
+        agree(0.25, 0.25 + 1e-9)
+    far = tree.map(lambda part: part + 1.0, start)
+    ctx = context(1)._replace(digest=int(copy_digest(start, start)))
+    with pytest.raises(FedSepError, match="numbers drifted apart"):
+        check_digest(copy_digest(far, far), ctx)

@@ -36,7 +36,8 @@ def test_the_recipes_are_ordinary_and_hold_every_line(figure):
 
 
 def test_arguments_follow_p_as_the_tables_say():
-    assert dict(BY_NAME["fetchsgd"].at(10_000)) == {"p": 10_000}
+    assert dict(BY_NAME["fetchsgd"].at(500)) == {"p": 500, "rows": 1, "k": 2500}
+    assert BY_NAME["fetchsgd"].at(20_000)["k"] == 20_000  # at most d = 24,234
     assert [BY_NAME["topk_ef"].at(p)["k"] for p in (10, 500)] == [5, 250]
     assert BY_NAME["topk_ef_values"].at(500) == {"k": 500}
     assert [p for p in GRID if BY_NAME["fedsep_lasso"].where(p)] == [10, 100, 500, 1000]

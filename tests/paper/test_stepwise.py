@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedsep import data, models, random, tasks, tree
-from fedsep.algorithms import fedavg, fedsep_lasso
-from fedsep.core import Ctx, FedSepError
+from fedsep import data, models, random, servers, tasks, tree
+from fedsep.algorithms import fedavg, fedsep_lasso, topk_ef
+from fedsep.core import Ctx, FedSepError, Reply
 from fedsep.data import iid
 from fedsep.paper.stepwise import stepwise
 from fedsep.train import fit
@@ -57,6 +57,22 @@ def test_x_moves_between_decodes_as_by_hand(stage):
     assert float(tree.norm(total)) > 0
 
 
+def test_a_lone_clients_x_ends_where_the_servers_does(stage):
+    """The rate between decodes is the server's unless it is given: a step is as long on both ends."""
+    federation, task = stage
+    method = fedsep_lasso(task, p=30, steps=2, batch_size=8)
+    nested = stepwise(of=method, decodes=2)
+    assert nested.rate == method.server.rule.lr > 2
+    state, shard, ctx = nested.init(task.init()), federation.shard(0), Ctx(0, 1.0, random.key(3), -1, None)
+    payload = nested.broadcast(state, ctx)
+    sent, memory, _ = nested.update(payload, nested.enroll(payload, ctx), shard, ctx)
+    after, _ = nested.aggregate(state, [Reply(0, ctx, sent, 1)])
+    x, memory = state.x, nested.codec.enroll(state.x, ctx)
+    for own in (ctx, ctx._replace(key=random.fold(ctx.key, 2))):
+        x, _, memory, _ = nested._part(x, memory, shard, own, 1)
+    torch.testing.assert_close(after.x["omega"], x["omega"])
+
+
 def test_local_models_are_those_of_the_update(stage):
     federation, task = stage
     nested = stepwise(of=fedavg(task, steps=4, batch_size=8), decodes=2)
@@ -74,5 +90,10 @@ def test_what_is_refused(stage):
         stepwise(of=fedavg(stage[1], steps=2), decodes=3)
     with pytest.raises(FedSepError, match="must learn by steps of local SGD"):
         stepwise(of=fedavg(stage[1], epochs=1), decodes=2)
+    with pytest.raises(FedSepError, match="of must send x itself"):
+        stepwise(of=topk_ef(stage[1], k=3, steps=2), decodes=2)
+    with pytest.raises(FedSepError, match="give rate"):
+        stepwise(of=fedavg(stage[1], steps=2, server=servers.adam()), decodes=2)
+    assert stepwise(of=fedavg(stage[1], steps=2, server=servers.adam()), decodes=2, rate=0.5).rate == 0.5
     with pytest.raises(FedSepError, match="decodes"):
         stepwise(of=fedavg(stage[1], steps=2), decodes=0)

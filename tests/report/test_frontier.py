@@ -199,3 +199,27 @@ def test_bad_targets(three, capsys, text):
 def test_a_folder_without_runs(tmp_path, capsys):
     assert invoke(["frontier", str(tmp_path)]) == 2
     assert "no run in this folder" in capsys.readouterr().err
+
+
+def retold(folder, old, new):
+    """The run with a line of its recipe changed."""
+    recipe = (folder / "recipe.yaml").read_text()
+    assert old in recipe
+    (folder / "recipe.yaml").write_text(recipe.replace(old, new))
+
+
+def test_seeds_that_were_run_on_different_engines_are_one_setting(tmp_path):
+    for seed, engine in enumerate(("workers", "vectorised")):
+        folder = by_hand(tmp_path, "fedavg", seed, [0.9], 1, 1)
+        retold(folder, "evaluate:", f"engine: {{use: fedsep.engines.{engine}}}\nevaluate:")
+    [setting] = load(tmp_path).settings
+    assert setting.seeds == (0, 1)
+
+
+def test_a_method_has_one_colour_whatever_its_settings_are_called(tmp_path):
+    for name, k in (("few", 5), ("many", 50)):
+        folder = by_hand(tmp_path, name, 0, [0.9], k, k)
+        retold(folder, f"fedsep.algorithms.{name}", "fedsep.algorithms.topk_ef")
+    found = load(tmp_path)
+    assert [setting.label for setting in found.settings] == ["few", "many"]
+    assert found.families == ["topk_ef"]

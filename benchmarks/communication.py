@@ -1,0 +1,120 @@
+"""Tables and pictures of docs/results/communication.md, from records/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedsep.report import find_runs, read_run
+from fedsep.report.frontier import Frontier, Setting, frontier
+from fedsep.report.frontier_page import picture
+from fedsep.report.wording import bytes_text
+
+RECORDS, IMAGES = Path("records"), Path("docs/images")
+SPLITS = {
+    "iid": ("mnist_few_bytes", "mnist_budgets", "mnist_rivals"),
+    "k2": ("mnist_few_bytes_k2", "mnist_budgets_k2", "mnist_rivals_k2", "mnist_rivals_k2_at_01"),
+}
+CASES = {"iid, 20 bytes": ("iid", 0, 30), "iid, 40 bytes": ("iid", 30, 60), "2 classes, 72": ("k2", 60, 100),
+         "2 classes, 132": ("k2", 100, 200)}  # fmt: skip
+"""Columns of the trials: split, and bytes of a round from and to."""
+
+
+def found(split: str) -> Frontier:
+    """The frontier of a split's records, as far as they are there."""
+    folders = [RECORDS / name for name in SPLITS[split] if (RECORDS / name).is_dir()]
+    return frontier(run for run in map(read_run, find_runs(folders)) if run.status == "done")
+
+
+def frontier_table(split: str) -> str:
+    """Every setting in order of bytes: what it reached, and with how many bytes in all."""
+    every = found(split)
+    lines = [_line(setting) for setting in sorted(every.settings, key=lambda one: one.round_payload)]
+    told = [f"kB to {target:g}" for target in every.targets]
+    return _table(["setting", "method", "seeds", "bytes a round", "with headers", "best test accuracy", *told], lines)
+
+
+def _line(setting: Setting) -> list[str]:
+    name = setting.label.split(" · ")
+    cells = []
+    for reach in setting.reaches:
+        if reach.payload["n"] == 0:
+            cells.append("–")
+            continue
+        some = "" if reach.by_all else f" ({reach.payload['n']} of {reach.of})"
+        cells.append(f"{(reach.payload['mean'] or 0) / 1000:,.1f} ({(reach.whole['mean'] or 0) / 1000:,.1f}){some}")
+    sent = setting.round_payload
+    return [
+        "; ".join(name), f"`{setting.family}`", str(len(setting.seeds)), f"{sent:,.0f}",
+        f"{sent + setting.round_header:,.0f}", f"{setting.best:.4f}", *cells,
+    ]  # fmt: skip
+
+
+def leaders(split: str) -> str:
+    """Who needs the fewest bytes to a target, among our settings and among the others."""
+    every = found(split)
+    lines: list[list[str]] = []
+    for at, target in enumerate(every.targets):
+        able = [one for one in every.settings if one.reaches[at].by_all]
+        ours_best = _fewest([one for one in able if one.family.startswith("fedsep")], at)
+        rest = {family: _fewest([one for one in able if one.family == family], at) for family in every.families}
+        others = {family: one for family, one in rest.items() if one and not family.startswith("fedsep")}
+        if ours_best is None:
+            continue
+        needed = ours_best.reaches[at].payload["mean"] or 0.0
+        for family, one in sorted(others.items(), key=lambda item: item[1].reaches[at].payload["mean"] or 0.0):
+            sent = one.reaches[at].payload["mean"] or 0.0
+            told = [f"{one.label}: {bytes_text(of)}" for one, of in ((ours_best, needed), (one, sent))]
+            lines.append([f"{target:g}", told[0], f"`{family}`", told[1], f"{sent / needed:.1f}"])
+    return _table(["target", "ours", "method", "its best setting", "its bytes / ours"], lines)
+
+
+def _fewest(settings: Sequence[Setting], at: int) -> Setting | None:
+    return min(settings, key=lambda one: one.reaches[at].payload["mean"] or 0.0, default=None)
+
+
+def trials_table() -> str:
+    """What was tried for fewer bytes: validation accuracy at the end, a number a seed."""
+    rows: dict[str, dict[str, list[str]]] = {}
+    for file in sorted(RECORDS.glob("ideas_*.json")):
+        for run in json.loads(file.read_text())["runs"]:
+            case = next(name for name, (s, a, b) in CASES.items() if run["split"] == s and a <= run["bytes"] < b)
+            rows.setdefault(_told(run["name"]), {}).setdefault(case, []).append(f"{run['accuracy'][-1]:.4f}")
+    lines = [[name, *(" / ".join(seen.get(case, [])) for case in CASES)] for name, seen in rows.items()]
+    return _table(["what is changed", *CASES], lines)
+
+
+def _told(name: str) -> str:
+    """Two cases of one split have one name where only the bytes differ."""
+    return name.removeprefix("72 bytes, ") if name != "72 bytes" else "as it is"
+
+
+def lasso_table() -> str:
+    """Why LASSO learns slowly."""
+    record: dict[str, Any] = json.loads((RECORDS / "lasso_redrawn.json").read_text())
+    quarter = record["rounds"] // 4
+    lines = [
+        [
+            row["name"],
+            f"{row['relative_error']:.2f}",
+            f"{row['support']:,}",
+            *(f"{value:.4f}" for value in row.get("validation_accuracy", [])),
+            *(["failed: " + row["failed"][:60]] if "failed" in row else []),
+        ]
+        for row in record["rows"]
+    ]
+    head = ["decode", "left out of θ₀", "support at the start", *(f"at {quarter * n}" for n in (1, 2, 3, 4))]
+    return _table(head, lines)
+
+
+def draw() -> None:
+    """The frontier of both splits."""
+    for split in SPLITS:
+        (IMAGES / f"frontier_{split}.svg").write_text(picture(found(split)), encoding="utf-8")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

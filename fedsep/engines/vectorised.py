@@ -1,0 +1,242 @@
+"""Many clients in one computation: their local steps stacked, everything else one by one as in ``sequential``.
+
+It pays where one client's step is too small to keep the processor busy: on GPUs, and for logistic regression and
+small networks on CPUs. Convolutions on CPUs are faster in ``workers``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedsep.core import (
+    Algorithm,
+    Ctx,
+    Failure,
+    FedSepError,
+    Info,
+    Invitation,
+    Params,
+    Samples,
+    Shard,
+    Task,
+    Tree,
+    stage,
+)
+from fedsep.engines.client import (
+    Job,
+    Result,
+    delivered,
+    failure,
+    memory_of,
+    predict,
+    prepare,
+    run,
+    run_local,
+    scalars,
+)
+from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
+from fedsep.engines.settle import settled
+from fedsep.ranges import Count, checked
+
+_log = logging.getLogger("fedsep")
+
+_AT_ONCE = 128
+"""Clients in a chunk where nothing else is said; halved for as long as it does not fit the device's memory."""
+
+
+class _Ready(NamedTuple):
+    """A client before its local steps."""
+
+    job: Job
+    shard: Shard
+    memory: Tree
+    begun: Any
+
+    @property
+    def ctx(self) -> Ctx:
+        return self.job.invitation.ctx
+
+
+@dataclass
+class _Session:
+    """``home`` is the data as the codecs see it, ``fleet`` the data where local steps are taken."""
+
+    algorithm: Any
+    task: Task
+    home: Fleet
+    fleet: Fleet
+    recall: Recall
+    chunk: int
+    fixed: bool
+    threads: int
+    told: set[str] = field(default_factory=set[str])
+
+    def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
+        jobs = (prepare(self.algorithm, state, invitation, self.recall) for invitation in cohort)
+        settled_jobs = [job if isinstance(job, Failure) else settled(job) for job in jobs]
+        reason = _apart(self.algorithm)
+        if reason:
+            self._tell(reason)
+        for at in range(0, len(settled_jobs), self.chunk):
+            part = settled_jobs[at : at + self.chunk]
+            yield from map(self._alone, part) if reason else self._together(part)
+
+    def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
+        for invitation in cohort:
+            job = prepare(self.algorithm, state, invitation, self.recall)
+            yield job if isinstance(job, Failure) else run_local(self.algorithm, self.task, settled(job), self.home)
+
+    def predict(self, params: Params, split: Split) -> Tensor:
+        samples: Samples = getattr(self.fleet, split)
+        home = next(iter(params.values())).device
+        there = {name: part.to(samples.x.device) for name, part in settled(params).items()}
+        return predict(self.task, there, samples).to(home)
+
+    def close(self) -> None:
+        torch.set_num_threads(self.threads)
+
+    def _alone(self, job: Job | Failure) -> Delivered | Failure:
+        if isinstance(job, Failure):
+            return job
+        result = run(self.algorithm, job, self.home)
+        return result if isinstance(result, Failure) else delivered(job, settled(result))
+
+    def _together(self, jobs: Sequence[Job | Failure]) -> Iterator[Delivered | Failure]:
+        """A chunk: begun one by one, learned in groups of one shape, finished one by one in the order of the cohort."""
+        begun = [self._begun(job) for job in jobs]
+        groups: dict[object, list[int]] = {}
+        for number, ready in enumerate(begun):
+            if isinstance(ready, _Ready):
+                groups.setdefault(_signature(ready), []).append(number)
+        learned: dict[int, tuple[Params, Info] | None] = {}
+        for numbers in groups.values():
+            own = [ready for number in numbers if isinstance(ready := begun[number], _Ready)]
+            learned |= dict(zip(numbers, self._learned(own), strict=True))
+        for number, ready in enumerate(begun):
+            yield self._finished(ready, learned[number]) if isinstance(ready, _Ready) else ready
+
+    def _begun(self, job: Job | Failure) -> _Ready | Failure:
+        if isinstance(job, Failure):
+            return job
+        try:
+            with stage("data"):
+                shard = self.home.shard(job.invitation.client)
+            memory = memory_of(self.algorithm, job)
+            with stage("update"):
+                return _Ready(job, shard, memory, self.algorithm.begin(job.payload, memory, shard, job.invitation.ctx))
+        except Exception as error:
+            return failure(job.invitation, error, job.sent)
+
+    def _learned(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
+        """y_I of clients that are stacked; None for each of them if that cannot be done, which is said."""
+        starts = [ready.begun.start for ready in group]
+        shards = [self.fleet.shard(ready.job.invitation.client) for ready in group]
+        try:
+            return list(self.algorithm.learner.learn_together(starts, shards, [ready.ctx for ready in group]))
+        except torch.OutOfMemoryError as error:
+            if self.fixed or len(group) == 1:
+                raise FedSepError(_too_large(len(group), self.fixed)) from error
+        except (FedSepError, RuntimeError) as error:
+            self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
+            return [None] * len(group)
+        self.chunk = (len(group) + 1) // 2
+        _log.warning("vectorised: %d clients do not fit the device's memory together: %d do", len(group), self.chunk)
+        return [*self._learned(group[: self.chunk]), *self._learned(group[self.chunk :])]
+
+    def _finished(self, ready: _Ready, learned: tuple[Params, Info] | None) -> Delivered | Failure:
+        if learned is None:
+            return self._alone(ready.job)
+        try:
+            with stage("update"):
+                finish = self.algorithm.finish(ready.begun, settled(learned), ready.memory, ready.shard, ready.ctx)
+            payload, memory, info = finish
+            result = Result(payload, memory, scalars(info), ready.shard.train.size)
+            return delivered(ready.job, settled(result))
+        except Exception as error:
+            return failure(ready.job.invitation, error, ready.job.sent)
+
+    def _tell(self, reason: str) -> None:
+        """Once: why clients run one by one."""
+        if reason not in self.told:
+            self.told.add(reason)
+            _log.warning("vectorised: clients run one by one: %s", reason)
+
+
+def _apart(algorithm: Any) -> str:
+    """Why a method's clients cannot share their local steps; empty if they can."""
+    if not (hasattr(algorithm, "begin") and hasattr(algorithm, "finish")):
+        return f"{type(algorithm).__name__} is not made of decode, learn and encode"
+    if not hasattr(algorithm.learner, "learn_together"):
+        return f"the learner {type(algorithm.learner).__name__} has no learn_together"
+    return ""
+
+
+def _signature(ready: _Ready) -> object:
+    """What clients must have in common to be stacked."""
+    shapes = tuple((name, part.shape, part.dtype) for name, part in ready.begun.start.y.items())
+    return shapes, ready.shard.train.size, ready.shard.train.x.shape[1:]
+
+
+def _too_large(clients: int, fixed: bool) -> str:
+    if fixed and clients > 1:
+        return f"engine.chunk: {clients} clients do not fit the device's memory together: try {clients // 2}"
+    return "one client does not fit the device's memory: use a smaller batch_size"
+
+
+@dataclass(frozen=True)
+class Vectorised:
+    """See ``vectorised``."""
+
+    chunk: int | None = None
+    device: str | None = None
+    threads: int = 1
+
+    def open(self, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, recall: Recall) -> _Session:
+        """Puts the data where the local steps are taken; sets the number of threads until the session is closed.
+
+        Raises:
+            FedSepError: The device is not there, or the data cannot be put on it.
+        """
+        there = fleet if self.device is None else _moved(fleet, self.device)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        chunk = self.chunk or _AT_ONCE
+        return _Session(algorithm, task, fleet, there, recall, chunk, self.chunk is not None, before)
+
+
+def _moved(fleet: Any, device: str) -> Fleet:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise FedSepError(f"engine.device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
+    if not hasattr(fleet, "to"):
+        raise FedSepError(f"engine.device: {type(fleet).__name__} has no method `to` that puts it on a device")
+    return fleet.to(device)
+
+
+@checked
+def vectorised(*, chunk: Count | None = None, device: str | None = None, threads: Count = 1) -> Vectorised:
+    """Runs the local steps of many clients as one computation; decode, encode and wires are as in ``sequential``.
+
+    Models and minibatches of clients whose shapes agree are stacked, and one backward pass through the sum of their
+    losses (``torch.func.vmap`` of the loss) gives the gradient of each. Results are those of ``sequential`` but for
+    rounding: matrix products and convolutions of stacked tensors add up in another order. What cannot be stacked (a
+    method without axes, a learner without ``learn_together``, a module that vmap does not take) runs one by one, and
+    the log says which and why.
+
+    Args:
+        chunk: Clients at once; None: 128, or as many as fit.
+        device: Where the local steps and evaluations are computed, as ``cuda``, while the server, codecs and wires
+            stay where they are; None: everything on torch's default device (``--device``).
+        threads: Intra-op threads of torch.
+
+    Raises:
+        FedSepError: An argument is out of range.
+    """
+    return Vectorised(chunk, device, threads)

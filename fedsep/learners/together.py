@@ -1,0 +1,101 @@
+"""Several clients' local problems as one: their models and minibatches stacked along a first dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from fedsep import tree
+from fedsep.core import Batch, Decoded, FedSepError, Info, Params
+
+
+@dataclass(frozen=True)
+class Together:
+    """What clients start from, and the minibatches of each.
+
+    A client's loss depends on its own slice of the stacked parameters alone, so one backward pass through the sum
+    of all losses gives every client's gradient.
+
+    Attributes:
+        starts: Of each client.
+        minibatches: Of each client, in the order of its steps; drawn as the steps are taken.
+        device: Of the minibatches.
+    """
+
+    starts: Sequence[Decoded]
+    minibatches: Sequence[Iterable[Batch]]
+    device: torch.device
+
+    def first(self) -> Params:
+        """y_0 of all, on the device of the data.
+
+        Raises:
+            FedSepError: The models have not the same names and shapes.
+        """
+        shapes = [{name: part.shape for name, part in start.y.items()} for start in self.starts]
+        if any(each != shapes[0] for each in shapes):
+            raise FedSepError("clients learn models of different shapes")
+        names = self.starts[0].y
+        return {name: torch.stack([start.y[name] for start in self.starts]).to(self.device) for name in names}
+
+    def batches(self) -> Iterator[Batch]:
+        """The minibatch of every step, of all clients.
+
+        Raises:
+            FedSepError: The clients take different numbers of steps, or minibatches of different sizes.
+        """
+        for step in zip_longest(*self.minibatches):
+            if None in step or len({batch.x.shape for batch in step}) > 1:
+                raise FedSepError("clients take different numbers of steps, or minibatches of different sizes")
+            yield Batch(torch.stack([batch.x for batch in step]), torch.stack([batch.y for batch in step]))
+
+    def gradients(self, loss: Callable[[Params, Batch], Tensor], y: Params, batch: Batch) -> tuple[Tensor, Params]:
+        """Every client's value of its objective, shape (clients,), and its gradient."""
+        leaves = {name: part.detach().requires_grad_() for name, part in y.items()}
+        with torch.enable_grad():
+            values = vmap(loss)(leaves, batch) + self._penalties(leaves)
+            parts = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return values.detach(), dict(zip(leaves, parts, strict=True))
+
+    def each(self, function: Callable[..., Params], *arguments: Params | None) -> Params:
+        """``function`` of every client's own; an argument that is None is None for all."""
+        return vmap(function, in_dims=tuple(None if argument is None else 0 for argument in arguments))(*arguments)
+
+    def projected(self, y: Params) -> Params:
+        """Every client's y in the set in which it must stay."""
+        if not self._projects:
+            return y
+        own = [start.project(part) for start, part in zip(self.starts, tree.unstack(y), strict=True)]
+        return tree.stack(own)
+
+    def apart(self, y: Params, losses: Tensor) -> list[tuple[Params, Info]]:
+        """Every client's y_I, where its y_0 lay, and its mean loss."""
+        back = next(iter(self.starts[0].y.values())).device
+        home = {name: part.to(back) for name, part in y.items()}
+        return [
+            ({name: part[i] for name, part in home.items()}, {"loss": loss})
+            for i, loss in enumerate(losses.cpu().unbind())
+        ]
+
+    @property
+    def _projects(self) -> bool:
+        return any(start.project is not Decoded._field_defaults["project"] for start in self.starts)
+
+    def _penalties(self, y: Params) -> Tensor | float:
+        """Of each client; 0 where none has any. They are functions of their own, and so asked one by one."""
+        if all(start.penalty is None for start in self.starts):
+            return 0.0
+        slices: list[Any] = tree.unstack(y)
+        zero = next(iter(y.values())).new_zeros(())
+        return torch.stack(
+            [
+                zero if start.penalty is None else start.penalty(own)
+                for start, own in zip(self.starts, slices, strict=True)
+            ]
+        )

@@ -1,0 +1,184 @@
+"""Law: ``vectorised`` plays the round of ``sequential``: the same payload bytes, and the same numbers in float64."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+from catalogue import CATALOGUE, Row, linear, name, network, shards
+
+from fedsep import algorithms, engines, random, tree
+from fedsep.core import Ctx, Decoded, Failure, FedSepError, Invitation, Samples, Shard
+from fedsep.learners import sgd
+
+
+class Fleet:
+    """Four clients, two of each size, and the images to be evaluated on."""
+
+    def __init__(self, task, sizes=(6, 6, 8, 8)):
+        self.parts = [
+            Shard(Samples(*(part[:size] for part in both))) for size, both in zip(sizes, self.data(task), strict=False)
+        ]
+        self.clients = len(sizes)
+        self.test = self.parts[0].train
+
+    def data(self, task):
+        return [shard.train[:2] for shard in shards(task, 4)]
+
+    def shard(self, client):
+        return self.parts[client]
+
+
+def rounds(engine, algorithm, task, fleet, count=2):
+    """What every client replies in every round, with losses, and the server's model at the end."""
+    memories = {}
+    session = engine.open(algorithm, task, fleet, lambda client, seen: memories.get((client, seen)))
+    state, told = algorithm.init(task.init()), []
+    for number in range(count):
+        key = random.fold(random.key(3), number)
+        cohort = [Invitation(c, Ctx(number, 1.0, random.fold(key, c), number - 1)) for c in range(fleet.clients)]
+        outcomes = list(session.round(state, cohort))
+        assert not any(isinstance(outcome, Failure) for outcome in outcomes), outcomes
+        for reply, memory in outcomes:
+            memories[reply.client, number] = memory
+            told.append((reply.client, tree.nbytes(reply.payload), reply.payload, memory, reply.info))
+        state, _ = algorithm.aggregate(state, [reply for reply, _ in outcomes])
+    outputs = session.predict(algorithm.model(state), "test")
+    session.close()
+    return told, algorithm.model(state), outputs
+
+
+def near(expected, got):
+    torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("row", CATALOGUE, ids=name)
+def test_a_round_is_that_of_sequential(row: Row, caplog):
+    algorithm, fleet = row.build(), Fleet(row.task)
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        vectorised = rounds(engines.vectorised(chunk=3), algorithm, row.task, fleet)
+    assert not caplog.records  # nothing fell back
+    for reference, got in zip(rounds(engines.sequential(), algorithm, row.task, fleet), vectorised, strict=True):
+        near(reference, got)
+
+
+class Counting:
+    """A task that says how many clients its loss was asked for at once."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __getattr__(self, attribute):
+        return getattr(network, attribute)
+
+    def loss(self, params, batch):
+        self.asked.append(torch._C._functorch.is_batchedtensor(params["0.weight"]))
+        return network.loss(params, batch)
+
+
+def test_the_local_steps_are_stacked_and_nothing_else_is():
+    task = Counting()
+    list(rounds(engines.vectorised(), algorithms.fedavg(task, steps=3, batch_size=4), task, Fleet(task), 1))
+    assert task.asked == [True] * 6  # two sizes of shards, three steps
+
+
+class Bare:
+    """Six functions without axes."""
+
+    def __init__(self):
+        self.whole = algorithms.fedavg(linear, steps=2, batch_size=4)
+
+    def __getattr__(self, attribute):
+        if attribute in ("begin", "finish"):
+            raise AttributeError(attribute)
+        return getattr(self.whole, attribute)
+
+
+def test_what_cannot_be_stacked_runs_one_by_one_and_says_so(caplog):
+    fleet = Fleet(linear)
+    expected = rounds(engines.sequential(), Bare(), linear, fleet)
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        near(expected, rounds(engines.vectorised(), Bare(), linear, fleet))
+    [record] = caplog.records  # once, not every round
+    assert "one by one: Bare is not made of decode, learn and encode" in record.getMessage()
+
+
+class Unstackable(Counting):
+    """A loss that looks at the numbers."""
+
+    def loss(self, params, batch):
+        float(params["0.weight"].detach().sum())
+        return network.loss(params, batch)
+
+
+def test_a_loss_that_vmap_does_not_take_runs_one_by_one_and_says_so(caplog):
+    task = Unstackable()
+    method = algorithms.fedavg(task, steps=2, batch_size=4)
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        got = rounds(engines.vectorised(), method, task, Fleet(task))
+    near(rounds(engines.sequential(), method, task, Fleet(task)), got)
+    [record] = caplog.records
+    assert "cannot be stacked" in record.getMessage()
+
+
+def test_a_client_that_fails_before_its_steps_fails_alone():
+    class Torn(Fleet):
+        def shard(self, client):
+            if client == 1:
+                raise OSError("the disk is gone")
+            return super().shard(client)
+
+    session = engines.vectorised().open(method := algorithms.fedavg(network), network, Torn(network), lambda *_: None)
+    cohort = [Invitation(client, Ctx(0, 1.0, random.key(client))) for client in range(4)]
+    outcomes = list(session.round(method.init(network.init()), cohort))
+    session.close()
+    assert [isinstance(outcome, Failure) for outcome in outcomes] == [False, True, False, False]
+    assert (outcomes[1].client, outcomes[1].stage) == (1, "data")
+
+
+def test_memory_that_runs_out_halves_the_chunk(caplog):
+    method = sgd(network, steps=2, batch_size=4)
+
+    class Small(type(method)):
+        def learn_together(self, starts, shards, ctxs):
+            if len(starts) > 1:
+                raise torch.OutOfMemoryError("too many")
+            return super().learn_together(starts, shards, ctxs)
+
+    learner = Small(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)})
+    whole = algorithms.fedavg(network)
+    algorithm, fleet = dataclasses.replace(whole, learner=learner), Fleet(network)
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        got = rounds(engines.vectorised(), algorithm, network, fleet)
+    near(rounds(engines.sequential(), algorithm, network, fleet), got)
+    assert "do not fit the device's memory together: 1 do" in caplog.text
+    with pytest.raises(FedSepError, match=r"engine.chunk: 2 clients do not fit .* try 1"):
+        rounds(engines.vectorised(chunk=4), algorithm, network, fleet)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(FedSepError, match=r"engine.device: no_such_thing cannot be used here"):
+        engines.vectorised(device="no_such_thing").open(None, None, None, None)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5, "weight_decay": 0.1}, {"clip": 0.05}, {"proximal": 0.7}])
+def test_stacked_steps_under_projections_and_penalties_are_those_of_each_client(options):
+    learner = sgd(network, steps=3, batch_size=4, lr=0.3, **options)
+    ctxs = [Ctx(2, 1.0, random.key(client)) for client in range(3)]
+    parts = [Shard(Samples(*(part[:6] for part in shard.train[:2]))) for shard in shards(network, 3)]
+    starts = [
+        Decoded(
+            tree.scale(network.init(), 1.0 + client),
+            project=lambda y, most=0.2 * client: {name: part.clamp(-1, most) for name, part in y.items()},
+            penalty=None if client == 1 else lambda y, size=client: (0.1 + size) * tree.dot(y, y),
+        )
+        for client in range(3)
+    ]
+    for own, *each in zip(learner.learn_together(starts, parts, ctxs), starts, parts, ctxs, strict=True):
+        near(learner.learn(*each), own)
+
+
+def test_shards_of_other_sizes_are_refused_by_the_learner():
+    learner, parts = sgd(network, epochs=1, batch_size=4), shards(network, 2)
+    with pytest.raises(FedSepError, match="minibatches of different sizes"):
+        learner.learn_together([Decoded(network.init())] * 2, parts, [Ctx(0, 1.0, random.key(0))] * 2)
