@@ -122,7 +122,11 @@ class Decoded(NamedTuple):
 
 
 class Update(NamedTuple):
-    """One client's change as the server reads it: ``cover`` is 1 where the client holds x, None if everywhere."""
+    """One client's change as the server reads it.
+
+    ``cover`` is 0 where the client does not hold x, and 1, or another weight of its own, where it does; None: 1
+    everywhere.
+    """
 
     value: Tree
     weight: float = 1.0

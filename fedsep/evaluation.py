@@ -6,25 +6,26 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fedsep.core import Algorithm, Failure, Invitation, Task
-from fedsep.engines.engine import Fleet, Local, Session, Split
+from fedsep.core import Algorithm, Failure, Invitation, Params
+from fedsep.engines.engine import Local, Session
 from fedsep.errors import RunFailed
+from fedsep.saving import Point
+from fedsep.serving import Judge, judged
 
-_SPLITS: tuple[Split, ...] = ("validation", "test")
 _AT_ONCE = 256  # clients that are invited at a time, so that memory does not grow with the fleet
 
 
-def evaluate_server(
-    algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, session: Session, state: Any
-) -> dict[str, float]:
+def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) -> dict[str, float]:
     """The metrics of the server's model as columns: ``validation_accuracy``, ``test_accuracy``, ..."""
-    params = algorithm.model(state)
-    columns: dict[str, float] = {}
-    for split in _SPLITS:
-        samples = getattr(fleet, split)
-        if samples is not None and samples.size:
-            metrics = task.metrics(session.predict(params, split), samples.y)
-            columns |= {f"{split}_{name}": float(value) for name, value in metrics.items()}
+
+    def narrower(params: Params) -> Callable[[float], Params]:
+        cut = getattr(algorithm, "narrower", None)
+        return lambda width: params if cut is None else cut(params, width, point.round)
+
+    params = algorithm.model(point.state)
+    columns = judged(judge, params, narrower(params))
+    if point.average is not None:
+        columns |= judged(judge, point.average, narrower(point.average), "average_")
     return columns
 
 

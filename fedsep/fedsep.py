@@ -20,6 +20,7 @@ from fedsep.core import (
     Reply,
     Server,
     Shard,
+    Task,
     Tree,
     Update,
     View,
@@ -72,6 +73,7 @@ class FedSep:
         downlink: How what a client is sent becomes bytes.
         server: How the changes move x (line 20).
         weighting: ``"uniform"`` as in line 20, or ``"samples"`` as in FedAvg.
+        task: The local problem that the method solves in place of the one it is run on: that of a narrower model.
     """
 
     learner: Learner
@@ -81,6 +83,7 @@ class FedSep:
     downlink: Wire[Any] = field(default_factory=Dense)
     server: Server[Any] = field(default_factory=Optimize)
     weighting: Weighting = "uniform"
+    task: Task | None = None
 
     def init(self, params: Params) -> ServerState:
         """Line 1: x_1."""
@@ -144,6 +147,11 @@ class FedSep:
         dx = self.uplink.unpack(reply.payload, self.view.like(state.x, reply.ctx), reply.ctx)
         value, cover = self.view.paste(dx, state.x, reply.ctx)
         return Update(value, float(reply.samples) if self.weighting == "samples" else 1.0, cover)
+
+    def narrower(self, params: Params, width: float, round: int) -> Params:
+        """The server's sub-model of a share of the units, by the view's plan; all of it where the view has none."""
+        cut = getattr(self.view, "narrower", None)
+        return params if cut is None else cut(params, width, round)
 
     @property
     def clients(self) -> int | None:

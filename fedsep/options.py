@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from fedsep.ranges import Count, Positive, argument_errors
+from fedsep.ranges import Count, Fraction, Momentum, Positive, argument_errors
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,24 @@ class Evaluate:
         rounds: At these rounds (counted from 1) instead.
         clients: Also every client's own model on its own test part, before and after its local steps.
         last: ``mean_last`` in the summary is the mean of this many evaluations.
+        statistics: Of static batch normalisation: ``calibrated``: measured on training data, as they are, of all
+            clients; ``testbatch``: those of the batches that are evaluated, which depend on one another then.
+        calibration: Number of training examples on which they are measured.
+        served: Shares of the units, such as (1.0, 0.5, 0.25): the best of these sub-models of the server's, by the
+            method's own plan, is evaluated beside the whole one; it is chosen on validation data. Methods without
+            sub-models serve the whole model. Empty: not.
+        average: Also evaluates an exponential average of the server's parameters over rounds, of which each round
+            keeps this share. None: not.
     """
 
     every: Count | None = 10
     rounds: tuple[Count, ...] | None = None
     clients: bool = False
     last: Count = 10
+    statistics: Literal["calibrated", "testbatch"] = "calibrated"
+    calibration: Count = 2000
+    served: tuple[Fraction, ...] = ()
+    average: Momentum | None = None
 
     def due(self, round: int, rounds: int) -> bool:
         """Whether to evaluate after ``round`` (counted from 1) of ``rounds``."""

@@ -117,10 +117,10 @@ def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:
     reduces = [getattr(each, "reduce", None) for each in _nested(algorithm.server, "server")]
     if coverage_mean not in reduces or cover is not None:
         return
-    if (
-        _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(read, x, _ctx(0, 0.5))[1])
-        is None
-    ):
+    weak = _ctx(0, 0.5)
+    narrow = _try(f"view {view} does not fit codec {codec}", lambda: algorithm.view.like(x, weak))
+    half = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(_noise(narrow), x, weak)[1])
+    if half is None:
         yield Finding(f"server {server} divides by who covers what, and with view {view} everybody covers everything: "
                       "coverage_mean is mean here", fatal=False)  # fmt: skip
 

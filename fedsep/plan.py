@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from fedsep import serving
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
@@ -15,6 +16,7 @@ from fedsep.options import Accept, Checkpoint, Evaluate, Stop, option_errors
 from fedsep.pairs import findings
 from fedsep.ranges import Count, NonNegativeInt
 from fedsep.round import Accepted, Memories
+from fedsep.suited import mistakes
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Plan:
         told = getattr(self.algorithm, "clients", None)
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
+        if not errors:  # with sizes or capabilities that cannot be, nothing can be said about it
+            errors += serving.mistakes(self.fleet, self.evaluate)
+            errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort)
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
         unfit = getattr(getattr(self.algorithm, "view", None), "errors", None)
         errors += [] if unfit is None else unfit(self.cohort.capabilities)
@@ -80,3 +85,8 @@ class Plan:
         if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
             errors.append(f"name must be usable as a folder's name (got {self.name!r})")
         return errors
+
+
+def task_of(algorithm: Algorithm[Any, Any], task: Task) -> Task:
+    """The local problem that a method solves: its own, or the one it is run on."""
+    return getattr(algorithm, "task", None) or task

@@ -13,7 +13,7 @@ import torch
 
 from fedsep import checkpoint
 from fedsep.checkpoint import Saved
-from fedsep.core import FedSepError, Tree
+from fedsep.core import FedSepError, Params, Tree
 from fedsep.folder import RunFolder
 from fedsep.identity import differences
 from fedsep.ledger import Totals
@@ -33,6 +33,7 @@ class Point(NamedTuple):
         seconds: Time spent in rounds.
         evaluating: Time spent on evaluation.
         offsets: Bytes of the logs.
+        average: The exponential average of the server's parameters, where one is asked for.
     """
 
     round: int
@@ -43,6 +44,7 @@ class Point(NamedTuple):
     seconds: float = 0.0
     evaluating: float = 0.0
     offsets: dict[str, int] = {}  # noqa: RUF012 - never mutated
+    average: Params | None = None
 
 
 def start(state: Tree, clients: int) -> Point:
@@ -130,10 +132,14 @@ class Keeper:
         self.memories.reports.restore(saved.trees["reports"], accepted.told, saved.round)
         self.round, self.at = saved.round, time.monotonic()
         figures = {name: facts[name] for name in ("void", "seconds", "evaluating", "offsets")}
-        return Point(saved.round, saved.trees["server"], accepted, Totals(**facts["totals"]), **figures)
+        average = saved.trees.get("average")
+        return Point(
+            saved.round, saved.trees["server"], accepted, Totals(**facts["totals"]), average=average, **figures
+        )
 
     def _trees(self, point: Point) -> dict[str, Tree]:
         return {
+            **({} if point.average is None else {"average": point.average}),
             "server": point.state,
             "accepted": point.accepted._asdict(),
             "clients": self.memories.clients.snapshot(point.accepted.seen),

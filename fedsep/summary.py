@@ -49,6 +49,7 @@ def _series(rows: Sequence[Row], name: str) -> dict[int, float]:
 
 def _better_higher(column: str, higher: Mapping[str, bool]) -> bool:
     name = column.split("_", 1)[1].removesuffix("_before").removesuffix("_after")
+    name = name.removeprefix("average_").removeprefix("served_")
     return higher.get(name, name in HIGHER_IS_BETTER)
 
 

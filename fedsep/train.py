@@ -21,10 +21,11 @@ from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_fold
 from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop
-from fedsep.plan import Plan
+from fedsep.plan import Plan, task_of
 from fedsep.results import Row, Run, count, summary, write_results
 from fedsep.round import Played, play, too_few
 from fedsep.saving import Keeper, Point, memories_in, start
+from fedsep.serving import Judge, averaged
 
 __all__ = ["Accept", "Checkpoint", "Cohort", "Evaluate", "Interrupted", "Progress", "Run", "RunFailed", "Stop", "fit"]
 
@@ -126,6 +127,7 @@ def fit(
         RunFailed: Too few replies came for too long, something is not finite, or the disk is full.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
+    task = task_of(algorithm, task)
     plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name, accept)
     plan.check()
     with ExitStack() as stack:
@@ -204,6 +206,9 @@ def _advance(work: _Work, point: Point) -> Point:
         void=void,
         seconds=point.seconds + time.perf_counter() - began,
     )
+    if plan.evaluate.average is not None:
+        average = averaged(point.average, plan.algorithm.model(after.state), plan.evaluate.average)
+        after = after._replace(average=average)
     return _log(work, *_evaluated(work, after), played)
 
 
@@ -212,7 +217,8 @@ def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
     plan, began = work.plan, time.perf_counter()
     if not plan.evaluate.due(point.round, plan.rounds):
         return point, {}, []
-    columns: Row = dict(evaluate_server(plan.algorithm, plan.task, plan.fleet, work.session, point.state))
+    judge = Judge(plan.task, plan.fleet, work.session, plan.evaluate)
+    columns: Row = dict(evaluate_server(plan.algorithm, judge, point))
     rows: list[Row] = []
     if plan.evaluate.clients:
         invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)

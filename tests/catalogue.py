@@ -17,7 +17,10 @@ from weak import HIDDEN, INPUTS, OUTPUTS, largest_sent, moves, own, places_sent,
 from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
+from fedsep.models.tracing.declared import table
 from fedsep.operators import gaussian
+from fedsep.tasks.ensemble import Ensemble
+from fedsep.tasks.narrowed import narrowed
 from fedsep.testing.algorithms import rehearse
 from fedsep.testing.documented import Size
 from fedsep.testing.play import Played
@@ -130,15 +133,17 @@ class Row:
         narrow: Whether a wire rounds: then the bytes are not those of float32.
         sizes: Values of the names in the docstring's closed forms of bytes.
         capabilities: Of the clients, in their order.
+        base: The task that the factory is given, where the method solves another one, which is then ``task``.
     """
 
     name: str
-    task: Tiny
+    task: Any
     arguments: Callable[[], Mapping[str, Any]]
     converged: Mapping[str, Any] | None
     narrow: bool
     sizes: Mapping[str, Size]
     capabilities: tuple[float, ...] = (1.0,)
+    base: Tiny | None = None
 
     @property
     def factory(self) -> Callable[..., FedSep]:
@@ -146,27 +151,28 @@ class Row:
 
     def build(self, *, converged: bool = False) -> FedSep:
         more = self.converged if converged and self.converged is not None else {}
-        return self.factory(self.task, **{**self.arguments(), **more})
+        return self.factory(self.base or self.task, **{**self.arguments(), **more})
 
     def shards(self) -> list[Shard]:
-        return shards(self.task)
+        return shards(self.base or self.task)
 
 
 def row(
     name: str,
-    task: Tiny = network,
+    task: Any = network,
     *,
     converged: Mapping[str, Any] | None = MappingProxyType({}),
     narrow: bool = False,
     sizes: Mapping[str, Size] | None = None,
     made: Callable[[], Mapping[str, Any]] = dict,
     capabilities: tuple[float, ...] = (1.0,),
+    base: Tiny | None = None,
     **arguments: Any,
 ) -> Row:
     """A row with two local steps on minibatches of four, unless the arguments say otherwise."""
     local = {} if "epochs" in arguments else {"steps": 2}
     every = {**local, "batch_size": 4, **arguments}
-    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {}, capabilities)
+    return Row(name, task, lambda: {**every, **made()}, converged, narrow, sizes or {}, capabilities, base)
 
 
 def _ridge() -> Mapping[str, Any]:
@@ -217,13 +223,49 @@ def gaps_down(k: int) -> Size:
     return count
 
 
+UNITS = table(network.init(), {"0.weight": ("hidden", None), "0.bias": ("hidden",), "1.weight": (None, "hidden")},
+              OUTPUTS)  # fmt: skip
+"""The network's one hidden layer."""
+
+
+def held(*, least: float = 0.0) -> Size:
+    """Parameters of a client's sub-model."""
+
+    def count(played: Played, number: int, client: int) -> int:
+        capability = played.seats[number][client].ctx.capability
+        units = max(1, math.ceil(capability * HIDDEN))
+        return 0 if capability < least else INPUTS * units + units + units * OUTPUTS + OUTPUTS
+
+    return count
+
+
+def numbers(*, least: float = 0.0) -> Size:
+    """Units of a client's sub-model."""
+    parameters = held(least=least)
+    return lambda *at: max(parameters(*at) - OUTPUTS, 0) / (INPUTS + 1 + OUTPUTS)  # type: ignore[operator]
+
+
+MIX = Ensemble(narrowed(network, UNITS, 1 / 3)[0], 3)
+"""Three networks of one hidden unit each."""
+
+
+def mixed(played: Played, number: int, client: int) -> float:
+    """Parameters of the networks that a client is sent: as many as a third goes into its capability, at least one."""
+    return max(1, int(3 * played.seats[number][client].ctx.capability)) * (INPUTS + 1 + OUTPUTS + OUTPUTS)
+
+
+_slices = {"p": held(), "classes": OUTPUTS, "numbers": 0}
+_silent = {"p": held(), "classes": 0, "numbers": 0}
+_weighed = {**_slices, "numbers": numbers()}
+_part = {"units": UNITS, "capabilities": (0.5, 0.3), "converged": None}
+
 _tensors = [part.numel() for part in network.init().values()]
 
 
 _two_signs = functools.partial(operators.sparse_signs, nonzeros=2)
 _half = wires.dense(dtype="bfloat16")
-_one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 8}
 _weak = (0.75, 0.5)
+_one_bit = {"p": 6, "bits": 1, "bits_down": 1, "scale_bits": 8}
 _p, _d = {"p": 6}, {"p": network.d}
 _rough = {"decode_steps": 3, "decode_batch_size": 3, "encode_batch_size": 3, "terms": 3, "tau": 0.08,
           "decode_lr": 0.08, "strength": 10.0}  # fmt: skip
@@ -313,6 +355,32 @@ CATALOGUE = [
     row("fedsep_personal of a network", **_rough, curvature="hessian", converged=_whole),
     row("fedsep_personal by gauss-newton", **_rough, converged=None),
     row("fedsep_personal by fresh minibatches", **_rough, solver="neumann", curvature="hessian", converged=None),
+    # With classes told, a reply holds more than a change; without, decode is the identity on the sub-model.
+    row("heterofl", **_part, sizes=_slices),
+    row("heterofl of all outputs", **{**_part, "converged": MappingProxyType({})}, own_classes=False, sizes=_silent),
+    row("heterofl under adam by samples", **_part, reduce="mean", weighting="samples", server=servers.adam(),
+        momentum=0.5, weight_decay=0.01, sizes=_slices),
+    row("heterofl in bfloat16", **_part, uplink=_half, downlink=_half, narrow=True),
+    row("heterofl with quantised replies", **_part, uplink=wires.qsgd(15), narrow=True),
+    row("fedrolex", **_part, sizes=_slices),
+    row("fedrolex of all outputs", **{**_part, "converged": MappingProxyType({})}, own_classes=False, sizes=_silent),
+    row("heterofl by importance", **_part, reduce="importance", sizes=_weighed),
+    row("fedrolex by shuffled importance", **_part, reduce="shuffled", own_classes=False,
+        sizes={**_weighed, "classes": 0}),
+    row("fjord by importance", **_part, widths=(0.3, 0.5), reduce="importance", sizes=_weighed),
+    row("federated_dropout", **_part, sizes=_slices),
+    row("federated_dropout untied", **_part, untied=True, sizes=_slices),
+    row("fjord", **_part, widths=(0.3, 0.5), sizes=_slices),
+    row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
+    row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS}),
+    row("splitmix", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3), converged=None,
+        sizes={"p": mixed, "classes": OUTPUTS}),
+    row("splitmix of all outputs", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3),
+        own_classes=False, converged=None, sizes={"p": mixed, "classes": 0}),
+    row("exclude", **_part, least=0.4,
+        sizes={"p": held(least=0.4), "numbers": 0, "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
+    row("exclude by importance", **_part, least=0.4, reduce="importance", own_classes=False,
+        sizes={"p": held(least=0.4), "numbers": numbers(least=0.4), "classes": 0}),
     # What of dy is sent depends on y: encode is no derivative of decode.
     row("zerofl", density=0.4, extra=0.2, converged=None, sizes=largest_sent(0.4, 0)),
     row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,

@@ -90,6 +90,14 @@ def test_skeleton_of_an_operator_keeps_the_laws(tmp_path):
     assert run(f"{skeleton}\n{law}\n{rest}\n{caught}", tmp_path) == "caught\n"
 
 
+def test_a_network_of_the_users_own_is_sliced_by_the_sub_models_page(tmp_path):
+    own, declared = blocks("docs/sub-models.md")
+    same = "assert {n: a for n, a in declared.axes.items() if a[0]} and declared.sizes == {'stream': 16}"
+    said = run(f"{own.replace('rounds=20', 'rounds=2')}\n{declared}\n{same}", tmp_path).splitlines()
+    assert said[0] == "{'stem': 16}"
+    assert 0 < float(said[1]) < 1
+
+
 def test_every_method_has_a_page_made_from_its_docstring():
     from fedsep import algorithms
 

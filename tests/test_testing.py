@@ -221,8 +221,10 @@ def test_a_wrong_view_is_caught():
         check_view(Half(), PARAMS)
     with pytest.raises(LawBroken, match="paste gives a change in x's names and shapes"):
         check_view(Transposed(), PARAMS)
-    with pytest.raises(LawBroken, match="a cover has"):
-        check_view(Half(covered=0.5), PARAMS)
+    with pytest.raises(LawBroken, match=r"a cover has.*nowhere negative"):
+        check_view(Half(covered=-0.5), PARAMS)
+    with pytest.raises(LawBroken, match=r"no change at .* that is not covered"):
+        check_view(Half(covered=0.0), PARAMS)
 
 
 # Servers

@@ -3,22 +3,29 @@
 from fedsep.algorithms.dgc import dgc
 from fedsep.algorithms.dsfl import dsfl
 from fedsep.algorithms.eden import eden
+from fedsep.algorithms.exclude import exclude
 from fedsep.algorithms.fedavg import fedavg
 from fedsep.algorithms.feddf import feddf
 from fedsep.algorithms.feddst import feddst
+from fedsep.algorithms.federated_dropout import federated_dropout
 from fedsep.algorithms.fedet import fedet
 from fedsep.algorithms.fedprox import fedprox
+from fedsep.algorithms.fedrolex import fedrolex
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
 from fedsep.algorithms.fedsep_lasso import fedsep_lasso
 from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_personal import fedsep_personal
 from fedsep.algorithms.fedsep_quantised import fedsep_quantised
 from fedsep.algorithms.fetchsgd import fetchsgd
+from fedsep.algorithms.fjord import fjord
 from fedsep.algorithms.flash import flash
+from fedsep.algorithms.heterofl import heterofl
+from fedsep.algorithms.homogeneous import homogeneous
 from fedsep.algorithms.powersgd import powersgd
 from fedsep.algorithms.qsgd import qsgd
 from fedsep.algorithms.scaffold import scaffold
 from fedsep.algorithms.signsgd_ef import signsgd_ef
+from fedsep.algorithms.splitmix import splitmix
 from fedsep.algorithms.stc import stc
 from fedsep.algorithms.terngrad import terngrad
 from fedsep.algorithms.topk_ef import topk_ef
@@ -28,22 +35,29 @@ __all__ = [
     "dgc",
     "dsfl",
     "eden",
+    "exclude",
     "fedavg",
     "feddf",
     "feddst",
+    "federated_dropout",
     "fedet",
     "fedprox",
+    "fedrolex",
     "fedsep_implicit",
     "fedsep_lasso",
     "fedsep_linear",
     "fedsep_personal",
     "fedsep_quantised",
     "fetchsgd",
+    "fjord",
     "flash",
+    "heterofl",
+    "homogeneous",
     "powersgd",
     "qsgd",
     "scaffold",
     "signsgd_ef",
+    "splitmix",
     "stc",
     "terngrad",
     "topk_ef",

@@ -15,6 +15,7 @@ from fedsep.cli.options import Reading, Talk
 from fedsep.cli.screen import Screen
 from fedsep.core import HEADER_BYTES, FedSepError
 from fedsep.pairs import findings
+from fedsep.plan import task_of
 from fedsep.recipes import Experiment, Mistake, Sources, build
 from fedsep.recipes.text import dump
 from fedsep.report.wording import bytes_text
@@ -36,7 +37,7 @@ def _check(screen: Screen, reading: Reading, sources: Sources) -> None:
     recipe = reading.read()
     experiment = build(recipe, recipe.seeds[0], sources)
     for name, algorithm in experiment.algorithms.items():
-        for found in findings(algorithm, experiment.task.init()):
+        for found in findings(algorithm, task_of(algorithm, experiment.task).init()):
             screen.warn(f"methods.{name}: {found.text}")
     costs = _costs(experiment)
     parameters = tree.size(experiment.task.init())
@@ -59,9 +60,9 @@ def _costs(experiment: Experiment) -> dict[tuple[str, float], Cost]:
     capabilities: tuple[float, ...] = recipe.settings["cohort"].build({}).capabilities
     for name, algorithm in experiment.algorithms.items():
         for capability in dict.fromkeys(capabilities):
-            batch = _batch(recipe.methods[name].resolved(), experiment)
+            batch, task = _batch(recipe.methods[name].resolved(), experiment), task_of(algorithm, experiment.task)
             try:
-                found[name, capability] = measure(algorithm, experiment.task, experiment.federation, capability, batch)
+                found[name, capability] = measure(algorithm, task, experiment.federation, capability, batch)
             except FedSepError as error:
                 mistakes.append(Mistake(f"methods.{name}", str(error)))
     if mistakes:

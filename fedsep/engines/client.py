@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsep import tree
+from fedsep.calibrating import of_samples, with_statistics
 from fedsep.core import (
     Algorithm,
     Failure,
@@ -28,6 +29,9 @@ from fedsep.engines.lost import lost
 
 PREDICT_ROWS = 500
 """Rows of one forward pass in evaluation: fixed, so that the bits do not depend on the engine."""
+
+
+_CALIBRATION = 500  # of a client's own training examples
 
 
 class Job(NamedTuple):
@@ -88,10 +92,16 @@ def run_local(algorithm: Algorithm[Any, Any], task: Task, job: Job, fleet: Fleet
             raise FedSepError(f"client {client} has no test examples to be evaluated on")
         with stage("evaluate"):
             models = algorithm.local_models(job.payload, memory_of(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
-            before, after = (task.metrics(predict(task, y, shard.test), shard.test.y) for y in models)
+            before, after = (_own_metrics(task, y, shard.train, shard.test) for y in models)
         return Local(client, before, after)
     except Exception as error:
         return failure(job.invitation, error, job.sent)
+
+
+def _own_metrics(task: Task, params: Params, train: Samples, test: Samples) -> dict[str, float]:
+    """With statistics of the client's own training data, where the model needs any."""
+    params = with_statistics(task, params, lambda: of_samples(train, _CALIBRATION))
+    return task.metrics(predict(task, params, test), test.y)
 
 
 def memory_of(algorithm: Algorithm[Any, Any], job: Job) -> Tree:

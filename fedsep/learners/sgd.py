@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,6 +19,48 @@ from fedsep.random import fold
 from fedsep.ranges import Count, Momentum, NonNegative, Positive, checked
 
 _BATCHES = 1  # what the client's key is folded with to draw minibatches
+
+
+Objective = Callable[[int, Params, Batch], Tensor]
+"""What a step descends, from the step's number in the round, y and a minibatch."""
+
+
+class Step(NamedTuple):
+    """One local step: y after it, and the loss and its gradient before."""
+
+    y: Params
+    loss: Tensor
+    gradient: Params
+
+
+class Steps(Protocol):
+    """A learner whose local steps can be followed, and taken on another local problem."""
+
+    def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
+        """y_I from y_0."""
+        ...
+
+    def on(self, task: Task) -> Steps:
+        """The same steps on another local problem."""
+        ...
+
+    def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps, one by one."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """The local problem."""
+        ...
+
+
+def arrived(start: Decoded, steps: Iterable[Step]) -> tuple[Params, Info]:
+    """Where local steps lead, and their mean loss."""
+    y, losses = start.y, list[Tensor]()
+    for step in steps:
+        y = step.y
+        losses.append(step.loss)
+    return y, {"loss": torch.stack(losses).mean()}
 
 
 @dataclass(frozen=True)
@@ -38,14 +80,24 @@ class SGD:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
-        lr = self._lr(ctx)
-        y, velocity, losses = start.y, None, list[Tensor]()
-        for batch in self._batches(shard, ctx):
-            loss, gradient = value_and_gradient(lambda y, batch=batch: self._objective(start, y, batch), y)
+        return arrived(start, self.trail(start, shard, ctx))
+
+    def on(self, task: Task) -> SGD:
+        """The same steps on another local problem."""
+        return replace(self, task=task)
+
+    def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps, one by one."""
+        return self.walk(lambda number, y, batch: self._objective(start, y, batch), start, shard, ctx)
+
+    def walk(self, objective: Objective, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps on any objective, one by one."""
+        y, velocity, lr = start.y, None, self._lr(ctx)
+        for number, batch in enumerate(self._batches(shard, ctx)):
+            loss, gradient = value_and_gradient(lambda y, n=number, batch=batch: objective(n, y, batch), y)
             velocity = self._velocity(gradient, y, start.y, velocity)
             y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
-            losses.append(loss)
-        return y, {"loss": torch.stack(losses).mean()}
+            yield Step(y, loss, gradient)
 
     def learn_together(
         self, starts: Sequence[Decoded], shards: Sequence[Shard], ctxs: Sequence[Ctx]

@@ -7,5 +7,22 @@ from fedsep.models.cnn import cnn
 from fedsep.models.linear import linear
 from fedsep.models.logistic import logistic
 from fedsep.models.mlp import mlp
+from fedsep.models.resnet import resnet
+from fedsep.models.scaler import Scaler
+from fedsep.models.small_cnn import small_cnn
+from fedsep.models.static_norm import StaticNorm
+from fedsep.models.units import Axis, Units, units
 
-__all__ = ["cnn", "linear", "logistic", "mlp"]
+__all__ = [
+    "Axis",
+    "Scaler",
+    "StaticNorm",
+    "Units",
+    "cnn",
+    "linear",
+    "logistic",
+    "mlp",
+    "resnet",
+    "small_cnn",
+    "units",
+]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fedsep.core import Algorithm, FedSepError, Task
-from fedsep.plan import Plan
+from fedsep.plan import Plan, task_of
 from fedsep.recipes.call import Call
 from fedsep.recipes.mistakes import Mistake, RecipeError, located
 from fedsep.recipes.recipe import Recipe
@@ -61,10 +61,11 @@ def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozens
         federation = _called(recipe, _with_sources(recipe.data, sources), _data_scope(seed, sources))
         model = _model(recipe, seed, federation)
     federation, model = _placed(federation), _placed(model)
-    task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model})
+    told = _told(federation, "shape")
+    task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model, **told})
     _check_task(recipe, task, federation)
     wanted = [name for name in recipe.methods if only is None or name in only]
-    scope = {"seed": seed, "task": task, "clients": federation.clients, **_told(federation)}
+    scope = {"seed": seed, "task": task, "clients": federation.clients, **_told(federation, "shape", "classes")}
     scope["public"] = getattr(federation, "public", None)
     algorithms, mistakes = _algorithms(recipe, wanted, scope)
     mistakes += _plan_mistakes(recipe, seed, federation, task, algorithms)
@@ -98,7 +99,7 @@ def _algorithms(
         call = recipe.methods[name]
         try:
             built[name] = call.build(scope)
-            built[name].init(scope["task"].init())
+            built[name].init(task_of(built[name], scope["task"]).init())
         except RecipeError as error:
             mistakes += error.mistakes
         except FedSepError as error:
@@ -113,7 +114,8 @@ def _plan_mistakes(
     settings = recipe.options()
     found: dict[Mistake, None] = {}
     for name, algorithm in algorithms.items():
-        plan = Plan(algorithm, task, federation, recipe.rounds, seed, states=recipe.states, name=name, **settings)
+        own = task_of(algorithm, task)
+        plan = Plan(algorithm, own, federation, recipe.rounds, seed, states=recipe.states, name=name, **settings)
         try:
             plan.check()
         except FedSepError as error:
@@ -135,12 +137,12 @@ def _model(recipe: Recipe, seed: int, federation: Federation) -> Any:
 
     ours = recipe.model.use.startswith("fedsep.models.")
     with nullcontext() if ours else seeded(seed):
-        return _called(recipe, recipe.model, {"seed": seed, **_told(federation)})
+        return _called(recipe, recipe.model, {"seed": seed, **_told(federation, "shape", "classes")})
 
 
-def _told(federation: Federation) -> dict[str, Any]:
-    """What models are told of the data."""
-    return {name: getattr(federation, name) for name in ("shape", "classes") if hasattr(federation, name)}
+def _told(federation: Federation, *names: str) -> dict[str, Any]:
+    """What data says of itself; a fleet of the user's own may not."""
+    return {name: getattr(federation, name) for name in names if hasattr(federation, name)}
 
 
 def _data_scope(seed: int, sources: Sources) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from fedsep.recipes.text import parse
 BLOCKS = {
     "data": (Scope(("seed", "data_dir", "download")), Fleet),
     "model": (Scope(("seed",), {"shape": "the data", "classes": "the data"}), nn.Module),
-    "task": (Scope(("seed",), {"model": "the model block"}), Task),
+    "task": (Scope(("seed",), {"model": "the model block", "shape": "the data"}), Task),
     "engine": (Scope(beside=("faults",)), Engine),
 }
 """Blocks with ``use:``: what is filled in by name, and what they must give."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -21,6 +21,7 @@ class Classification:
     """See ``classification``."""
 
     model: Pure
+    shape: tuple[int, ...] | None = None
     higher_is_better: ClassVar[Mapping[str, bool]] = MappingProxyType({"accuracy": True, "loss": False})
 
     def init(self) -> Params:
@@ -82,13 +83,14 @@ def _label_mistakes(targets: Tensor) -> list[str]:
     return [] if lowest >= 0 else [f"labels must be 0, 1, ..., classes - 1, and the lowest is {lowest}"]
 
 
-def classification(model: nn.Module) -> Classification:
+def classification(model: nn.Module, *, shape: Sequence[int] | None = None) -> Classification:
     """Multi-class classification: mean cross-entropy is minimised, accuracy is reported.
 
     Args:
         model: Gives one logit per class; its own parameters are the initial ones.
+        shape: Of one input; methods that train sub-models find with it which parameters belong together.
 
     Raises:
         FedSepError: The model cannot be a pure function of its parameters; see ``fedsep.tasks.check_module``.
     """
-    return Classification(pure(model))
+    return Classification(pure(model), None if shape is None else tuple(shape))

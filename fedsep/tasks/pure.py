@@ -29,16 +29,21 @@ class Pure:
     buffers, are constants: they are neither learned nor communicated. The places of the parameters are
     found once, not at each call: on small models ``functional_call`` takes longer than the forward pass.
 
+    A buffer that is None may be given at a call like a parameter: statistics that only an evaluation has.
+
     Attributes:
         module: The module; its own parameters are the initial ones, and are never changed.
         slots: Where its parameters are.
+        vacant: Where it has room for more.
     """
 
     module: nn.Module
     slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
+    vacant: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", _slots(self.module))
+        object.__setattr__(self, "vacant", _vacant(self.module))
 
     def __reduce__(self) -> tuple[Callable[[nn.Module], Pure], tuple[nn.Module]]:
         # A copy must find the places in its own module.
@@ -59,10 +64,14 @@ class Pure:
         try:
             for held, key, name in self.slots:
                 held[key] = params[name]
+            for held, key, name in self.vacant:
+                held[key] = params.get(name)
             return self.module(x)
         finally:
             for (held, key, _), tensor in zip(self.slots, own, strict=True):
                 held[key] = tensor
+            for held, key, _ in self.vacant:
+                held[key] = None
 
 
 def pure(module: nn.Module) -> Pure:
@@ -83,4 +92,13 @@ def _slots(module: nn.Module) -> tuple[Slot, ...]:
         for held in parts
         for key, parameter in held.items()
         if parameter is not None and parameter.requires_grad
+    )
+
+
+def _vacant(module: nn.Module) -> tuple[Slot, ...]:
+    return tuple(
+        Slot(part._buffers, key, f"{name}.{key}" if name else key)  # pyright: ignore[reportPrivateUsage]
+        for name, part in module.named_modules()
+        for key, buffer in part._buffers.items()  # pyright: ignore[reportPrivateUsage]
+        if buffer is None
     )

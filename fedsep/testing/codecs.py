@@ -43,9 +43,13 @@ class Bench(NamedTuple):
         received = self.view.cut(self.x, self.ctx)
         return self.codec.encode(start, y, received, self.memory, self.shard, self.ctx)[0]
 
+    def at(self, u: Tree, by: float) -> Tree:
+        """x moved by a client's change, put where it belongs in x."""
+        return moved(self.x, self.view.paste(u, self.x, self.ctx)[0], by)
+
     def slope(self, u: Tree, step: float) -> Params:
         """J u by central differences."""
-        ahead, behind = (self.decode(moved(self.x, u, sign * step)).y for sign in (1, -1))
+        ahead, behind = (self.decode(self.at(u, sign * step)).y for sign in (1, -1))
         return tree.scale(tree.sub(ahead, behind), 0.5 / step)
 
 
@@ -119,7 +123,7 @@ def remark_1(at: Bench, task: Task, tolerance: float, limit: int = 30) -> None:
     step = _step()
 
     def h(place: int, by: float) -> Tensor:
-        return task.loss(at.decode(moved(at.x, unravel(_unit(flat, place)), by)).y, batch)
+        return task.loss(at.decode(at.at(unravel(_unit(flat, place)), by)).y, batch)
 
     places = range(min(limit, flat.numel()))
     gradient = torch.stack([(h(place, step) - h(place, -step)) / (2 * step) for place in places])

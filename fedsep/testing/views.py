@@ -12,7 +12,7 @@ from fedsep.testing.purity import pure
 ADJOINT = "paste is the transpose of cut: <cut(z), u> = <z, paste(u)>"
 SECTION = "cut(paste(u)) = u: a client is sent what it changed"
 FITS = "paste gives a change in x's names and shapes"
-COVER = "a cover has the change's names and shapes, and is 1 where the client holds x and 0 elsewhere"
+COVER = "a cover has the change's names and shapes, is nowhere negative, and 0 nowhere but where the change is 0"
 
 
 def check_view(view: View, x: Tree, *, ctx: Ctx | None = None) -> None:
@@ -37,7 +37,7 @@ def check_view(view: View, x: Tree, *, ctx: Ctx | None = None) -> None:
     _fits(name, x, value)
     if cover is not None:
         _covers(name, value, cover)
-    if _kinds(change) == _kinds(sent) and _kinds(value) == _kinds(x):
+    if _kinds(sent) and _kinds(change) == _kinds(sent) and _kinds(value) == _kinds(x):
         adjoint(view, x, ctx)
 
 
@@ -62,9 +62,14 @@ def _fits(name: str, x: Tree, value: Tree) -> None:
 def _covers(name: str, value: Tree, cover: Tree) -> None:
     same_dtype = tree.map(lambda part, like: part.to(like.dtype), cover, value)
     require_alike(COVER, f"{name}.paste", value, same_dtype)
+    changes = named_leaves(value)
     for place, leaf in named_leaves(cover).items():
-        if not bool(((leaf == 0) | (leaf == 1)).all()):
-            raise LawBroken(COVER, f"{name}.paste", f"0 and 1 at {place}", str(leaf.unique().tolist()[:6]))
+        if not bool((leaf >= 0).all()):
+            raise LawBroken(COVER, f"{name}.paste", f"weights at {place}", str(leaf.unique().tolist()[:6]))
+        outside = changes[place][leaf == 0]
+        if bool((outside != 0).any()):
+            got = f"changes {outside[outside != 0].tolist()[:4]} where the cover is 0"
+            raise LawBroken(COVER, f"{name}.paste", f"no change at {place} that is not covered", got)
 
 
 def _kinds(of: Tree) -> dict[str, object]:

@@ -25,7 +25,8 @@ def test_in_float32_the_payloads_take_that_many_bytes(row: Row):
                   capabilities=row.capabilities)  # fmt: skip
     for number, seats in enumerate(played.seats[1:], start=1):
         for client, seat in seats.items():
-            wanted = documented_bytes(row.factory, {"d": row.task.d, **sizes_of(row.sizes, played, number, client)})
+            sizes = {"d": tree.size(row.task.init()), **sizes_of(row.sizes, played, number, client)}
+            wanted = documented_bytes(row.factory, sizes)
             assert {"up": tree.nbytes(seat.reply), "down": tree.nbytes(seat.sent)} == wanted
 
 

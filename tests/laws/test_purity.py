@@ -14,4 +14,4 @@ def test_methods_are_pure(row: Row):
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)
 def test_codecs_are_pure(row: Row):
     algorithm, params = row.build(), row.task.init()
-    codecs.purity(codecs.bench(algorithm.codec, params, shard(row.task), view=algorithm.view), params)
+    codecs.purity(codecs.bench(algorithm.codec, params, shard(row.base or row.task), view=algorithm.view), params)

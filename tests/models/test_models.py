@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedsep.core import FedSepError
-from fedsep.models import cnn, linear, logistic, mlp
+from fedsep.models import cnn, linear, logistic, mlp, resnet, small_cnn
 from fedsep.models.seeded import seeded
 
 
@@ -24,6 +24,8 @@ FACTORIES = [
     pytest.param(lambda seed: mlp((1, 16, 17), 3, seed=seed), id="mlp"),
     pytest.param(lambda seed: logistic((1, 16, 17), 3, seed=seed), id="logistic"),
     pytest.param(lambda seed: linear((1, 16, 17), 3, seed=seed), id="linear"),
+    pytest.param(lambda seed: resnet((1, 16, 17), 3, blocks=(1, 1), width=2, seed=seed), id="resnet"),
+    pytest.param(lambda seed: small_cnn((1, 16, 17), 3, widths=(2, 3), seed=seed), id="small_cnn"),
 ]
 
 

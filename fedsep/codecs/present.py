@@ -1,0 +1,63 @@
+"""The identity, whose replies also tell what the server averages by: the client's classes, its units' importance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedsep import tree
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
+from fedsep.learners.own_classes import present
+from fedsep.learners.weighing import importances
+from fedsep.wires.bits import pack
+
+
+@dataclass(frozen=True)
+class Present:
+    """y = x; a reply holds dy under ``model``, and what is told beside it.
+
+    ``classes``: a bit for each class that the client has, so that the server knows whose rows it may move.
+    ``importance``: one number for each unit of each group. A client that was sent nothing has nothing to tell.
+
+    Attributes:
+        classes: Number of classes; None: they are not told.
+        importance: Whether importances are told; the learner is then a ``Weighing``.
+    """
+
+    classes: int | None
+    importance: bool = False
+
+    def init(self, params: Params) -> Params:
+        """The model."""
+        return params
+
+    def enroll(self, x: Params, ctx: Ctx) -> tuple[()]:
+        """Nothing is remembered."""
+        return ()
+
+    def decode(self, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx) -> tuple[Decoded, tuple[()]]:
+        """y_0 = x."""
+        return Decoded(x), memory
+
+    def encode(
+        self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
+    ) -> tuple[dict[str, Tree], tuple[()], Info]:
+        """dy, and what is told."""
+        told: dict[str, Tree] = {"model": tree.sub({name: y[name] for name in start.y}, start.y)}
+        if self.classes is not None:
+            told["classes"] = self._bits(shard.train.y, self.classes if x else 0)
+        if self.importance:
+            told["importance"] = importances(y)
+        return told, memory, {}
+
+    def advance(self, x: Params, round: int) -> tuple[Params, bool]:
+        """Nothing happens between rounds."""
+        return x, False
+
+    def model(self, x: Params) -> Params:
+        """The model."""
+        return x
+
+    def _bits(self, labels: Tensor, classes: int) -> Tensor:
+        return pack(present(labels, classes), 1)

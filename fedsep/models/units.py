@@ -1,0 +1,189 @@
+"""Which dimensions of a module's parameters count the same units, so that a narrower sub-model is a slice of tensors.
+
+A unit is a channel or a hidden neuron. Whoever takes a unit out must take it out of every tensor that counts it: the
+kernels that make it, its normalisation, the kernels that read it, and all of these again wherever a residual
+connection adds it to another layer's unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fedsep.core import Params
+
+
+class Axis(NamedTuple):
+    """A dimension that counts units of a group, each ``outer`` x ``inner`` times: (o * n + unit) * inner + i.
+
+    ``inner`` is more than 1 where feature maps are flattened: a linear layer reads height x width numbers a channel.
+    """
+
+    group: str
+    outer: int = 1
+    inner: int = 1
+
+
+Axes = tuple[Axis | None, ...]
+Kept = Mapping[str, Tensor]
+"""By group: the units that a sub-model has, int64, in its order."""
+
+
+def kept(n: int, capability: float) -> int:
+    """ceil(p n), and at least one: a layer is never empty. Rounding errors of p n do not add a unit."""
+    return max(1, math.ceil(capability * n - 1e-9))
+
+
+@dataclass(frozen=True)
+class Units:
+    """The table "dimension of a parameter -> group of units"; see ``units``.
+
+    Attributes:
+        sizes: Number of units of every group.
+        axes: By parameter: for each dimension what it counts, None where it is never sliced.
+        outputs: Parameters whose first dimension counts the model's outputs, such as a classifier's rows.
+        divisors: By group: numbers that must divide how many units are kept (groups of a group normalisation), each
+            with the layer that asks for it.
+    """
+
+    sizes: Mapping[str, int]
+    axes: Mapping[str, Axes]
+    outputs: tuple[str, ...] = ()
+    divisors: Mapping[str, tuple[tuple[int, str], ...]] = field(default_factory=dict[str, tuple[tuple[int, str], ...]])
+
+    def cut(self, params: Params, keep: Kept) -> Params:
+        """The sub-model that has the units ``keep``; groups that it does not name stay whole. Differentiable."""
+        return {name: self._cut(name, part, keep) for name, part in params.items()}
+
+    def paste(self, part: Params, like: Params, keep: Kept) -> Params:
+        """The transpose of ``cut``: the sub-model's tensors in the shapes of ``like``, 0 where it has nothing."""
+        return {name: self._paste(name, each, like[name], keep) for name, each in part.items()}
+
+    def cover(self, like: Params, keep: Kept) -> Params:
+        """1 where the sub-model has a number, 0 elsewhere, in the shapes of ``like``."""
+        return {name: self._cover(name, part, keep) for name, part in like.items()}
+
+    def squares(self, params: Params) -> dict[str, Tensor]:
+        """For each group, the sum of squares over the parameters that make each unit: those whose rows it is."""
+        sums: dict[str, Tensor] = {}
+        for name, dim, axis in self._makers():
+            part = params[name].square()
+            rows = part.transpose(0, dim).flatten(1).sum(1) if part.dim() > 1 else part
+            each = rows.reshape(axis.outer, -1, axis.inner).sum((0, 2))
+            sums[axis.group] = sums[axis.group] + each if axis.group in sums else each
+        return sums
+
+    def weigh(self, like: Params, weights: Mapping[str, Tensor]) -> Params:
+        """Every parameter's weights, to be broadcast: those of the unit that its first such dimension counts.
+
+        Args:
+            like: The model's parameters.
+            weights: By group, a weight for each of all its units.
+        """
+        return {name: self._weights(name, part, weights) for name, part in like.items()}
+
+    def _weights(self, name: str, part: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        axes = [(dim, axis) for dim, axis in enumerate(self.axes.get(name, ())) if axis is not None]
+        if not axes:
+            return part.new_ones(())
+        dim, axis = axes[0]
+        each = weights[axis.group].to(part).repeat_interleave(axis.inner).repeat(axis.outer)
+        return each.reshape(-1, *(1 for _ in part.shape[dim + 1 :]))
+
+    def _makers(self) -> list[tuple[str, int, Axis]]:
+        """Parameters whose first dimension counts a group; of a group that no first dimension counts, all others."""
+        every = [(name, dim, axis) for name, axes in self.axes.items() for dim, axis in enumerate(axes) if axis]
+        first = {axis.group for _, dim, axis in every if dim == 0}
+        return [each for each in every if each[1] == 0 or each[2].group not in first]
+
+    def members(self, group: str) -> list[str]:
+        """The layers whose parameters count a group's units."""
+        names = [name for name, axes in self.axes.items() if any(axis and axis.group == group for axis in axes)]
+        return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+
+    def _indices(self, name: str, keep: Kept) -> list[tuple[int, Tensor]]:
+        """For every dimension that is sliced: the places that are kept."""
+        axes = self.axes.get(name, ())
+        return [
+            (dim, places(axis, self.sizes[axis.group], keep[axis.group]))
+            for dim, axis in enumerate(axes)
+            if axis is not None and axis.group in keep
+        ]
+
+    def _cut(self, name: str, part: Tensor, keep: Kept) -> Tensor:
+        for dim, index in self._indices(name, keep):
+            part = part.index_select(dim, index)
+        return part
+
+    def _paste(self, name: str, part: Tensor, like: Tensor, keep: Kept) -> Tensor:
+        for dim, index in self._indices(name, keep):
+            shape = (*part.shape[:dim], like.shape[dim], *part.shape[dim + 1 :])
+            part = part.new_zeros(shape).index_copy(dim, index, part)
+        return part
+
+    def _cover(self, name: str, like: Tensor, keep: Kept) -> Tensor:
+        cover = torch.ones((), dtype=like.dtype, device=like.device)
+        for dim, index in self._indices(name, keep):
+            here = like.new_zeros(like.shape[dim]).index_fill(0, index, 1.0)
+            cover = cover * here.reshape(-1, *(1 for _ in like.shape[dim + 1 :]))
+        return cover.expand(like.shape)
+
+
+def places(axis: Axis, n: int, index: Tensor) -> Tensor:
+    """The places of a dimension that belong to the units ``index`` of a group of n."""
+    if axis.outer == axis.inner == 1:
+        return index
+    outer = torch.arange(axis.outer, device=index.device)[:, None, None] * n
+    inner = torch.arange(axis.inner, device=index.device)
+    return ((outer + index[:, None]) * axis.inner + inner).reshape(-1)
+
+
+def units(
+    module: nn.Module,
+    inputs: Sequence[int] | Tensor,
+    *,
+    declare: Mapping[str, Sequence[str | Axis | None]] | None = None,
+    whole: Sequence[str] = (),
+) -> Units:
+    """The table of a module's units, found by following one forward pass, or declared; always checked by running.
+
+    Convolutions, linear layers, normalisations, pooling, flattening, residual sums and elementwise operations are
+    followed. The check: for every group alone and for all together, the sub-model that has some of the units gives
+    what the whole model gives with all other units' parameters at 0.
+
+    Args:
+        module: Any module that is a pure function of its parameters.
+        inputs: Shape of one input, without the batch; or some inputs, where they are not just numbers.
+        declare: The table written by hand, where the forward pass cannot be followed: for each parameter that is
+            sliced, the group of each dimension (an ``Axis`` where its units do not lie one after the other), None
+            where it stays whole. Nothing is derived then.
+        whole: Names of layers whose inputs and outputs shall stay whole because they cannot be followed.
+
+    Returns:
+        The table; ``sizes`` has the groups, named after the first layer that makes their units.
+
+    Raises:
+        FedSepError: A layer is not understood, or the table does not hold; names the layer, and what to declare.
+    """
+    from fedsep.models.tracing import checking, declared, deriving
+
+    example = deriving.example(module, inputs)
+    found = deriving.derived(module, example, whole) if declare is None else declared.declared(module, example, declare)
+    checking.check_module(found, module, example)
+    return found
+
+
+def sliced_at(table: Units, capability: float) -> list[str]:
+    """Why sub-models of a capability cannot be cut, as sentences; empty where they can."""
+    return [
+        f"group normalisation {layer} has {divisor} groups, which do not divide the {kept(n, capability)} channels "
+        f"of {n} that a client of capability {capability:g} holds: give it a number of groups that divides all widths"
+        for group, n in table.sizes.items()
+        for divisor, layer in table.divisors.get(group, ())
+        if kept(n, capability) % divisor
+    ]

@@ -1,0 +1,101 @@
+"""Which model a server would serve: the whole one, or a narrower one that does better on validation data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedsep.calibrating import batches, spread, with_statistics
+from fedsep.core import Params, Task
+from fedsep.engines.engine import Fleet, Metrics, Session, Split
+from fedsep.options import Evaluate
+
+SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+class Judge(NamedTuple):
+    """What it takes to judge parameters.
+
+    Attributes:
+        task: Gives the metrics.
+        fleet: Has the data.
+        session: Runs the model.
+        options: Say which.
+    """
+
+    task: Task
+    fleet: Fleet
+    session: Session
+    options: Evaluate
+
+    def ready(self, params: Params) -> Params:
+        """With the statistics that evaluation needs."""
+        if self.options.statistics == "testbatch":
+            return params
+        return with_statistics(self.task, params, lambda: of_fleet(self.fleet, self.options.calibration))
+
+    def metrics(self, params: Params, split: Split) -> Metrics:
+        """Of one of the server's sets; empty if there is none."""
+        samples = getattr(self.fleet, split)
+        if samples is None or not samples.size:
+            return {}
+        return self.task.metrics(self.session.predict(params, split), samples.y)
+
+
+def of_fleet(fleet: Fleet, count: int) -> Sequence[Tensor]:
+    """Inputs of ``count`` training examples or a few more, as many from each client, in batches of mixed clients."""
+    clients = range(0, fleet.clients, max(1, fleet.clients // count))
+    shards = [fleet.shard(client).train for client in clients]
+    each = -(-count // len(shards))
+    return batches(torch.cat([spread(shard, each) for shard in shards]))
+
+
+def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], name: str = "") -> dict[str, float]:
+    """Columns ``validation_NAMEaccuracy``, ``test_NAMEaccuracy``, and with widths also ``..._served_...``.
+
+    The width that is served is the best by the task's first metric on validation data, the wider of equals. The test
+    set is then met once, at that width.
+
+    Args:
+        judge: What it takes.
+        params: Of the whole model.
+        narrower: The sub-model of a share of the units.
+        name: Put before the names of metrics.
+    """
+    whole = judge.ready(params)
+    columns = _named({split: judge.metrics(whole, split) for split in SPLITS}, name)
+    if not judge.options.served:
+        return columns
+    widths = sorted(judge.options.served, reverse=True)
+    models = {width: whole if width == 1 else judge.ready(narrower(width)) for width in widths}
+    chosen = _best(judge.task, {width: judge.metrics(model, "validation") for width, model in models.items()})
+    served = {split: judge.metrics(models[chosen], split) for split in SPLITS}
+    return columns | _named(served, f"{name}served_") | {f"{name}served_width": chosen}
+
+
+def _best(task: Task, found: dict[float, Metrics]) -> float:
+    """The width with the best first metric."""
+    first = next(iter(next(iter(found.values()))))
+    sign = 1 if getattr(task, "higher_is_better", {}).get(first, first == "accuracy") else -1
+    return max(found, key=lambda width: sign * found[width][first])
+
+
+def _named(found: Mapping[str, Metrics], name: str) -> dict[str, float]:
+    return {f"{split}_{name}{metric}": float(value) for split, each in found.items() for metric, value in each.items()}
+
+
+def mistakes(fleet: Fleet, options: Evaluate) -> list[str]:
+    """Why a served width cannot be chosen."""
+    if not options.served or (fleet.validation is not None and fleet.validation.size):
+        return []
+    return ["evaluate.served needs validation data to choose a width by: set validation of the data (got none)"]
+
+
+def averaged(before: Params | None, now: Params, keep: float) -> Params:
+    """The exponential average of parameters: keep * before + (1 - keep) * now; ``now`` at first."""
+    if before is None:
+        return {name: part.clone() for name, part in now.items()}
+    return {name: before[name].lerp(part, 1 - keep) for name, part in now.items()}

@@ -1,0 +1,123 @@
+"""Methods in which each client trains a part of the server's model that suits its capability, put together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from fedsep.codecs.identity import Identity
+from fedsep.codecs.present import Present
+from fedsep.core import Codec, FedSepError, Task, Wire
+from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.if_sent import IfSent
+from fedsep.learners.own_classes import OwnClasses
+from fedsep.learners.sgd import Steps
+from fedsep.learners.weighing import Weighing
+from fedsep.models.units import Units, units
+from fedsep.servers.optimize import Optimize, Rule
+from fedsep.servers.reduce import coverage_mean, mean
+from fedsep.servers.sgd import SGDRule
+from fedsep.tasks.binary import Binary
+from fedsep.tasks.pure import Pure
+from fedsep.tasks.regression import Regression
+from fedsep.views.plans import Plan
+from fedsep.views.submodel import Importance, Submodel
+from fedsep.wires.by_name import by_name
+from fedsep.wires.dense import Dense
+
+Reduction = Literal["coverage_mean", "mean", "importance", "shuffled"]
+"""How changes become one.
+
+``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied. ``importance``:
+each client sends one number a unit, how much its local steps pulled at it, and a coordinate is averaged over the
+clients that hold it by that number, relative to the client's other units of the group, times the client's capability.
+``shuffled`` is its control: the numbers of each group change places among the units.
+"""
+
+_WEIGHTS: dict[Reduction, Importance] = {"importance": Importance(), "shuffled": Importance(shuffled=True)}
+_known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], Units]] = WeakKeyDictionary()
+
+
+class Fleet(NamedTuple):
+    """Which part of the model a client gets, beside the plan.
+
+    Attributes:
+        least: Clients of a lower capability take no part.
+        width: Taken for every client's capability; None: its own.
+    """
+
+    least: float = 0.0
+    width: float | None = None
+
+
+def table_of(task: Task, given: Units | None) -> Units:
+    """The units of a task's model: those given, or derived from its module and the shape of its inputs.
+
+    Raises:
+        FedSepError: The task does not say what they can be derived from, or they cannot be derived.
+    """
+    if given is not None:
+        return given
+    model, shape = getattr(task, "model", None), getattr(task, "shape", None)
+    if not isinstance(model, Pure) or shape is None:
+        raise FedSepError(
+            "units must be given, or the task must say the shape of its inputs so that they can be derived: "
+            "fedsep.tasks.classification(model, shape=federation.shape), or units=fedsep.models.units(model, shape)"
+        )
+    tables = _known.setdefault(model.module, {})
+    if shape not in tables:
+        tables[shape] = units(model.module, shape)
+    return tables[shape]
+
+
+def submodels(
+    task: Task,
+    learner: Steps,
+    table: Units,
+    plan: Plan,
+    *,
+    own_classes: bool,
+    reduce: Reduction,
+    server: Rule | None,
+    weighting: Weighting,
+    uplink: Wire[Any] | None,
+    downlink: Wire[Any] | None,
+    fleet: Fleet = Fleet(),
+) -> FedSep:
+    """A method whose clients train sub-models: the view cuts them out, the server puts them back.
+
+    Raises:
+        FedSepError: There are no classes of one's own, or a wire does not suit sub-models.
+    """
+    classes, weights = _classes(task, table) if own_classes else None, _WEIGHTS.get(reduce)
+    tells = classes is not None or weights is not None
+    codec: Codec[Any] = Present(classes, weights is not None) if tells else Identity()
+    steps = learner if weights is None else Weighing(learner, table)
+    return FedSep(
+        IfSent(steps if classes is None else OwnClasses(steps, classes)),
+        codec,
+        Submodel(table, plan, classes, weights, *fleet),
+        uplink=_up(task, uplink, tells),
+        downlink=downlink or Dense(),
+        server=Optimize(server or SGDRule(), mean if reduce == "mean" else coverage_mean),
+        weighting=weighting,
+    )
+
+
+def _classes(task: Task, table: Units) -> int:
+    if isinstance(task, Binary | Regression):
+        raise FedSepError(f"own_classes must be False for {type(task).__name__.lower()}: its outputs are no classes")
+    if not table.outputs:
+        raise FedSepError("own_classes must be False where no layer's rows are the model's outputs (got True)")
+    return task.init()[table.outputs[0]].shape[0]
+
+
+def _up(task: Task, uplink: Wire[Any] | None, tells: bool) -> Wire[Any]:
+    wire = uplink or Dense()
+    if wire.init(task.init()) not in ((), None):
+        raise FedSepError(
+            f"uplink must be a wire without memory, since a client holds another sub-model each time (got {wire!r})"
+        )
+    return wire if not tells or isinstance(wire, Dense) else by_name(model=wire)

@@ -1,0 +1,79 @@
+"""Blocks: the server's model is several narrow ones, and a client is sent as many of them as it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fedsep import random, tree
+from fedsep.core import Ctx, Params, Tree
+from fedsep.tasks.ensemble import joined, parted
+from fedsep.views.submodel import Submodel
+
+_BLOCKS = int.from_bytes(b"blocks", "big")  # what the client's key is folded with to draw blocks
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A client of capability p is sent floor(p k) of the k blocks, drawn anew every round; at least one.
+
+    A client that cannot hold a whole block, p k < 1, is sent a share p k of the units of one.
+
+    Bytes:
+        Down: 4 a number of the blocks that are sent. Up: the same, and a bit for each class where they are told.
+
+    Attributes:
+        part: Cuts a client's share out of one block.
+        blocks: k.
+    """
+
+    part: Submodel
+    blocks: int
+
+    def drawn(self, ctx: Ctx) -> list[int]:
+        """The blocks of a client in a round, in increasing order."""
+        order = random.permutation(random.fold(ctx.key, _BLOCKS), self.blocks)
+        return sorted(order[: self._count(ctx.capability)].tolist())
+
+    def cut(self, x: Params, ctx: Ctx) -> Params:
+        """The client's blocks."""
+        return self._cut(x, self.drawn(ctx), ctx)
+
+    def like(self, x: Params, ctx: Ctx) -> Tree:
+        """A change of the client's blocks, and the classes if they are told."""
+        told = self.part.like(parted(x)[0], self._inside(ctx))
+        return self.cut(x, ctx) if self.part.classes is None else {**told, "model": self.cut(x, ctx)}
+
+    def paste(self, dx: Any, x: Params, ctx: Ctx) -> tuple[Params, Params]:
+        """The change in the shapes of x, and which blocks the client holds."""
+        told = self.part.classes is not None
+        changes, whole = parted(dx["model"] if told else dx), parted(x)
+        values: dict[int, Params] = {number: tree.zeros_like(part) for number, part in whole.items()}
+        covers: dict[int, Params] = dict(values)
+        for number in self.drawn(ctx):
+            change = {**dx, "model": changes[number]} if told else changes[number]
+            values[number], covers[number] = self.part.paste(change, whole[number], self._inside(ctx))
+        return joined(values), joined(covers)
+
+    def narrower(self, x: Params, width: float, round: int) -> Params:
+        """The first floor(width k) blocks, or a share of one."""
+        ctx = Ctx(round, width, random.key(round))
+        return self._cut(x, list(range(self._count(width))), ctx)
+
+    def mistakes(self, capabilities: Iterable[float]) -> list[str]:
+        """Why clients of these capabilities cannot be sent their blocks."""
+        return self.part.mistakes(self._share(capability) for capability in capabilities)
+
+    def _cut(self, x: Params, numbers: list[int], ctx: Ctx) -> Params:
+        whole = parted(x)
+        return joined({number: self.part.cut(whole[number], self._inside(ctx)) for number in numbers})
+
+    def _count(self, capability: float) -> int:
+        return max(1, int(capability * self.blocks + 1e-9))
+
+    def _share(self, capability: float) -> float:
+        return min(1.0, capability * self.blocks)
+
+    def _inside(self, ctx: Ctx) -> Ctx:
+        return ctx._replace(capability=self._share(ctx.capability))

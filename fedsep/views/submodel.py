@@ -1,0 +1,140 @@
+"""A sub-model: some units of every layer, sliced out of the server's tensors and put back where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsep import random, tree
+from fedsep.core import Ctx, Params, Tree
+from fedsep.learners.weighing import relative
+from fedsep.models.units import Units, kept, sliced_at
+from fedsep.views.plans import Plan, Static
+from fedsep.wires.bits import packed_bytes, unpack
+
+_SHUFFLE = int.from_bytes(b"shuffle", "big")  # what the client's key is folded with to shuffle importances
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A unit's parameters are averaged by its importance to each client, relative to the client's other units there.
+
+    Attributes:
+        shuffled: The control: the numbers of each group change places among its units.
+    """
+
+    shuffled: bool = False
+
+    def weights(self, told: Mapping[str, Tensor], ctx: Ctx) -> dict[str, Tensor]:
+        """(importance / its mean over the client's units of the group) x capability."""
+        return {group: self._placed(part, number, ctx) * ctx.capability
+                for number, (group, part) in enumerate(sorted(relative(dict(told)).items()))}  # fmt: skip
+
+    def _placed(self, part: Tensor, number: int, ctx: Ctx) -> Tensor:
+        if not self.shuffled:
+            return part
+        return part[random.permutation(random.fold(random.fold(ctx.key, _SHUFFLE), number), len(part))]
+
+
+@dataclass(frozen=True)
+class Submodel:
+    """A client of capability p is sent ceil(p n) units of every group of n, at least one; ``plan`` says which.
+
+    paste is the transpose of cut: the client's change at its units, 0 elsewhere; the cover is 1 where it has units.
+    Where replies say which classes a client has, it covers only their rows of the model's last layer; where they say
+    how important each unit is, its parameters are covered by that much; units of which nothing is said are all alike.
+
+    Bytes:
+        Down: 4 a number of the sub-model. Up: the same, a bit for each class where they are told, and 4 for each unit
+        where importances are.
+
+    Attributes:
+        units: Which dimensions count the same units.
+        plan: Which units a client has.
+        classes: Number of classes, where replies say which of them the client has (``codecs.Present``); else None.
+        importance: What is made of importances, where replies tell them; else None.
+        least: Clients of a lower capability are sent nothing.
+        width: Taken for every client's capability; None: its own.
+    """
+
+    units: Units
+    plan: Plan = Static()
+    classes: int | None = None
+    importance: Importance | None = None
+    least: float = 0.0
+    width: float | None = None
+
+    def keep(self, ctx: Ctx) -> dict[str, Tensor]:
+        """The units that a client has of each group."""
+        share = ctx.capability if self.width is None else self.width
+        sizes = self.units.sizes.items()
+        return {group: self.plan(n, kept(n, share), number, ctx) for number, (group, n) in enumerate(sizes)}
+
+    def cut(self, x: Params, ctx: Ctx) -> Params:
+        """The client's sub-model; nothing where its capability is too low to take part."""
+        return {} if self.idle(ctx) else self.units.cut(x, self.keep(ctx))
+
+    def like(self, x: Params, ctx: Ctx) -> Tree:
+        """A change of the sub-model, and what is told beside it."""
+        part = self.cut(x, ctx)
+        if not self._tells:
+            return part
+        told: dict[str, Tree] = {"model": part}
+        if self.classes is not None:
+            told["classes"] = ctx.key.new_zeros(packed_bytes(self.classes, 1) if part else 0, dtype=torch.uint8)
+        if self.importance is not None:
+            first = next(iter(x.values()))
+            keep = self.keep(ctx) if part else {}
+            told["importance"] = {group: first.new_ones(len(index)) for group, index in keep.items()}
+        return told
+
+    def paste(self, dx: Any, x: Params, ctx: Ctx) -> tuple[Params, Params]:
+        """The change in the shapes of x, and where, or by how much, the client holds x."""
+        if self.idle(ctx):
+            return tree.zeros_like(x), tree.zeros_like(x)
+        keep = self.keep(ctx)
+        change: Params = dx["model"] if self._tells else dx
+        # A reply names its parameters in any order.
+        value = self.units.paste({name: change[name] for name in x}, x, keep)
+        cover = self.units.cover(x, keep)
+        if self.classes is not None:
+            rows = self._rows(dx["classes"], x)
+            value, cover = _times(value, rows), _times(cover, rows)
+        if self.importance is not None:
+            even = {group: next(iter(x.values())).new_ones(len(index)) for group, index in keep.items()}
+            weights = self.importance.weights({**even, **dx["importance"]}, ctx)
+            spread = {group: part.new_zeros(self.units.sizes[group]).index_copy(0, keep[group].to(part.device), part)
+                      for group, part in weights.items()}  # fmt: skip
+            cover = _times(cover, self.units.weigh(x, spread))
+        return value, cover
+
+    @property
+    def _tells(self) -> bool:
+        return self.classes is not None or self.importance is not None
+
+    def _rows(self, bits: Tensor, x: Params) -> Params:
+        """1 in the rows of the client's classes, 0 in those of others, of the parameters whose rows are classes."""
+        assert self.classes is not None
+        own = unpack(bits, 1, self.classes)
+        return {name: own.to(x[name].dtype).reshape(-1, *(1 for _ in x[name].shape[1:])) for name in self.units.outputs}
+
+    def narrower(self, x: Params, width: float, round: int) -> Params:
+        """What any client of this capability would be sent; with a plan that draws, one draw of it."""
+        return self.units.cut(x, replace(self, width=None).keep(Ctx(round, width, random.key(round))))
+
+    def idle(self, ctx: Ctx) -> bool:
+        """Whether a client is too weak to take part."""
+        return ctx.capability < self.least
+
+    def mistakes(self, capabilities: Iterable[float]) -> list[str]:
+        """Why clients of these capabilities cannot be sent a sub-model."""
+        shares = sorted(set(capabilities)) if self.width is None else [self.width]
+        return [text for share in shares if share >= self.least for text in sliced_at(self.units, share)]
+
+
+def _times(params: Params, by: Params) -> Params:
+    return {name: part * by[name] if name in by else part for name, part in params.items()}
