@@ -169,10 +169,12 @@ class Expected(NamedTuple):
         payload: A reply of the same tree, shapes and dtypes; its numbers mean nothing.
         longest: Most bytes of a reply in which packed strings (uint8, one axis) may have any length, since it depends
             on what they say; None: every shape is as in ``payload``.
+        vectors: Whether not only packed strings but all tensors of one axis may.
     """
 
     payload: Payload
     longest: int | None = None
+    vectors: bool = False
 
 
 class Failure(NamedTuple):

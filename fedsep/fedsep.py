@@ -139,8 +139,9 @@ class FedSep:
         """What this client's reply looks like: x itself, cut for the client and packed as a change would be."""
         like = self.view.like(state.x, ctx)
         payload, _ = self.uplink.pack(like, self.uplink.init(like), ctx)
-        longest = tree.nbytes(like) + tree.nbytes(payload) if varies(self.uplink) else None
-        return Expected(payload, longest)
+        vectors = varies(self.view)
+        longest = tree.nbytes(like) + tree.nbytes(payload) if vectors or varies(self.uplink) else None
+        return Expected(payload, longest, vectors)
 
     def read(self, state: ServerState, reply: Reply) -> Update:
         """A client's change in the server's shape, with its weight."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from fedsep import tree
 from fedsep.core import Ctx, Expected, Failure, FedSepError, Invitation, Payload, Reply, Tree
 from fedsep.engines.lost import lost
 from fedsep.options import Accept
+
+Loose = Literal["none", "packed", "vectors"]
+"""Which tensors of a reply may be of another length than expected."""
 
 _MOST_NODES = 100_000
 """Parts of a reply of the wrong form that are looked at to count its bytes."""
@@ -133,7 +136,7 @@ def require_form(payload: Payload, expected: Expected | None) -> None:
     if expected is None:
         tree.nbytes(payload)
         return
-    reason = _unlike(payload, expected.payload, expected.longest is not None, "the payload")
+    reason = _unlike(payload, expected.payload, _loose(expected), "the payload")
     if reason:
         raise Refused(f"the reply is not what the method sends: {reason}")
     if expected.longest is not None and tree.nbytes(payload) > expected.longest:
@@ -177,10 +180,14 @@ def _all_finite(values: Tensor) -> bool:
     return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
 
 
-def _unlike(payload: Any, pattern: Any, varies: bool, at: str) -> str:
+def _loose(expected: Expected) -> Loose:
+    return "none" if expected.longest is None else "vectors" if expected.vectors else "packed"
+
+
+def _unlike(payload: Any, pattern: Any, loose: Loose, at: str) -> str:
     """Where a payload is not of the pattern's form; empty if it is. Goes no deeper than the pattern."""
     if isinstance(pattern, Tensor):
-        return _unlike_tensor(payload, pattern, varies, at)
+        return _unlike_tensor(payload, pattern, loose, at)
     if isinstance(pattern, dict):
         if not isinstance(payload, dict):
             return f"{at} is a {_kind(payload)}, not names with parts"
@@ -191,18 +198,18 @@ def _unlike(payload: Any, pattern: Any, varies: bool, at: str) -> str:
         return f"{at} is a {_kind(payload)}, not a sequence of {len(pattern)}"
     else:
         pairs = list(zip(range(len(pattern)), payload, pattern, strict=True))
-    return next(filter(None, (_unlike(part, own, varies, f"{at}.{name}") for name, part, own in pairs)), "")
+    return next(filter(None, (_unlike(part, own, loose, f"{at}.{name}") for name, part, own in pairs)), "")
 
 
-def _unlike_tensor(payload: Any, pattern: Tensor, varies: bool, at: str) -> str:
+def _unlike_tensor(payload: Any, pattern: Tensor, loose: Loose, at: str) -> str:
     if not isinstance(payload, Tensor):
         return f"{at} is a {_kind(payload)}, not a tensor"
     if payload.layout is not torch.strided or payload.is_meta:
         return f"{at} is no plain tensor with values"
     if payload.dtype != pattern.dtype:
         return f"{at} is of {payload.dtype}, not {pattern.dtype}"
-    packed = varies and pattern.dtype == torch.uint8 and pattern.ndim == payload.ndim == 1
-    if payload.shape != pattern.shape and not packed:
+    varies = loose == "vectors" or (loose == "packed" and pattern.dtype == torch.uint8)
+    if payload.shape != pattern.shape and not (varies and pattern.ndim == payload.ndim == 1):
         return f"{at} has the shape {tuple(payload.shape)}, not {tuple(pattern.shape)}"
     return ""
 

@@ -112,7 +112,7 @@ def flash(
     return FedSep(
         learner,
         codec=Agree(codec, learner, first_epochs, rate, agreed),
-        view=UntilAgreed(KeptWeights(masking)),
+        view=UntilAgreed(KeptWeights(masking, varies=moving)),
         uplink=uplink or Dense(),
         downlink=downlink or Dense(),
         server=AgreeThen(start, names, density, key, SparseMean(renew)),

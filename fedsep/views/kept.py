@@ -20,6 +20,7 @@ class KeptWeights:
 
     Attributes:
         masking: What both ends know about masks.
+        varies: Whether clients move weights from layer to layer, so that only the number of all is known.
 
     Bytes:
         Down: 4 for every weight inside the client's masks and for every other parameter; the positions where they are
@@ -27,6 +28,7 @@ class KeptWeights:
     """
 
     masking: Masking
+    varies: bool = False
 
     def cut(self, x: Sparse, ctx: Ctx) -> Kept:
         """The model inside the client's masks."""

@@ -107,6 +107,7 @@ def varies(wire: object) -> bool:
 
     Such a code, or a wire of your own, says so by an attribute ``varies`` that is True; it is found wherever it is
     nested. What varies must be packed as uint8 with one axis, and take no more bytes than the message as it is.
+    A view says in the same way that a client's change has vectors of lengths that the client chose.
     """
     if isinstance(wire, Mapping):
         return any(varies(part) for part in cast(Mapping[str, object], wire).values())

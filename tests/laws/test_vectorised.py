@@ -13,7 +13,7 @@ from fedsep.learners import sgd
 
 
 class Fleet:
-    """Four clients, two of each size, and the images to be evaluated on."""
+    """Four clients, two of each size, and the images to be evaluated on; ``task`` says what targets are like."""
 
     def __init__(self, task, sizes=(6, 6, 8, 8)):
         self.parts = [
@@ -54,7 +54,7 @@ def near(expected, got):
 
 @pytest.mark.parametrize("row", CATALOGUE, ids=name)
 def test_a_round_is_that_of_sequential(row: Row, caplog):
-    algorithm, fleet = row.build(), Fleet(row.task)
+    algorithm, fleet = row.build(), Fleet(row.base or row.task)
     with caplog.at_level(logging.WARNING, "fedsep"):
         vectorised = rounds(engines.vectorised(chunk=3), algorithm, row.task, fleet)
     stacked = hasattr(algorithm.learner, "learn_together")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from train.toys import FedAvg, run
 
 from fedsep import tree, wires
-from fedsep.core import Failure, FedSepError, Invitation, Reply
-from fedsep.replies import Gate, finite, received
+from fedsep.core import Expected, Failure, FedSepError, Invitation, Reply
+from fedsep.replies import Gate, Refused, finite, received, require_form
 from fedsep.testing.draws import context
 from fedsep.train import Accept, Cohort, RunFailed
 
@@ -232,3 +232,14 @@ def test_a_norm_needs_a_method_that_reads():
         run(FedAvg(), accept=Accept(norm=1.0))
     with pytest.raises(FedSepError, match=r"accept.norm must be > 0 \(got 0\)"):
         run(FedAvg(), accept=Accept(norm=0))
+
+
+def test_vectors_of_lengths_that_clients_choose_are_bounded_together():
+    pattern = Expected({"values": torch.zeros(4), "matrix": torch.zeros(2, 2)}, longest=100, vectors=True)
+    require_form({"values": torch.zeros(7), "matrix": torch.zeros(2, 2)}, pattern)
+    with pytest.raises(Refused, match=r"the payload.values has the shape \(7,\), not \(4,\)"):
+        require_form({"values": torch.zeros(7), "matrix": torch.zeros(2, 2)}, pattern._replace(vectors=False))
+    with pytest.raises(Refused, match=r"the payload.matrix has the shape \(3, 2\)"):
+        require_form({"values": torch.zeros(4), "matrix": torch.zeros(3, 2)}, pattern)
+    with pytest.raises(Refused, match="more than the 100 it can need"):
+        require_form({"values": torch.zeros(9), "matrix": torch.zeros(2, 2)}, pattern)
