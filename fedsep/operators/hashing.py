@@ -42,6 +42,7 @@ class Hashing:
         rows: Rows.
         cells: A multiple of the rows.
         order: The cells, int64, those of row i at i, rows + i, 2 rows + i, ...; None: cell i is row i.
+        row: The row of every cell, int64, or None.
         stretches: From columns to cells.
         key: Of the signs.
         signs: Those of every stretch, or None where they are made anew in every product.
@@ -51,6 +52,7 @@ class Hashing:
     rows: int
     cells: int
     order: Tensor | None
+    row: Tensor | None
     stretches: tuple[Stretch, ...]
     key: Tensor
     signs: tuple[Tensor, ...] | None
@@ -66,10 +68,7 @@ class Hashing:
 
     def spread(self, x: Tensor) -> Tensor:
         """The transpose: every row's entry under each of its columns' signs, shape (..., rows) -> (..., d)."""
-        cells = x
-        if self.order is not None:
-            cells = x.new_empty(*x.shape[:-1], self.cells)
-            cells[..., self.order] = x.repeat(*[1] * (x.dim() - 1), self.cells // self.rows)
+        cells = x if self.row is None else x.index_select(-1, self.row)  # to write by ``order`` takes 4 times as long
         y = x.new_empty(*x.shape[:-1], self.d)
         for at, flips in self._signed(x):
             torch.mul(cells.narrow(-1, at.cell, at.length), flips, out=y.narrow(-1, at.column, at.length))
@@ -107,7 +106,7 @@ def hashing(rows: int, d: int, key: Tensor) -> Hashing:
     flips, piece = random.fold(key, _SIGNS), d if d <= _STORED else PIECE
     stretches = tuple(_stretches(d, cells, shifts, offset, piece))
     stored = signs(flips, d, torch.get_default_dtype()).split([at.length for at in stretches]) if piece == d else None
-    return Hashing(d, rows, cells, order, stretches, flips, stored)
+    return Hashing(d, rows, cells, order, None if order is None else order.argsort() % rows, stretches, flips, stored)
 
 
 def _order(key: Tensor, groups: int, rows: int) -> Tensor:
