@@ -5,7 +5,8 @@ import torch
 from sklearn.linear_model import Lasso
 
 from fedsep import lasso, random
-from fedsep.lasso import Matrix, fista, ista
+from fedsep.lasso import Matrix, fista, ista, prepared
+from fedsep.lasso.recurrence import following, nothing
 from fedsep.operators import gaussian
 
 P, D = 20, 90
@@ -55,6 +56,63 @@ def test_an_operator_without_columns_gives_the_same():
     assert not isinstance(Bare(), lasso.Columns)
     bare = fista(Bare(), x, beta, torch.zeros(D), steps=4000, tolerance=1e-13)
     torch.testing.assert_close(bare.y, oracle(rows, x, beta), atol=2e-6, rtol=0)
+
+
+class Counted(Matrix):
+    """Counts the products with the whole matrix."""
+
+    def mv(self, v):
+        taken.append("mv")
+        return super().mv(v)
+
+    def rmv(self, x):
+        taken.append("rmv")
+        return super().rmv(x)
+
+
+taken: list[str] = []
+
+
+def test_a_prepared_matrix_takes_one_product_a_step_to_the_same_place():
+    """From a dense start every step is on all of S; 60 steps carry S y along twice, and a bit."""
+    rows, x, beta = problem(0.005, p=40, d=400)
+    rows, start = Counted(rows), random.normal(random.key(5), 400)
+    ready = prepared(rows, rows.rows @ rows.rows.mT)
+    plain = fista(rows, x, beta, start, steps=60, tolerance=0.0)
+    taken.clear()
+    short = fista(rows, x, beta, start, steps=60, tolerance=0.0, prepare=lambda: ready)
+    assert taken.count("rmv") <= 60 + 3
+    assert taken.count("mv") <= 20
+    torch.testing.assert_close(short.y, plain.y, rtol=1e-9, atol=1e-11)
+    assert torch.equal(short.y == 0, plain.y == 0)
+    assert (short.y == 0).any()
+
+
+def test_the_certificate_of_a_prepared_matrix_is_that_of_its_y_in_float32_too():
+    rows, x, beta = (part.float() if isinstance(part, torch.Tensor) else part for part in problem(0.05, p=40, d=400))
+    start, ready = random.normal(random.key(5), 400).float(), prepared(Matrix(rows), rows @ rows.mT)
+    found = fista(Matrix(rows), x, beta, start, steps=60, tolerance=0.0, prepare=lambda: ready)
+    residual = x - rows @ found.y
+    gap = lasso.relative_gap(x, found.y, residual, (residual @ rows).abs().max(), beta)
+    torch.testing.assert_close(found.gap, gap, rtol=1e-4, atol=0)
+    exact = fista(Matrix(rows.double()), x.double(), beta, start.double(), steps=60, tolerance=0.0)
+    torch.testing.assert_close(found.y.double(), exact.y, rtol=0, atol=1e-4 * float(exact.y.norm()))
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_what_a_step_takes_off_is_carried_along(few):
+    rows, *_ = problem()
+    ready, v = prepared(Matrix(rows), rows @ rows.mT), random.normal(random.key(5), D)
+    w = v + 0.02 if few else -v
+    cut = following(ready, rows @ v, v, 0.3, nothing(ready))[1]
+    product, cut = following(ready, rows @ w, w, 0.1, cut)
+    torch.testing.assert_close(product, rows @ lasso.soft(w, 0.1))
+    torch.testing.assert_close(cut.product, rows @ (w / 0.1).clamp(-1, 1))
+
+
+def test_a_matrix_too_large_is_not_copied():
+    rows = torch.zeros(1, 1).expand(1 << 15, 1 << 15)  # of 8 GiB, were they there
+    assert prepared(Matrix(rows), rows) is None
 
 
 def test_fista_needs_fewer_steps_than_ista():

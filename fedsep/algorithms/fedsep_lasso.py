@@ -85,7 +85,8 @@ def fedsep_lasso(
         down: 4 * p
 
     Memory:
-        Server: x. Client: the key of its sketch; with a warm start its last y, 4 d. Both: S, 4 p d where it is stored.
+        Server: x. Client: the key of its sketch; with a warm start its last y, 4 d. Both: S, 4 p d where it is stored;
+            as much again and S S^T where fista takes steps on all of it, it is shared, and 4 p d is at most 256 MiB.
 
     Reference:
         FedSep (NeurIPS 2023), section 4.1. Deviations: the sign of Eq. (5), which has to be that of Eq. (2)'s negative;

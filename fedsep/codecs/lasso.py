@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NotRequired, TypedDict
 
 import torch
@@ -11,7 +12,19 @@ from torch import Tensor
 
 from fedsep import random, tree
 from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard
-from fedsep.lasso import Matrix, Products, Solution, apply, factorise, fista, ista, iterate, restricted
+from fedsep.lasso import (
+    Matrix,
+    Prepared,
+    Products,
+    Solution,
+    apply,
+    factorise,
+    fista,
+    ista,
+    iterate,
+    prepared,
+    restricted,
+)
 from fedsep.memo import Memo
 from fedsep.operators import Gaussian, LinearOperator, MakeOperator, gaussian
 
@@ -89,6 +102,7 @@ class Lasso:
     _decodes: Memo = field(default_factory=Memo, compare=False, repr=False)
     _factors: Memo = field(default_factory=Memo, compare=False, repr=False)
     _grams: Memo = field(default_factory=Memo, compare=False, repr=False)
+    _ready: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def init(self, params: Params) -> dict[str, Tensor]:
         """x_1 = S theta_0.
@@ -159,7 +173,8 @@ class Lasso:
             if self.decoder == "ista":
                 found = ista(sketch, x, self.beta, start, gamma=self.gamma, steps=self.steps, tolerance=self.tolerance)
             else:
-                found = fista(sketch, x, self.beta, start, steps=self.steps, tolerance=self.tolerance)
+                ready = partial(self._prepared, sketch, key)
+                found = fista(sketch, x, self.beta, start, steps=self.steps, tolerance=self.tolerance, prepare=ready)
             return found, sketch.rmv(x).abs().max()
 
         return self._decodes(compute, 0, key, x, start)
@@ -170,15 +185,22 @@ class Lasso:
             return torch.zeros_like(x), x.new_zeros(())
         sketch = _stored(self._sketch(key))
         if self.encoder == "direct" and isinstance(sketch, Matrix):
-
-            def gram() -> Tensor:
-                return self._grams(lambda: sketch.rows @ sketch.rows.mT, 0, key)
-
+            gram = partial(self._gram, sketch, key)
             factor = self._factors(lambda: factorise(sketch, support, self.damping, gram), 0, key, support)
             return apply(factor, sketch, support, change), x.new_zeros(())
         gamma = self.gamma if self.encoder == "neumann" else None
         columns = restricted(sketch, support, len(self._ravel(self.first)[0]))
         return iterate(columns, change, damping=self.damping, terms=self.terms, gamma=gamma, p=self.p)
+
+    def _gram(self, sketch: Matrix, key: Tensor) -> Tensor:
+        """S S^T."""
+        return self._grams(lambda: sketch.rows @ sketch.rows.mT, 0, key)
+
+    def _prepared(self, sketch: Products, key: Tensor) -> Prepared | None:
+        """Made for the shared sketch alone: a private one is decoded once, which takes less than that."""
+        if self.private or not isinstance(sketch, Matrix):
+            return None
+        return self._ready(lambda: prepared(sketch, self._gram(sketch, key)), 0, key)
 
     def _sketch(self, key: Tensor) -> LinearOperator:
         return self.operator(self.p, tree.size(self.first), key)

@@ -1,6 +1,7 @@
 """The LASSO problem min_y 1/2 |S y - x|^2 + beta |y|_1: its solution, and the derivative of that on its support."""
 
 from fedsep.lasso.products import Columns, Masked, Matrix, Products, restricted, squared_norm
+from fedsep.lasso.recurrence import Prepared, prepared
 from fedsep.lasso.solvers import Solution, fista, ista, relative_gap, soft
 from fedsep.lasso.support import Factor, apply, factorise, iterate
 
@@ -9,6 +10,7 @@ __all__ = [
     "Factor",
     "Masked",
     "Matrix",
+    "Prepared",
     "Products",
     "Solution",
     "apply",
@@ -16,6 +18,7 @@ __all__ = [
     "fista",
     "ista",
     "iterate",
+    "prepared",
     "relative_gap",
     "restricted",
     "soft",

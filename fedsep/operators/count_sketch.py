@@ -96,7 +96,8 @@ def count_sketch(p: int, d: int, key: Tensor, *, rows: int = 5) -> CountSketch:
         rows: r, odd.
 
     Memory:
-        8 r 2^16 bytes at most; hashes and signs are made anew in every product. An estimate takes r vectors.
+        16 r 2^16 bytes at most, and up to d = 2^22 the signs, 4 r d in float32; beyond that they are made anew in every
+        product. An estimate takes r vectors.
 
     Raises:
         FedSepError: p > d, even rows, or p that rows do not divide.

@@ -83,7 +83,8 @@ def sparse_signs(p: int, d: int, key: Tensor, *, nonzeros: int = 1) -> SparseSig
         nonzeros: s, at most p.
 
     Memory:
-        8 (s 2^16 + p) bytes at most; the columns' rows and signs are made anew in every product.
+        16 s 2^16 + 8 p bytes at most, and up to d = 2^22 the signs, 4 s d in float32; beyond that they are made anew,
+        piece by piece, in every product.
 
     Raises:
         FedSepError: p > d, or nonzeros outside of 1 .. p.

@@ -189,6 +189,22 @@ def test_stored_signs_are_those_made_anew(monkeypatch, d):
     torch.testing.assert_close(anew.mv(v), kept, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(("rows", "d"), [(4, 33), (4, 48), (3, 50)])
+def test_cells_laid_out_twice_make_the_same_operator(monkeypatch, rows, d, stored):
+    monkeypatch.setattr(sketch_module, "_CELLS_IN_CACHE", 8)
+    monkeypatch.setattr(sketch_module, "_STORED", d if stored else 0)
+    twice = sketch_module.hashing(rows, d, random.key(9))
+    monkeypatch.setattr(sketch_module, "_TWICE", d)
+    once = sketch_module.hashing(rows, d, random.key(9))
+    assert (twice.copies, once.copies) == (2, 1)
+    assert len(twice.stretches) < len(once.stretches)
+    v, x = random.normal(random.key(10), 2, 3, d), random.normal(random.key(11), 2, 3, rows)
+    assert torch.equal(twice.spread(x), once.spread(x))
+    torch.testing.assert_close(twice.add(v), once.add(v), rtol=1e-12, atol=1e-12)
+    assert torch.equal(twice.counts(), once.counts())
+
+
 @pytest.mark.parametrize("nonzeros", [1, 2, 5])
 def test_sparse_signs_have_as_many_nonzeros_as_asked_for(nonzeros):
     rows = dense(sparse_signs(11, 40, random.key(13), nonzeros=nonzeros))
