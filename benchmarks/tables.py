@@ -227,7 +227,9 @@ def bytes_to(seeds: Sequence[tuple[dict[str, Any], list[dict[str, str]]]], targe
 BLOCKS: dict[str, Callable[[], str]] = {
     "mnist": lambda: f"{accuracy_table(MNIST)}\n\n{made(MNIST[0])}",
     "float": lambda: f"{budget_table('mnist_float')}\n\n{made('mnist_float')}",
-    "tuning of the quantised sketch": lambda: tuning_table(["tune_quantised_k2", "tune_quantised", "tune_quantised_k2_rates"]),
+    "tuning of the quantised sketch": lambda: tuning_table(
+        ["tune_quantised_k2", "tune_quantised", "tune_quantised_k2_rates"]
+    ),
     "tuning of the rivals": lambda: tuning_table(
         ["tune_rivals", "tune_rivals_k2", "tune_rivals_low", "tune_fetchsgd", "tune_fetchsgd_k2"]
     ),
