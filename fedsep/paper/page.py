@@ -156,7 +156,7 @@ def _frontiers(found: Drawn) -> Content:
     parts: list[Content] = []
     for at, split in enumerate(dict.fromkeys(result.split for result in found.results)):
         own = [result for result in found.results if result.split == split]
-        line = frontier(run for result in own for run in result.runs)
+        line = frontier((run for result in own for run in result.runs), by_name=True)
         styles = [result.line.style for result in {result.line.name: result for result in own}.values()]
         panels = frontier_panels(line, f"f{at}", styles)
         parts.append(_charts([Panel(f"{WORDS[split]}: {one.title}", one.svg) for one in panels]))

@@ -62,7 +62,7 @@ class Setting:
 
     Attributes:
         label: Its name, with what tells it from others of the name.
-        family: Its factory's name: all settings of a method are drawn in one colour, whatever they are called.
+        family: Its factory's name, or its own: all settings of a family are drawn in one colour.
         seeds: Of the runs that count.
         round_payload: Payload bytes of one client in a round, up + down, on average.
         round_header: Header bytes on top of them.
@@ -113,7 +113,7 @@ class Led(NamedTuple):
     point: Point
 
 
-def frontier(runs: Iterable[RunData], targets: Sequence[float] = TARGETS) -> Frontier:
+def frontier(runs: Iterable[RunData], targets: Sequence[float] = TARGETS, *, by_name: bool = False) -> Frontier:
     """The frontier of runs of one task.
 
     Runs whose recipes differ in seeds only are seeds of one setting. A run that is not done counts only where no run
@@ -122,6 +122,7 @@ def frontier(runs: Iterable[RunData], targets: Sequence[float] = TARGETS) -> Fro
     Args:
         runs: Runs as ``read_run`` gives them.
         targets: Values of the metric.
+        by_name: Whether runs of one factory under several names are several methods.
 
     Raises:
         FedSepError: The runs are of several tasks, or none was evaluated.
@@ -132,7 +133,7 @@ def frontier(runs: Iterable[RunData], targets: Sequence[float] = TARGETS) -> Fro
     _refuse_mixture(known)
     groups = group_runs(known)
     metric = known[0].metric or ""
-    settings = [_setting(group, metric, tuple(targets)) for group in groups]
+    settings = [_setting(group, metric, tuple(targets), by_name) for group in groups]
     return Frontier(metric, tuple(settings), tuple(groups), tuple(targets))
 
 
@@ -160,13 +161,13 @@ def leading(settings: Sequence[Setting], at: int) -> Setting | None:
     return min(able, key=lambda setting: setting.reaches[at].payload["mean"] or 0.0, default=None)
 
 
-def _setting(group: Group, metric: str, targets: tuple[float, ...]) -> Setting:
+def _setting(group: Group, metric: str, targets: tuple[float, ...], by_name: bool) -> Setting:
     runs = counted(group)
     last = [_bytes(run, run.rows[-1]) for run in runs]
     rounds = [run.rounds for run in runs]
     return Setting(
         group.label,
-        show(group.settings.get("method.use", group.method)),
+        group.method if by_name else show(group.settings.get("method.use", group.method)),
         tuple(run.seed for run in runs if run.seed is not None),
         sum(sent / count for (sent, _), count in zip(last, rounds, strict=True)) / len(runs),
         sum(header / count for (_, header), count in zip(last, rounds, strict=True)) / len(runs),

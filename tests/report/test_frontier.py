@@ -223,3 +223,11 @@ def test_a_method_has_one_colour_whatever_its_settings_are_called(tmp_path):
     found = load(tmp_path)
     assert [setting.label for setting in found.settings] == ["few", "many"]
     assert found.families == ["topk_ef"]
+
+
+def test_where_names_are_told_apart_each_has_a_colour(tmp_path):
+    for name in ("few", "many"):
+        folder = by_hand(tmp_path, name, 0, [0.9], 5, 5)
+        retold(folder, f"fedsep.algorithms.{name}", "fedsep.algorithms.topk_ef")
+    found = frontier((read_run(run) for run in find_runs(tmp_path)), by_name=True)
+    assert found.families == ["few", "many"]
