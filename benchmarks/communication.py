@@ -14,8 +14,8 @@ from fedsep.report.wording import bytes_text
 
 RECORDS, IMAGES = Path("records"), Path("docs/images")
 SPLITS = {
-    "iid": ("mnist_few_bytes", "mnist_budgets", "mnist_rivals"),
-    "k2": ("mnist_few_bytes_k2", "mnist_budgets_k2", "mnist_rivals_k2", "mnist_rivals_k2_at_01"),
+    "iid": ("mnist_quantised", "mnist_few_bytes", "mnist_budgets", "mnist_rivals"),
+    "k2": ("mnist_quantised_k2", "mnist_few_bytes_k2", "mnist_budgets_k2", "mnist_rivals_k2", "mnist_rivals_k2_at_01"),
 }
 CASES = {"iid, 20 bytes": ("iid", 0, 30), "iid, 40 bytes": ("iid", 30, 60), "2 classes, 72": ("k2", 60, 100),
          "2 classes, 132": ("k2", 100, 200)}  # fmt: skip

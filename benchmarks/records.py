@@ -45,6 +45,8 @@ COMMANDS: dict[str, list[str]] = {
     # What the trials of benchmarks.ideas chose.
     "mnist_few_bytes": ["run", "recipes/mnist_cnn/few_bytes.yaml", *SEEDS],
     "mnist_few_bytes_k2": ["run", "recipes/mnist_cnn/few_bytes_k2.yaml", *SEEDS],
+    "mnist_quantised": ["run", "recipes/mnist_cnn/fedsep_quantised.yaml", *SEEDS],
+    "mnist_quantised_k2": ["run", "recipes/mnist_cnn/fedsep_quantised_k2.yaml", *SEEDS],
     # The rivals, each at the local rate that was best on validation data.
     "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml"],
     "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml"],
