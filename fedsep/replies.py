@@ -56,16 +56,17 @@ class Gate:
     state: Any
     cohort: Sequence[Invitation]
     accept: Accept = Accept()
-    _invited: set[int] = field(init=False)
+    _invited: dict[int, Ctx] = field(init=False)
     _heard: set[int] = field(default_factory=set[int])
     _forms: dict[float, Expected] = field(default_factory=dict[float, Expected])
 
     def __post_init__(self) -> None:
-        self._invited = {seat.client for seat in self.cohort}
+        self._invited = {seat.client: seat.ctx for seat in self.cohort}
 
     def passed(self, reply: Reply) -> Reply | Failure:
         """The reply with its change, or what is wrong with it; a client is heard once a round."""
-        expected = self._expected(reply.ctx)
+        asked = self._invited.get(reply.client)  # what the reply says of its round is from outside
+        expected = None if asked is None else self._expected(asked)
         stage, reason = self._unwanted(reply)
         if stage:
             sent = {} if stage == DUPLICATE else reply.sent  # the reply that came first has them already
@@ -84,11 +85,11 @@ class Gate:
         """Stage and reason of a reply that nobody waits for; empty for one that is waited for."""
         if reply.client not in self._invited:
             return "uninvited", "the client was not invited to this round"
+        if reply.ctx.round != self.cohort[0].ctx.round:
+            return "stale", f"the reply is to round {reply.ctx.round + 1}, not to this one"
         if reply.client in self._heard:
             return DUPLICATE, "the client had replied already: this copy is not folded"
         self._heard.add(reply.client)
-        if reply.ctx.round != self.cohort[0].ctx.round:
-            return "stale", f"the reply is to round {reply.ctx.round + 1}, not to this one"
         return "", ""
 
     def _checked(self, reply: Reply, expected: Expected | None) -> Reply:

@@ -83,8 +83,10 @@ class _Session:
         reason = _apart(self.algorithm)
         if reason:
             self._tell(reason)
-        for at in range(0, len(settled_jobs), self.chunk):
+        at = 0
+        while at < len(settled_jobs):  # a chunk that does not fit makes those after it smaller
             part = settled_jobs[at : at + self.chunk]
+            at += len(part)
             yield from map(self._alone, part) if reason else self._together(part)
 
     def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
@@ -145,9 +147,10 @@ class _Session:
         except (FedSepError, RuntimeError) as error:
             self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
             return [None] * len(group)
-        self.chunk = (len(group) + 1) // 2
-        _log.warning("vectorised: %d clients do not fit the device's memory together: %d do", len(group), self.chunk)
-        return [*self._learned(group[: self.chunk]), *self._learned(group[self.chunk :])]
+        half = (len(group) + 1) // 2
+        self.chunk = min(self.chunk, half)
+        _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), half)
+        return [*self._learned(group[:half]), *self._learned(group[half:])]
 
     def _finished(self, ready: _Ready, learned: tuple[Params, Info] | None) -> Delivered | Failure:
         if learned is None:
@@ -213,11 +216,13 @@ class Vectorised:
 def _moved(fleet: Any, device: str) -> Fleet:
     try:
         torch.empty(1, device=device)
+        if not hasattr(fleet, "to"):
+            raise FedSepError(f"engine.device: {type(fleet).__name__} has no method `to` that puts it on a device")
+        return fleet.to(device)
+    except torch.OutOfMemoryError as error:
+        raise FedSepError(f"engine.device: the data do not fit the memory of {device}") from error
     except (RuntimeError, AssertionError) as error:
         raise FedSepError(f"engine.device: {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    if not hasattr(fleet, "to"):
-        raise FedSepError(f"engine.device: {type(fleet).__name__} has no method `to` that puts it on a device")
-    return fleet.to(device)
 
 
 @checked
@@ -227,8 +232,8 @@ def vectorised(*, chunk: Count | None = None, device: str | None = None, threads
     Models and minibatches of clients whose shapes agree are stacked, and one backward pass through the sum of their
     losses (``torch.func.vmap`` of the loss) gives the gradient of each. Results are those of ``sequential`` but for
     rounding: matrix products and convolutions of stacked tensors add up in another order. What cannot be stacked (a
-    method without axes, a learner without ``learn_together``, a module that vmap does not take) runs one by one, and
-    the log says which and why.
+    method without axes, a learner without ``learn_together``, such as those of sub-models and distillation, a module
+    that vmap does not take) runs one by one where the server is, and the log says which and why.
 
     Args:
         chunk: Clients at once; None: 128, or as many as fit.

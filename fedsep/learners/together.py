@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,8 +70,8 @@ class Together:
         """Every client's y in the set in which it must stay."""
         if not self._projects:
             return y
-        own = [start.project(part) for start, part in zip(self.starts, tree.unstack(y), strict=True)]
-        return tree.stack(own)
+        own = [start.project(part) for start, part in self._at_home(y)]
+        return {name: part.to(self.device) for name, part in tree.stack(own).items()}
 
     def apart(self, y: Params, losses: Tensor) -> list[tuple[Params, Info]]:
         """Every client's y_I, where its y_0 lay, and its mean loss."""
@@ -91,11 +90,11 @@ class Together:
         """Of each client; 0 where none has any. They are functions of their own, and so asked one by one."""
         if all(start.penalty is None for start in self.starts):
             return 0.0
-        slices: list[Any] = tree.unstack(y)
         zero = next(iter(y.values())).new_zeros(())
-        return torch.stack(
-            [
-                zero if start.penalty is None else start.penalty(own)
-                for start, own in zip(self.starts, slices, strict=True)
-            ]
-        )
+        own = [zero if start.penalty is None else start.penalty(part) for start, part in self._at_home(y)]
+        return torch.stack([penalty.to(self.device) for penalty in own])
+
+    def _at_home(self, y: Params) -> Iterator[tuple[Decoded, Params]]:
+        """Every client's own y where its y_0 lay, since what it starts under lies there, too."""
+        for start, part in zip(self.starts, tree.unstack(y), strict=True):
+            yield start, {name: each.to(start.y[name].device) for name, each in part.items()}

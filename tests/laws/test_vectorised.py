@@ -137,24 +137,34 @@ def test_a_client_that_fails_before_its_steps_fails_alone():
     assert (outcomes[1].client, outcomes[1].stage) == (1, "data")
 
 
-def test_memory_that_runs_out_halves_the_chunk(caplog):
+def cramped(fits):
+    """FedAvg on a device that takes so many clients at once."""
     method = sgd(network, steps=2, batch_size=4)
 
     class Small(type(method)):
         def learn_together(self, starts, shards, ctxs):
-            if len(starts) > 1:
+            if len(starts) > fits:
                 raise torch.OutOfMemoryError("too many")
             return super().learn_together(starts, shards, ctxs)
 
     learner = Small(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)})
-    whole = algorithms.fedavg(network)
-    algorithm, fleet = dataclasses.replace(whole, learner=learner), Fleet(network)
+    return dataclasses.replace(algorithms.fedavg(network), learner=learner)
+
+
+@pytest.mark.parametrize(("clients", "fits"), [(8, 1), (8, 3), (300, 64), (130, 128)])
+def test_memory_that_runs_out_makes_chunks_smaller_and_loses_nobody(clients, fits, caplog):
+    algorithm, fleet = cramped(fits), Fleet(network)
+    fleet.parts, fleet.clients = [fleet.parts[0]] * clients, clients
     with caplog.at_level(logging.WARNING, "fedsep"):
-        got = rounds(engines.vectorised(), algorithm, network, fleet)
-    near(rounds(engines.sequential(), algorithm, network, fleet), got)
-    assert "do not fit the device's memory together: 1 do" in caplog.text
+        got = rounds(engines.vectorised(), algorithm, network, fleet, 1)
+    assert [client for client, *_ in got[0]] == list(range(clients))
+    near(rounds(engines.sequential(), algorithm, network, fleet, 1), got)
+    assert ("do not fit the device's memory together" in caplog.text) == (min(clients, 128) > fits)
+
+
+def test_a_chunk_that_was_asked_for_and_does_not_fit_is_refused():
     with pytest.raises(FedSepError, match=r"engine.chunk: 2 clients do not fit .* try 1"):
-        rounds(engines.vectorised(chunk=4), algorithm, network, fleet)
+        rounds(engines.vectorised(chunk=4), cramped(1), network, Fleet(network))
 
 
 def test_a_device_that_is_not_there_is_refused():

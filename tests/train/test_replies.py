@@ -243,3 +243,17 @@ def test_vectors_of_lengths_that_clients_choose_are_bounded_together():
         require_form({"values": torch.zeros(4), "matrix": torch.zeros(3, 2)}, pattern)
     with pytest.raises(Refused, match="more than the 100 it can need"):
         require_form({"values": torch.zeros(9), "matrix": torch.zeros(2, 2)}, pattern)
+
+
+@pytest.mark.parametrize("name", ["dgc with warm-up and nesterov", "feddst"])
+def test_a_stale_reply_does_not_say_what_the_others_look_like(name):
+    row = next(row for row in CATALOGUE if row.name == name)
+    algorithm, played = rehearsed(row)
+    for state, before, seats in zip(played.states[1:], played.seats, played.seats[1:], strict=False):
+        made = Gate(algorithm, state, [Invitation(client, seat.ctx) for client, seat in seats.items()])
+        client = next(iter(seats))
+        stale = made.passed(Reply(client, before[client].ctx, before[client].reply))
+        assert isinstance(stale, Failure)
+        assert stale.stage == "stale"
+        for each, seat in seats.items():
+            assert isinstance(made.passed(Reply(each, seat.ctx, seat.reply)), Reply)
