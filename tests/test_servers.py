@@ -145,3 +145,10 @@ def test_replies_are_folded_as_they_come():
 def test_numbers_out_of_range_are_refused(rule, wrong, says):
     with pytest.raises(FedSepError, match=says):
         rule(**wrong)
+
+
+def test_updates_that_weigh_nothing_move_nothing():
+    from fedsep.core import Update
+    from fedsep.servers.reduce import mean
+
+    assert mean([Update({"w": torch.ones(2)}, 0.0)]) is None

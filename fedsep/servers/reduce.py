@@ -12,7 +12,7 @@ from fedsep.core import Tree, Update
 
 
 class Reduce(Protocol):
-    """Folds updates as they come, in the order given; None if there were none."""
+    """Folds updates as they come, in the order given; None if there were none, or none that weighs anything."""
 
     def __call__(self, updates: Iterable[Update]) -> Tree | None:
         """The reduced change."""
@@ -25,7 +25,7 @@ def mean(updates: Iterable[Update]) -> Tree | None:
     for update in updates:
         total = _accumulate(total, update.value, update.weight)
         weight += update.weight
-    return None if total is None else tree.map(lambda part: part / weight, total)
+    return None if total is None or not weight else tree.map(lambda part: part / weight, total)
 
 
 def coverage_mean(updates: Iterable[Update]) -> Tree | None:
