@@ -17,7 +17,9 @@ from fedsep.ranges import Count, checked
 
 
 @dataclass(frozen=True)
-class _Session:
+class SequentialSession:
+    """One run, one client after the other; other engines leave to it what they do not do in their own way."""
+
     algorithm: Algorithm[Any, Any]
     task: Task
     fleet: Fleet
@@ -25,24 +27,31 @@ class _Session:
     threads: int
 
     def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
-        for job in self._jobs(state, cohort):
-            if isinstance(job, Failure):
-                yield job
-                continue
-            result = run(self.algorithm, job, self.fleet)
-            yield result if isinstance(result, Failure) else delivered(job, settled(result))
+        """Runs the cohort."""
+        return map(self.outcome, self.jobs(state, cohort))
+
+    def outcome(self, job: Job | Failure) -> Delivered | Failure:
+        """What comes of one client's part."""
+        if isinstance(job, Failure):
+            return job
+        result = run(self.algorithm, job, self.fleet)
+        return result if isinstance(result, Failure) else delivered(job, settled(result))
 
     def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
-        for job in self._jobs(state, cohort):
+        """Each client's metrics before and after its local steps."""
+        for job in self.jobs(state, cohort):
             yield job if isinstance(job, Failure) else run_local(self.algorithm, self.task, job, self.fleet)
 
     def predict(self, params: Params, split: Split) -> Tensor:
+        """The model's outputs on one of the server's sets."""
         return predict(self.task, settled(params), getattr(self.fleet, split))
 
     def close(self) -> None:
+        """Sets the number of threads back."""
         torch.set_num_threads(self.threads)
 
-    def _jobs(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Job | Failure]:
+    def jobs(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Job | Failure]:
+        """The server's side of each client's part."""
         for invitation in cohort:
             job = prepare(self.algorithm, state, invitation, self.recall)
             yield job if isinstance(job, Failure) else settled(job)
@@ -54,11 +63,11 @@ class Sequential:
 
     threads: int = 1
 
-    def open(self, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, recall: Recall) -> _Session:
+    def open(self, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, recall: Recall) -> SequentialSession:
         """Sets the number of intra-op threads until the session is closed."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
-        return _Session(algorithm, task, fleet, recall, before)
+        return SequentialSession(algorithm, task, fleet, recall, before)
 
 
 @checked

@@ -35,12 +35,10 @@ from fedsep.engines.client import (
     failure,
     memory_of,
     predict,
-    prepare,
-    run,
-    run_local,
     scalars,
 )
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
+from fedsep.engines.sequential import Sequential, SequentialSession
 from fedsep.engines.settle import settled
 from fedsep.ranges import Count, checked
 
@@ -65,49 +63,42 @@ class _Ready(NamedTuple):
 
 @dataclass
 class _Session:
-    """``home`` is the data as the codecs see it, ``fleet`` the data where local steps are taken."""
+    """``single`` does what is not stacked, on the data as the codecs see it; ``fleet`` lies where steps are taken."""
 
-    algorithm: Any
-    task: Task
-    home: Fleet
+    single: SequentialSession
     fleet: Fleet
-    recall: Recall
     chunk: int
     fixed: bool
-    threads: int
     told: set[str] = field(default_factory=set[str])
+    refused: set[object] = field(default_factory=set[object])
+
+    @property
+    def algorithm(self) -> Any:
+        return self.single.algorithm
 
     def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
-        jobs = (prepare(self.algorithm, state, invitation, self.recall) for invitation in cohort)
-        settled_jobs = [job if isinstance(job, Failure) else settled(job) for job in jobs]
         reason = _apart(self.algorithm)
         if reason:
             self._tell(reason)
+            yield from self.single.round(state, cohort)
+            return
         at = 0
-        while at < len(settled_jobs):  # a chunk that does not fit makes those after it smaller
-            part = settled_jobs[at : at + self.chunk]
-            at += len(part)
-            yield from map(self._alone, part) if reason else self._together(part)
+        while at < len(cohort):  # a chunk that does not fit makes those after it smaller
+            jobs = list(self.single.jobs(state, cohort[at : at + self.chunk]))
+            at += len(jobs)
+            yield from self._together(jobs)
 
     def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
-        for invitation in cohort:
-            job = prepare(self.algorithm, state, invitation, self.recall)
-            yield job if isinstance(job, Failure) else run_local(self.algorithm, self.task, settled(job), self.home)
+        return self.single.local(state, cohort)
 
     def predict(self, params: Params, split: Split) -> Tensor:
         samples: Samples = getattr(self.fleet, split)
         home = next(iter(params.values())).device
         there = {name: part.to(samples.x.device) for name, part in settled(params).items()}
-        return predict(self.task, there, samples).to(home)
+        return predict(self.single.task, there, samples).to(home)
 
     def close(self) -> None:
-        torch.set_num_threads(self.threads)
-
-    def _alone(self, job: Job | Failure) -> Delivered | Failure:
-        if isinstance(job, Failure):
-            return job
-        result = run(self.algorithm, job, self.home)
-        return result if isinstance(result, Failure) else delivered(job, settled(result))
+        self.single.close()
 
     def _together(self, jobs: Sequence[Job | Failure]) -> Iterator[Delivered | Failure]:
         """A chunk: begun one by one, learned in groups of one shape, finished one by one in the order of the cohort."""
@@ -117,25 +108,26 @@ class _Session:
             if isinstance(ready, _Ready):
                 groups.setdefault(_signature(ready), []).append(number)
         learned: dict[int, tuple[Params, Info] | None] = {}
-        for numbers in groups.values():
-            own = [ready for number in numbers if isinstance(ready := begun[number], _Ready)]
-            learned |= dict(zip(numbers, self._learned(own), strict=True))
+        for signature, numbers in groups.items():
+            if signature not in self.refused:
+                own = [ready for number in numbers if isinstance(ready := begun[number], _Ready)]
+                learned |= dict(zip(numbers, self._learned(own, signature), strict=True))
         for number, ready in enumerate(begun):
-            yield self._finished(ready, learned[number]) if isinstance(ready, _Ready) else ready
+            yield self._finished(ready, learned.get(number)) if isinstance(ready, _Ready) else ready
 
     def _begun(self, job: Job | Failure) -> _Ready | Failure:
         if isinstance(job, Failure):
             return job
         try:
             with stage("data"):
-                shard = self.home.shard(job.invitation.client)
+                shard = self.single.fleet.shard(job.invitation.client)
             memory = memory_of(self.algorithm, job)
             with stage("update"):
                 return _Ready(job, shard, memory, self.algorithm.begin(job.payload, memory, shard, job.invitation.ctx))
         except Exception as error:
             return failure(job.invitation, error, job.sent)
 
-    def _learned(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
+    def _learned(self, group: Sequence[_Ready], signature: object) -> list[tuple[Params, Info] | None]:
         """y_I of clients that are stacked; None for each of them if that cannot be done, which is said."""
         starts = [ready.begun.start for ready in group]
         shards = [self.fleet.shard(ready.job.invitation.client) for ready in group]
@@ -145,17 +137,19 @@ class _Session:
             if self.fixed or len(group) == 1:
                 raise FedSepError(_too_large(len(group), self.fixed)) from error
         except (FedSepError, RuntimeError) as error:
+            self.refused.add(signature)
             self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
             return [None] * len(group)
         half = (len(group) + 1) // 2
         self.chunk = min(self.chunk, half)
         _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), half)
-        return [*self._learned(group[:half]), *self._learned(group[half:])]
+        return [*self._learned(group[:half], signature), *self._learned(group[half:], signature)]
 
     def _finished(self, ready: _Ready, learned: tuple[Params, Info] | None) -> Delivered | Failure:
-        if learned is None:
-            return self._alone(ready.job)
         try:
+            if learned is None:
+                with stage("learn"):
+                    learned = self.algorithm.learner.learn(ready.begun.start, ready.shard, ready.ctx)
             with stage("update"):
                 finish = self.algorithm.finish(ready.begun, settled(learned), ready.memory, ready.shard, ready.ctx)
             payload, memory, info = finish
@@ -207,10 +201,8 @@ class Vectorised:
             FedSepError: The device is not there, or the data cannot be put on it.
         """
         there = fleet if self.device is None else _moved(fleet, self.device)
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        chunk = self.chunk or _AT_ONCE
-        return _Session(algorithm, task, fleet, there, recall, chunk, self.chunk is not None, before)
+        single = Sequential(self.threads).open(algorithm, task, fleet, recall)
+        return _Session(single, there, self.chunk or _AT_ONCE, self.chunk is not None)
 
 
 def _moved(fleet: Any, device: str) -> Fleet:
