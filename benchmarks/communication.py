@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
 from fedsep.report import find_runs, read_run
 from fedsep.report.frontier import Frontier, Setting, frontier
 from fedsep.report.frontier_page import picture
@@ -35,7 +36,7 @@ def frontier_table(split: str) -> str:
     every = found(split)
     lines = [_line(setting) for setting in sorted(every.settings, key=lambda one: one.round_payload)]
     told = [f"kB to {target:g}" for target in every.targets]
-    return _table(["setting", "method", "seeds", "bytes a round", "with headers", "best test accuracy", *told], lines)
+    return table(["setting", "method", "seeds", "bytes a round", "with headers", "best test accuracy", *told], lines)
 
 
 def _line(setting: Setting) -> list[str]:
@@ -70,7 +71,7 @@ def leaders(split: str) -> str:
             sent = one.reaches[at].payload["mean"] or 0.0
             told = [f"{one.label}: {bytes_text(of)}" for one, of in ((ours_best, needed), (one, sent))]
             lines.append([f"{target:g}", told[0], f"`{family}`", told[1], f"{sent / needed:.1f}"])
-    return _table(["target", "ours (3 seeds)", "method", "its best setting (1 seed)", "its bytes / ours"], lines)
+    return table(["target", "ours (3 seeds)", "method", "its best setting (1 seed)", "its bytes / ours"], lines)
 
 
 def _fewest(settings: Sequence[Setting], at: int) -> Setting | None:
@@ -85,7 +86,7 @@ def trials_table() -> str:
             case = next(name for name, (s, a, b) in CASES.items() if run["split"] == s and a <= run["bytes"] < b)
             rows.setdefault(_told(run["name"]), {}).setdefault(case, []).append(f"{run['accuracy'][-1]:.4f}")
     lines = [[name, *(" / ".join(seen.get(case, [])) for case in CASES)] for name, seen in rows.items()]
-    return _table(["what is changed", *CASES], lines)
+    return table(["what is changed", *CASES], lines)
 
 
 def _told(name: str) -> str:
@@ -108,15 +109,10 @@ def lasso_table() -> str:
         for row in record["rows"]
     ]
     head = ["decode", "left out of θ₀", "support at the start", *(f"at {quarter * n}" for n in (1, 2, 3, 4))]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def draw() -> None:
     """The frontier of both splits."""
     for split in SPLITS:
         (IMAGES / f"frontier_{split}.svg").write_text(picture(found(split)), encoding="utf-8")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import communication
+from benchmarks.markdown import table
 
 RECORDS = Path("records")
 PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"))
@@ -23,12 +24,6 @@ TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
 
 
 UNMEASURED = "Not measured yet."
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def runs(name: str) -> list[tuple[dict[str, Any], list[dict[str, str]]]]:

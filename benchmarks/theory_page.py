@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tables import table
+from benchmarks.markdown import table
 from fedsep.theory.page import HEAD, number, rows
 
 RECORD, PAGE, PICTURE = Path("records/theory.json"), Path("docs/results/theory.md"), Path("docs/images/theory.svg")
