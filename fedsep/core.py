@@ -78,7 +78,10 @@ class Samples(NamedTuple):
 
     def take(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` (int64 positions or a slice), normalised, in the default float type."""
-        x, y = self.x[index], self.y[index]
+        if isinstance(index, Tensor):  # rows one after the other: several times as fast as x[index], which is general
+            x, y = self.x.index_select(0, index), self.y.index_select(0, index)
+        else:
+            x, y = self.x[index], self.y[index]
         if x.is_floating_point() and self.shift is None:
             return Batch(x if self.scale is None else x * self.scale.to(x.dtype), y)
         x = x.to(torch.get_default_dtype(), copy=True)  # so that what follows can be done in its place

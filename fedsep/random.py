@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer
+_ALL = (1 << 64) - 1
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
@@ -28,6 +29,20 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ _shift(z, 31)
 
 
+def _mix_number(z: int) -> int:
+    """``_mix`` of one number, without the price of a dozen tensors of one number each."""
+    z &= _ALL
+    z = (z ^ (z >> 30)) * _MIX1 & _ALL
+    z = (z ^ (z >> 27)) * _MIX2 & _ALL
+    return z ^ (z >> 31)
+
+
+def _is_plain(key: Tensor) -> bool:
+    """Whether a key's number can be read at no cost: it is on the CPU, and not one of many under vmap."""
+    stack = torch._C._functorch.peek_interpreter_stack()  # type: ignore[attr-defined]
+    return stack is None and key.is_cpu and key.ndim == 0
+
+
 def key(seed: int) -> Tensor:
     """The key of a seed, an int64 scalar."""
     return _mix(torch.tensor(seed, dtype=torch.int64))
@@ -40,6 +55,9 @@ def as_key(number: int) -> Tensor:
 
 def fold(key: Tensor, number: int | Tensor) -> Tensor:
     """A new key from a key and a number; ``number`` may be a tensor of numbers, giving as many keys."""
+    if type(number) is int and _is_plain(key):
+        mixed = _mix_number(int(key) ^ _mix_number(number + _GOLDEN))
+        return as_key(mixed - (mixed >> 63 << 64))
     number = torch.as_tensor(number, dtype=torch.int64, device=key.device)
     return _mix(key ^ _mix(number + _GOLDEN))
 

@@ -108,6 +108,13 @@ def test_folding_many_numbers_is_folding_each():
     assert many.tolist() == [int(random.fold(random.key(7), n)) for n in (3, 1, 4)]
 
 
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
+def test_folding_a_number_is_folding_a_tensor_of_it(key, number):
+    key = random.as_key(key)
+    folded, whole = random.fold(key, number), random.fold(key, torch.tensor(number))
+    assert (int(folded), folded.dtype, folded.shape) == (int(whole), whole.dtype, whole.shape)
+
+
 @pytest.mark.parametrize("draw", [
     lambda key: random.uniform(key, 3, 2),
     lambda key: random.normal(key, 5),

@@ -41,6 +41,12 @@ def test_arithmetic_goes_by_name():
     assert float(tree.dot(a, b)) == 10 + 40 + 90 + 160
 
 
+@pytest.mark.parametrize("other", [{"x": torch.ones(2)}, {"x": torch.ones(2), "z": torch.ones(2)}, torch.ones(2)])
+def test_arithmetic_refuses_trees_of_another_structure(other):
+    with pytest.raises(ValueError, match="Node"):
+        tree.add({"x": torch.ones(2), "y": torch.ones(2)}, other)
+
+
 def test_dot_and_norm_are_those_of_the_vectors():
     a, b = example(0), example(1)
     u, v = tree.ravel(a)[0], tree.ravel(b)[0]
