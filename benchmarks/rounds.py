@@ -92,6 +92,7 @@ def compressed() -> dict[str, Make]:
     made["fedsep_lasso p=500"] = partial(algorithms.fedsep_lasso, p=500)
     fifty = partial(algorithms.fedsep_lasso, p=500, decode_steps=50, tolerance=0.0)
     made["fedsep_lasso p=500 decode_steps=50"] = fifty
+    made["fedsep_lasso p=500 decode_steps=50 operator=dct"] = partial(fifty, operator=operators.dct)
     return made
 
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication
+from benchmarks import communication, figures
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
-PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"))
+PAGES = tuple(Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper"))
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
@@ -241,6 +241,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "leaders iid": lambda: communication.leaders("iid"),
     "leaders k2": lambda: communication.leaders("k2"),
     "trials": communication.trials_table,
+    **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
     "lasso that is re-drawn": communication.lasso_table,
 }
 

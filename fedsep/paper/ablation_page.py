@@ -9,7 +9,7 @@ from pathlib import Path
 from fedsep.paper.ablation import AXES, METHOD, Axis, folder
 from fedsep.paper.lines import Line
 from fedsep.paper.panels import draw_curves
-from fedsep.paper.results import Result
+from fedsep.paper.results import Result, csv_text
 from fedsep.paper.scales import Scale
 from fedsep.report.cells import over
 from fedsep.report.comparing import run_seconds
@@ -41,12 +41,13 @@ class Ablated:
 
 
 def write_ablation(found: Ablated, failed: Sequence[str], out: Path) -> list[Path]:
-    """Writes ``ablation.html`` and ``ablation.svg``; the files."""
+    """Writes ``ablation.html``, ``ablation.csv`` and ``ablation.svg``; the files."""
     title = f"Ablations of {METHOD}"
     panels = _panels(found)
     picture = sheet(title, [panel for _, panel in panels], _key(), _caption(found))
     return [
         write_text(out / "ablation.html", _page(found, panels, failed, title)),
+        write_text(out / "ablation.csv", csv_text(ablation_cells(found))),
         write_text(out / "ablation.svg", picture),
     ]
 

@@ -10,7 +10,7 @@ from fedsep.core import HEADER_BYTES
 from fedsep.paper.cells import Chosen
 from fedsep.paper.lines import Line, Tries
 from fedsep.paper.panels import key, paper_panels, training_panels
-from fedsep.paper.results import Result
+from fedsep.paper.results import Result, csv_text
 from fedsep.paper.scales import WORDS, Scale
 from fedsep.report.cells import over
 from fedsep.report.describe import method_call, setting
@@ -56,13 +56,15 @@ class Drawn:
 
 
 def write_figure(found: Drawn, out: Path) -> list[Path]:
-    """Writes the page and its pictures; the files."""
+    """Writes the page, its table as comma-separated values, and its pictures; the files."""
     asked, training = paper_panels(found.results, "a"), training_panels(found.results, _closest(found), "b")
     pictures = {
         found.name: sheet(found.title, asked, key(found.results), caption(found)),
         f"{found.name}_training": sheet(found.title, training, key(found.results), caption(found, _TRAINING)),
     }
-    files = [write_text(out / f"{found.name}.html", _page(found, asked, training))]
+    rows = [{"method": each.line.label, "split": each.split, "p": each.p, **each.figures} for each in found.results]
+    files = [write_text(out / f"{found.name}.html", _page(found, asked, training)),
+             write_text(out / f"{found.name}.csv", csv_text(rows))]  # fmt: skip
     return files + [write_text(out / f"{name}.svg", svg) for name, svg in pictures.items()]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedsep.paper.lines import Line
@@ -52,9 +54,30 @@ class Result:
         return self.round_bytes / (2 * FLOAT * float(self.runs[0].summary["parameters"]))
 
     @property
+    def figures(self) -> dict[str, float | int | None]:
+        """What the runs came to, as plain numbers."""
+        return {
+            "seeds": len(self.runs),
+            "accuracy": self.accuracy["mean"],
+            "deviation": self.accuracy["std"],
+            "payload_bytes": round(self.round_bytes, 1),
+            "header_bytes": self.header_bytes,
+            "rate": self.rate,
+        }
+
+    @property
     def group(self) -> Group:
         """The runs as the report's curves take them."""
         return Group(self.line.label, self.runs, {})
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows of equal names as comma-separated values; None is an empty cell."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def over_p(results: Sequence[Result], split: str, against: Callable[[Result], float | None]) -> list[Curve]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from xml.etree import ElementTree
 
 import pytest
@@ -91,7 +92,7 @@ def test_what_was_tuned_stands_beside_every_figure(drawn, tmp_path):
     assert "at p = 500 with 50 rounds of seed 100, and carried over to every p" in told
     assert "FedAvg: lr 0.2 (i.i.d.), 0.1 (2 classes per client) of 0.05, 0.1, 0.2;" in told
     assert "Top-K + EF, k = p/2: lr 0.1 of 0.05, 0.1, 0.2" in told
-    page, *pictures = write_figure(drawn, tmp_path / "out")
+    page, _, *pictures = write_figure(drawn, tmp_path / "out")
     assert [path.name for path in pictures] == ["fig2.svg", "fig2_training.svg"]
     html = page.read_text()
     assert html.count("carried over to every p") == 4
@@ -108,7 +109,7 @@ def test_lossy_images_are_told_beside_every_figure(tmp_path):
     runs = [result(tmp_path, name, "iid", p, up=u, down=u, extra={"notes": [NOTE]})
             for name, p, u in (("fedavg", None, 4 * D), ("fedsep_linear", 500, 2000))]  # fmt: skip
     found = Drawn("fig3", "Figure 3", SCALES["fig3"]["small"], runs, {})
-    page, *pictures = write_figure(found, tmp_path / "out")
+    page, _, *pictures = write_figure(found, tmp_path / "out")
     assert page.read_text().count("(JPEG)") >= 4
     assert all("(JPEG)" in picture.read_text().replace("\n", " ") for picture in pictures)
     assert "Nothing was tuned." in caption(found)
@@ -120,6 +121,14 @@ def test_the_table(drawn):
     assert rows[0]["p"] == "–"
     row = next(row for row in rows if (row["method"], row["p"]) == ("Top-K + EF, k = p/2", "2,000"))
     assert (row["bytes a round"], row["header"], row["split"], row["seeds"]) == ("40.0 kB", "64 B", "i.i.d.", "1")
+
+
+def test_the_table_in_numbers(drawn, tmp_path):
+    lines = list(csv.DictReader(write_figure(drawn, tmp_path / "out")[1].read_text().splitlines()))
+    row = next(line for line in lines if (line["method"], line["p"]) == ("Top-K + EF, k = p/2", "2000"))
+    assert (row["split"], row["seeds"], float(row["payload_bytes"]), row["deviation"]) == ("iid", "1", 40_000, "")
+    assert float(row["rate"]) == pytest.approx(40_000 / (8 * D))
+    assert {line["p"] for line in lines if line["method"] == "FedAvg"} == {""}
 
 
 def test_failures_are_counted_and_named():

@@ -1,0 +1,68 @@
+"""Runs or resumes the paper's figures at the small scale and keeps their tables and pictures.
+
+Usage: python -m benchmarks.figures [--jobs N] [fig2 fig3 ablation]   (all without a name)
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.markdown import table
+from fedsep.cli.entry import DONE
+from fedsep.paper.scales import WORDS
+
+RUNS, RECORDS, IMAGES = Path("runs/paper"), Path("records/paper"), Path("docs/images")
+FIGURES = ("fig2", "fig3", "ablation")
+HEAD = ("method", "split", "p", "seeds", "test accuracy", "payload bytes a round", "communication rate")
+
+
+def keep(figure: str) -> None:
+    """Copies what is worth keeping of a figure that is drawn: its table, what tuning found, its pictures."""
+    source = RUNS / f"{figure}_small"
+    kept = RECORDS / figure
+    kept.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source / f"{figure}.csv", kept)
+    for sweep in source.glob("*/tuning/sweep.json"):
+        shutil.copy(sweep, kept / f"tuning_{sweep.parent.parent.name}.json")
+    shutil.copy(next(source.glob("**/seed0/environment.json")), kept)
+    for picture in source.glob("*.svg"):
+        shutil.copy(picture, IMAGES)
+
+
+def figure_table(figure: str) -> str:
+    """The table behind a figure; empty where it has not been run."""
+    file = RECORDS / figure / f"{figure}.csv"
+    if not file.is_file():
+        return "Not run yet."
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    if figure == "ablation":
+        return table(list(rows[0]), [list(row.values()) for row in rows])
+    return table(HEAD, [_line(row) for row in rows])
+
+
+def _line(row: dict[str, str]) -> list[str]:
+    accuracy = f"{float(row['accuracy']):.4f}" + (f" ± {float(row['deviation']):.4f}" if row["deviation"] else "")
+    p = f"{int(row['p']):,}" if row["p"] else "–"
+    sent = f"{float(row['payload_bytes']):,.0f}"
+    return [row["method"], WORDS[row["split"]], p, row["seeds"], accuracy, sent, f"{float(row['rate']):.3g}"]
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figures", nargs="*", choices=[*FIGURES, []], default=list(FIGURES))
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    for figure in options.figures:
+        command = [sys.executable, "-m", "fedsep", "paper", figure, "--scale", "small", "--jobs", str(options.jobs)]
+        if subprocess.run(command, check=False).returncode == DONE:
+            keep(figure)
+
+
+if __name__ == "__main__":
+    main()
