@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -13,9 +14,11 @@ from fedsep.core import Codec, FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.if_sent import IfSent
 from fedsep.learners.own_classes import OwnClasses
-from fedsep.learners.sgd import Steps
+from fedsep.learners.sgd import SGD, LocalSGD, Steps, sgd
 from fedsep.learners.weighing import Weighing
-from fedsep.models.units import Units, units
+from fedsep.models.units import Units
+from fedsep.models.units import units as units_of
+from fedsep.ranges import checked
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.reduce import coverage_mean, mean
 from fedsep.servers.sgd import SGDRule
@@ -52,6 +55,10 @@ class Fleet(NamedTuple):
     width: float | None = None
 
 
+def _as_they_are(steps: SGD, units: Units) -> Steps:
+    return steps
+
+
 def table_of(task: Task, given: Units | None) -> Units:
     """The units of a task's model: those given, or derived from its module and the shape of its inputs.
 
@@ -68,33 +75,69 @@ def table_of(task: Task, given: Units | None) -> Units:
         )
     tables = _known.setdefault(model.module, {})
     if shape not in tables:
-        tables[shape] = units(model.module, shape)
+        tables[shape] = units_of(model.module, shape)
     return tables[shape]
 
 
+class Slicing(TypedDict, total=False):
+    """The arguments of ``submodels`` that methods pass on to it as they are: what they mean is said there."""
+
+    units: Units | None
+    own_classes: bool
+    reduce: Reduction
+    server: Rule | None
+    uplink: Wire[Any] | None
+    downlink: Wire[Any] | None
+
+
+class Part(Slicing, LocalSGD, total=False):
+    """The same, and those of the local steps."""
+
+
+@checked(takes=sgd)
 def submodels(
     task: Task,
-    learner: Steps,
-    table: Units,
     plan: Plan,
     *,
-    own_classes: bool,
-    reduce: Reduction,
-    server: Rule | None,
-    weighting: Weighting,
-    uplink: Wire[Any] | None,
-    downlink: Wire[Any] | None,
+    units: Units | None = None,
+    own_classes: bool = True,
+    reduce: Reduction = "coverage_mean",
+    server: Rule | None = None,
+    weighting: Weighting = "uniform",
+    uplink: Wire[Any] | None = None,
+    downlink: Wire[Any] | None = None,
     fleet: Fleet = Fleet(),
+    stepping: Callable[[SGD, Units], Steps] = _as_they_are,
+    **local: Unpack[LocalSGD],
 ) -> FedSep:
     """A method whose clients train sub-models: the view cuts them out, the server puts them back.
+
+    Args:
+        task: The local problem f.
+        plan: Which units a client gets.
+        units: Which dimensions of the parameters count the same units; derived from the task's model by default.
+        own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
+            a class's row by those clients only that have the class.
+        reduce: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied;
+            ``importance`` averages by one number a unit from each client, ``shuffled`` is its control: see
+            ``fedsep.submodels.Reduction``.
+        server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
+        weighting: ``uniform``, or ``samples``: by a client's number of examples.
+        uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
+        downlink: How the sub-model is sent; float32 by default.
+        fleet: Which part of the model a client gets, beside the plan.
+        stepping: Makes other local steps of the plain ones.
+        **local: The local steps: what ``learners.sgd`` takes.
 
     Raises:
         FedSepError: There are no classes of one's own, or a wire does not suit sub-models.
     """
+    table = table_of(task, units)
     classes, weights = _classes(task, table) if own_classes else None, _WEIGHTS.get(reduce)
     tells = classes is not None or weights is not None
     codec: Codec[Any] = Present(classes, weights is not None) if tells else Identity()
-    steps = learner if weights is None else Weighing(learner, table)
+    steps = stepping(sgd(task, **local), table)
+    steps = steps if weights is None else Weighing(steps, table)
     return FedSep(
         IfSent(steps if classes is None else OwnClasses(steps, classes)),
         codec,
