@@ -16,6 +16,7 @@ from fedsep.learners.if_sent import IfSent
 from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import SGD, LocalSGD, Steps, sgd
 from fedsep.learners.weighing import Weighing
+from fedsep.models.budget import Budget, of_multiply_adds, of_parameters
 from fedsep.models.units import Units
 from fedsep.models.units import units as units_of
 from fedsep.ranges import checked
@@ -37,6 +38,17 @@ Reduction = Literal["coverage_mean", "mean", "importance", "shuffled"]
 each client sends one number a unit, how much its local steps pulled at it, and a coordinate is averaged over the
 clients that hold it by that number, relative to the client's other units of the group, times the client's capability.
 ``shuffled`` is its control: the numbers of each group change places among the units.
+"""
+
+Gates = Literal["all_tied", "inner"]
+"""Which groups are cut: all, or those that one kernel alone makes, residual streams staying whole."""
+
+BudgetName = Literal["width", "params", "flops"]
+"""What a capability p is.
+
+``width``: the share p of the units. ``params``, ``flops``: the largest share w whose sub-model, ceil(w n) of the n
+units of each group, has at most p^2 of the whole model's parameters, or of its multiply-adds in convolutions and
+products.
 """
 
 _WEIGHTS: dict[Reduction, Importance] = {"importance": Importance(), "shuffled": Importance(shuffled=True)}
@@ -90,8 +102,15 @@ class Slicing(TypedDict, total=False):
     downlink: Wire[Any] | None
 
 
-class Part(Slicing, LocalSGD, total=False):
+class SubmodelArguments(Slicing, LocalSGD, total=False):
     """The same, and those of the local steps."""
+
+
+class RankedArguments(SubmodelArguments, total=False):
+    """The same, and those of methods whose clients may be cut from some groups only, or by what a sub-model costs."""
+
+    gates: Gates
+    budget: BudgetName
 
 
 @checked(takes=sgd)
@@ -106,6 +125,8 @@ def submodels(
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
+    gates: Gates = "all_tied",
+    budget: BudgetName = "width",
     fleet: Fleet = Fleet(),
     stepping: Callable[[SGD, Units], Steps] = _as_they_are,
     **local: Unpack[LocalSGD],
@@ -125,6 +146,10 @@ def submodels(
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
         downlink: How the sub-model is sent; float32 by default.
+        gates: Which groups of units are cut: ``all_tied``, or ``inner``: those that one kernel alone makes, so that
+            residual streams stay whole.
+        budget: What a capability p is: ``width``: the share p of the units; ``params`` or ``flops``: the largest share
+            whose sub-model has at most p^2 of the whole model's parameters or multiply-adds.
         fleet: Which part of the model a client gets, beside the plan.
         stepping: Makes other local steps of the plain ones.
         **local: The local steps: what ``learners.sgd`` takes.
@@ -133,20 +158,33 @@ def submodels(
         FedSepError: There are no classes of one's own, or a wire does not suit sub-models.
     """
     table = table_of(task, units)
+    table = table.inner() if gates == "inner" else table
     classes, weights = _classes(task, table) if own_classes else None, _WEIGHTS.get(reduce)
-    tells = classes is not None or weights is not None
-    codec: Codec[Any] = Present(classes, weights is not None) if tells else Identity()
+    keeps_key = getattr(plan, "keeps_key", False)
+    tells = classes is not None or weights is not None or keeps_key
+    codec: Codec[Any] = Present(classes, weights is not None, keeps_key) if tells else Identity()
     steps = stepping(sgd(task, **local), table)
     steps = steps if weights is None else Weighing(steps, table)
     return FedSep(
         IfSent(steps if classes is None else OwnClasses(steps, classes)),
         codec,
-        Submodel(table, plan, classes, weights, *fleet),
+        Submodel(table, plan, classes, weights, *fleet, _budget(task, table, budget)),
         uplink=_up(task, uplink, tells),
         downlink=downlink or Dense(),
         server=Optimize(server or SGDRule(), mean if reduce == "mean" else coverage_mean),
         weighting=weighting,
     )
+
+
+def _budget(task: Task, table: Units, budget: BudgetName) -> Budget | None:
+    if budget == "width":
+        return None
+    if budget == "params":
+        return of_parameters(table, task.init())
+    model, shape = getattr(task, "model", None), getattr(task, "shape", None)
+    if not isinstance(model, Pure) or shape is None:
+        raise FedSepError("budget=flops needs a task that has a module and says the shape of its inputs")
+    return of_multiply_adds(table, task.init(), model, shape)
 
 
 def _classes(task: Task, table: Units) -> int:

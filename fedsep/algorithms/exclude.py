@@ -7,7 +7,7 @@ from typing import Unpack
 from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.ranges import Fraction, checked
-from fedsep.submodels import Fleet, Part, submodels
+from fedsep.submodels import Fleet, SubmodelArguments, submodels
 from fedsep.views.plans import Static
 
 
@@ -17,7 +17,7 @@ def exclude(
     *,
     least: Fraction = 1.0,
     weighting: Weighting = "uniform",
-    **rest: Unpack[Part],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""HeteroFL in which clients of a capability below ``least`` do nothing, and are sent nothing.
 

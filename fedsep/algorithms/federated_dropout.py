@@ -8,7 +8,7 @@ from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.models.untied import split
 from fedsep.ranges import checked
-from fedsep.submodels import Part, submodels, table_of
+from fedsep.submodels import SubmodelArguments, submodels, table_of
 from fedsep.views.plans import Random
 
 
@@ -18,7 +18,7 @@ def federated_dropout(
     *,
     untied: bool = False,
     weighting: Weighting = "uniform",
-    **rest: Unpack[Part],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""Local SGD on random sub-models.
 

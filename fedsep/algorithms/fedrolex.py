@@ -7,7 +7,7 @@ from typing import Unpack
 from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.ranges import checked
-from fedsep.submodels import Part, submodels
+from fedsep.submodels import SubmodelArguments, submodels
 from fedsep.views.plans import Rolling
 
 
@@ -16,7 +16,7 @@ def fedrolex(
     task: Task,
     *,
     weighting: Weighting = "uniform",
-    **rest: Unpack[Part],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""Local SGD on sub-models that roll over the layers, so that all units are trained alike.
 

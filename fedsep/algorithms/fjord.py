@@ -9,7 +9,7 @@ from fedsep.core import FedSepError, Task
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.ordered_dropout import OrderedDropout
 from fedsep.ranges import Fraction, argument_errors, checked
-from fedsep.submodels import Part, submodels
+from fedsep.submodels import SubmodelArguments, submodels
 from fedsep.views.plans import Static
 
 
@@ -20,7 +20,7 @@ def fjord(
     widths: Sequence[Fraction] = (0.0625, 0.125, 0.25, 0.5, 1.0),
     distil: bool = False,
     weighting: Weighting = "samples",
-    **rest: Unpack[Part],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""HeteroFL whose clients draw, for every minibatch, how many of their units it trains.
 

@@ -7,7 +7,7 @@ from typing import Unpack
 from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.ranges import checked
-from fedsep.submodels import Part, submodels
+from fedsep.submodels import SubmodelArguments, submodels
 from fedsep.views.plans import Static
 
 
@@ -16,7 +16,7 @@ def heterofl(
     task: Task,
     *,
     weighting: Weighting = "uniform",
-    **rest: Unpack[Part],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""Local SGD on nested sub-models; each coordinate is averaged over the clients that hold it.
 
