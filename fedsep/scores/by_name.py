@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
-from fedsep.core import Task
+from fedsep.core import FedSepError, Task
 from fedsep.models.units import Units
 from fedsep.scores.activation import activation
 from fedsep.scores.scorer import Scorer
@@ -27,10 +27,14 @@ def scorer_of(scores: Scores | Scoring, task: Task, units: Units, images: int, c
         units: Of the whole model.
         images: Training examples that are looked at.
         classes: Number of classes, where a client's loss leaves out those that it lacks; else None.
+
+    Raises:
+        FedSepError: There is no such name, or the task has not what the scores need.
     """
     if scores == "taylor":
         return taylor(task, units, images=images, classes=classes)
     if scores == "activation":
         return activation(task, units, images=images)
-    assert not isinstance(scores, str)
+    if isinstance(scores, str):
+        raise FedSepError(f"scores must be one of {', '.join(get_args(Scores))}, or what makes a scorer (got {scores!r})")
     return scores(task, units)

@@ -16,7 +16,9 @@ _EXAMPLES = int.from_bytes(b"scores", "big")  # what the client's key is folded 
 class Scorer(Protocol):
     """Scores of a model's units on a client's data."""
 
-    def __call__(self, parameters: Params, shard: Shard, ctx: Ctx, keep: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    def __call__(
+        self, parameters: Params, shard: Shard, ctx: Ctx, keep: dict[str, Tensor] | None, /
+    ) -> dict[str, Tensor]:
         """By group: a number for each unit, shape (n,), the larger the more is lost without the unit.
 
         Args:

@@ -21,12 +21,12 @@ from fedsep.testing import check_view, play
 from fedsep.testing.draws import context, random_like
 from fedsep.testing.play import everybody
 from fedsep.testing.views import adjoint
-from fedsep.views import Random, Rolling, Static, Submodel
+from fedsep.views import Random, Rolling, SharedRandom, Static, Submodel
 from fedsep.views.submodel import Importance
 
 SHAPE, CLASSES = (2, 4, 4), 3
 LOCAL = {"lr": 0.1, "steps": 2, "batch_size": 4}
-PLANS = [Static(), Rolling(), Random()]
+PLANS = [Static(), Rolling(), Random(), SharedRandom(3)]
 
 
 @functools.cache
@@ -58,7 +58,8 @@ def after(algorithm, task=None, own=None, **more):
 
 FULL = {
     "heterofl": {}, "fedrolex": {}, "federated_dropout": {}, "exclude": {"least": 1.0}, "homogeneous": {},
-    "fjord": {"widths": (1.0,), "weighting": "uniform"},
+    "fjord": {"widths": (1.0,), "weighting": "uniform"}, "kept_random": {}, "shared_random": {},
+    "fedsep_mask": {}, "fedsep_shared": {"rolling": 0.4},
 }  # fmt: skip
 
 
