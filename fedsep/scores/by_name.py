@@ -36,5 +36,7 @@ def scorer_of(scores: Scores | Scoring, task: Task, units: Units, images: int, c
     if scores == "activation":
         return activation(task, units, images=images)
     if isinstance(scores, str):
-        raise FedSepError(f"scores must be one of {', '.join(get_args(Scores))}, or what makes a scorer (got {scores!r})")
+        raise FedSepError(
+            f"scores must be one of {', '.join(get_args(Scores))}, or what makes a scorer (got {scores!r})"
+        )
     return scores(task, units)
