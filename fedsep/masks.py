@@ -38,7 +38,7 @@ def ranked_submodels(
     assert isinstance(method.view, Submodel)
     part, codec, uplink = method.view, method.codec, method.uplink
     telling = codec if isinstance(codec, Present) else Present(None)
-    codec, view = plan(telling, scorer_of(scores, task, part.units, images, part.classes), part)
+    codec, view = plan(telling, scorer_of(scores, task, part, images), part)
     return replace(
         method,
         codec=codec,

@@ -10,6 +10,7 @@ from fedsep.models.units import Units
 from fedsep.scores.activation import activation
 from fedsep.scores.scorer import Scorer
 from fedsep.scores.taylor import taylor
+from fedsep.views.submodel import Submodel
 
 Scores = Literal["taylor", "activation"]
 """What units are scored by: ``taylor`` or ``activation``, as in ``fedsep.scores``."""
@@ -18,25 +19,25 @@ Scoring = Callable[[Task, Units], Scorer]
 """Makes a scorer of a method's task and units: ``fedsep.scores.taylor``, some of whose options may be given."""
 
 
-def scorer_of(scores: Scores | Scoring, task: Task, units: Units, images: int, classes: int | None) -> Scorer:
+def scorer_of(scores: Scores | Scoring, task: Task, part: Submodel, images: int) -> Scorer:
     """The scorer of a name, or one of the user's own.
 
     Args:
         scores: The name, or what makes the scorer.
         task: The local problem.
-        units: Of the whole model.
+        part: What is cut: ``units``, how many of them a capability is (``counts``), and ``classes``, whose number is
+            None where a client's loss counts also those that it lacks.
         images: Training examples that are looked at.
-        classes: Number of classes, where a client's loss leaves out those that it lacks; else None.
 
     Raises:
         FedSepError: There is no such name, or the task has not what the scores need.
     """
     if scores == "taylor":
-        return taylor(task, units, images=images, classes=classes)
+        return taylor(task, part.units, images=images, classes=part.classes)
     if scores == "activation":
-        return activation(task, units, images=images)
+        return activation(task, part.units, images=images)
     if isinstance(scores, str):
         raise FedSepError(
             f"scores must be one of {', '.join(get_args(Scores))}, or what makes a scorer (got {scores!r})"
         )
-    return scores(task, units)
+    return scores(task, part.units)

@@ -3,6 +3,7 @@
 import itertools
 import math
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,13 +14,15 @@ from laws.test_submodels import LOCAL, SHAPE, parts, task_of
 from torch.nn import functional as F
 
 from fedsep import algorithms, models, random, tasks, tree
-from fedsep.core import Ctx, Failure, FedSepError, Invitation, Reply, Update
+from fedsep.core import Ctx, Failure, FedSepError, Invitation, Reply, Samples, Update
 from fedsep.models.ranking import chosen, natural, places, ranked, read_ranking, renewed
-from fedsep.models.units import kept, units
+from fedsep.models.units import Axis, Units, kept, units
 from fedsep.replies import Gate
 from fedsep.scores import activation, taylor
+from fedsep.scores.activation import Activation
 from fedsep.servers import Optimize, mean
 from fedsep.servers.keep_scores import KeepScores
+from fedsep.tasks.pure import Pure
 from fedsep.testing import check_view, play
 from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
@@ -378,6 +381,18 @@ def test_an_activation_score_is_the_mean_size_of_what_the_next_layer_reads():
     score = activation(task, table)(params, own, context(0), None)
     torch.testing.assert_close(score["convs.0"], first.mean((0, 2, 3)))
     torch.testing.assert_close(score["convs.1"], second.mean((0, 2, 3)))
+
+
+def test_a_linear_layer_reads_the_last_dimension_and_others_the_second():
+    x = torch.arange(24.0).reshape(2, 4, 3) - 5
+    table = Units({"g": 3}, {"0.weight": (None, Axis("g"))})
+    model = Pure(torch.nn.Sequential(torch.nn.Linear(3, 1)))
+    own = parts()[0]._replace(train=Samples(x, torch.zeros(2, dtype=torch.int64)))
+    score = Activation(model, table)(model.init(), own, context(0), None)["g"]
+    torch.testing.assert_close(score, x.abs().mean((0, 1)))
+    model = Pure(torch.nn.Sequential(torch.nn.Conv1d(4, 1, 1)))
+    score = Activation(model, replace(table, sizes={"g": 4}))(model.init(), own, context(0), None)["g"]
+    torch.testing.assert_close(score, x.abs().mean((0, 2)))
 
 
 @pytest.mark.parametrize("make", [taylor, activation])
