@@ -70,7 +70,9 @@ def readers(units: Units) -> list[tuple[str, Axis]]:
 
 
 @checked
-def activation(task: Task, units: Units, *, images: Count = 200, batch_size: Count = 50) -> Activation:
+def activation(
+    task: Task, units: Units, classes: Count | None = None, *, images: Count = 200, batch_size: Count = 50
+) -> Activation:
     """Mean |activation| of a unit over training examples and places: of what the layers that read it are given.
 
     So it is measured after normalisation and nonlinearity; the mean over all layers that read the unit.
@@ -78,6 +80,7 @@ def activation(task: Task, units: Units, *, images: Count = 200, batch_size: Cou
     Args:
         task: Its model must be a module.
         units: Of the whole model.
+        classes: As for other scores; here they do not matter, since there is no loss.
         images: Training examples that are looked at, drawn anew each time; all where a client has fewer.
         batch_size: Examples of a pass.
 

@@ -15,8 +15,11 @@ from fedsep.views.submodel import Submodel
 Scores = Literal["taylor", "activation"]
 """What units are scored by: ``taylor`` or ``activation``, as in ``fedsep.scores``."""
 
-Scoring = Callable[[Task, Units], Scorer]
-"""Makes a scorer of a method's task and units: ``fedsep.scores.taylor``, some of whose options may be given."""
+Scoring = Callable[[Task, Units, int | None], Scorer]
+"""Makes a scorer of a method's task and units, as ``fedsep.scores.taylor`` does, some of whose options may be given.
+
+The third argument is the number of classes, where a client's loss leaves out the scores of those that it lacks.
+"""
 
 
 def scorer_of(scores: Scores | Scoring, task: Task, part: Submodel, images: int) -> Scorer:
@@ -33,11 +36,11 @@ def scorer_of(scores: Scores | Scoring, task: Task, part: Submodel, images: int)
         FedSepError: There is no such name, or the task has not what the scores need.
     """
     if scores == "taylor":
-        return taylor(task, part.units, images=images, classes=part.classes)
+        return taylor(task, part.units, part.classes, images=images)
     if scores == "activation":
         return activation(task, part.units, images=images)
     if isinstance(scores, str):
         raise FedSepError(
             f"scores must be one of {', '.join(get_args(Scores))}, or what makes a scorer (got {scores!r})"
         )
-    return scores(task, part.units)
+    return scores(task, part.units, part.classes)

@@ -38,7 +38,7 @@ class Taylor:
 
 @checked
 def taylor(
-    task: Task, units: Units, *, images: Count = 200, batch_size: Count = 50, classes: Count | None = None
+    task: Task, units: Units, classes: Count | None = None, *, images: Count = 200, batch_size: Count = 50
 ) -> Taylor:
     """|sum of parameter x gradient| over the parameters that make a unit, the mean over minibatches of training data.
 
@@ -49,9 +49,9 @@ def taylor(
     Args:
         task: Gives the loss.
         units: Of the whole model.
+        classes: Number of classes, where the scores of those that a client lacks are left out of its loss; else None.
         images: Training examples that are looked at, drawn anew each time; all where a client has fewer.
         batch_size: Examples of a minibatch.
-        classes: Number of classes, where the scores of those that a client lacks are left out of its loss; else None.
 
     Reference:
         Molchanov et al. 2019, arXiv:1906.10771, Eq. (8), with sizes in place of squares.

@@ -34,7 +34,7 @@ WEAK = (0.5, 0.3)
 
 def by_hand(by_shard):
     """Scores that are given: of a client by its number of examples."""
-    return lambda task, table: lambda y, shard, ctx, keep: _at(by_shard[shard.train.size], keep)
+    return lambda task, table, classes: lambda y, shard, ctx, keep: _at(by_shard[shard.train.size], keep)
 
 
 def _at(scores, keep):
@@ -361,7 +361,7 @@ def test_scores_are_means_over_minibatches_on_the_clients_own_classes():
     own = parts(classes=(0, 2))[0]
     task = task_of("group")
     table = units(task.model.module, SHAPE)
-    whole = taylor(task, table, images=8, batch_size=4, classes=3)(task.init(), own, context(0), None)
+    whole = taylor(task, table, 3, images=8, batch_size=4)(task.init(), own, context(0), None)
     assert torch.isfinite(whole["stem"]).all()
     unmasked = taylor(task, table, images=8, batch_size=4)(task.init(), own, context(0), None)
     assert not torch.allclose(whole["stem"], unmasked["stem"])
