@@ -34,17 +34,24 @@ def _modules(module: Module) -> list[Module]:
 
 def _source(function: Function) -> tuple[Function, list[str]] | None:
     """The function that takes the arguments, and the names in the typed dictionary."""
+    if not any(p.kind is ParameterKind.var_keyword for p in function.parameters):
+        return None
     for decorator in function.decorators:
         if isinstance(decorator.value, ExprCall):
             for argument in decorator.value.arguments:
                 if isinstance(argument, ExprKeyword) and argument.name == "takes":
                     [rest] = [p for p in function.parameters if p.kind is ParameterKind.var_keyword]
                     names = function.modules_collection[rest.annotation.slice.canonical_path]
-                    return function.modules_collection[argument.value.canonical_path], list(names.attributes)
+                    takes = function.modules_collection[argument.value.canonical_path]
+                    every = [name for each in (names, *names.mro()) for name in each.attributes]
+                    return takes, list(dict.fromkeys(every))
     return None
 
 
 def _spell_out(function: Function, takes: Function, names: list[str]) -> None:
+    further = _source(takes)
+    if further is not None:  # it passes some of them on itself
+        _spell_out(takes, *further)
     [rest] = [p.name for p in function.parameters if p.kind is ParameterKind.var_keyword]
     section = next(p for p in takes.docstring.parse("google") if p.kind is DocstringSectionKind.parameters)
     means = {each.name: " ".join(each.description.split()) for each in section.value}

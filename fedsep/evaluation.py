@@ -20,7 +20,7 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
 
     def narrower(params: Params) -> Callable[[float], Params]:
         cut = getattr(algorithm, "narrower", None)
-        return lambda width: params if cut is None else cut(params, width, point.round)
+        return lambda width: params if cut is None else cut(point.state, params, width)
 
     params = algorithm.model(point.state)
     columns = judged(judge, params, narrower(params))

@@ -149,10 +149,16 @@ class FedSep:
         value, cover = self.view.paste(dx, state.x, reply.ctx)
         return Update(value, float(reply.samples) if self.weighting == "samples" else 1.0, cover)
 
-    def narrower(self, params: Params, width: float, round: int) -> Params:
-        """The server's sub-model of a share of the units, by the view's plan; all of it where the view has none."""
+    def narrower(self, state: ServerState, params: Params, width: float) -> Params:
+        """The sub-model of a share of the units, by the view's plan as it stands; all of it where there is no plan.
+
+        Args:
+            state: What the server keeps.
+            params: Of the whole model: the server's, or an average of it.
+            width: The share.
+        """
         cut = getattr(self.view, "narrower", None)
-        return params if cut is None else cut(params, width, round)
+        return params if cut is None else cut(state.x, params, width, state.round)
 
     @property
     def clients(self) -> int | None:

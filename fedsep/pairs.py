@@ -17,7 +17,7 @@ from fedsep.servers.reduce import coverage_mean
 from fedsep.wires.dense import Dense
 from fedsep.wires.promises import Contraction, Exact, advice, promise_of
 
-SHARED = ("space", "calendar", "wire", "key", "sketch", "learner")
+SHARED = ("space", "calendar", "wire", "key", "sketch", "learner", "ranks")
 """What two parts that both have it must have alike: both ends rely on it."""
 
 T = TypeVar("T")

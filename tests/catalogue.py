@@ -245,6 +245,30 @@ def numbers(*, least: float = 0.0) -> Size:
     return lambda *at: max(parameters(*at) - OUTPUTS, 0) / (INPUTS + 1 + OUTPUTS)  # type: ignore[operator]
 
 
+def turns(every: int | None, due: float, again: float = 0.0) -> Size:
+    """What is sent at every refresh, and again in between where the report must be counted on."""
+
+    def count(played: Played, number: int, client: int) -> float:
+        turn = number if every is None else number % every
+        return due if turn == 0 else again if every and turn + 1 < every else 0.0
+
+    return count
+
+
+def scored(each: float, stamp: float, again: bool = False) -> Size:
+    """At every third refresh: some bytes for each unit of the sub-model, and the stamps; the same in between."""
+    units = numbers()
+    return lambda played, number, client: (
+        each * units(played, number, client) + stamp if number % 3 == 0 or (again and number % 3 == 1) else 0.0
+    )  # type: ignore[operator]
+
+
+def sent_whole(every: int) -> Size:
+    """Parameters that are sent where the whole model is scored at every refresh."""
+    part = held()
+    return lambda *at: part(*at) if at[1] % every else network.d  # type: ignore[operator]
+
+
 MIX = Ensemble(narrowed(network, UNITS, 1 / 3)[0], 3)
 """Three networks of one hidden unit each."""
 
@@ -381,6 +405,23 @@ CATALOGUE = [
         sizes={"p": held(least=0.4), "numbers": 0, "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
     row("exclude by importance", **_part, least=0.4, reduce="importance", own_classes=False,
         sizes={"p": held(least=0.4), "numbers": numbers(least=0.4), "classes": 0}),
+    row("fedsep_mask", **_part, sizes={**_slices, "p_down": sent_whole(2), "report": turns(2, 2 * HIDDEN + 4)}),
+    row("fedsep_mask on the sub-model", **_part, scored_on="held", refresh_every=3, rolling=0.5, own_classes=False,
+        sizes={**_silent, "p_down": held(), "report": turns(3, 2 * HIDDEN + 8, 2 * HIDDEN + 8)}),
+    row("fedsep_mask ranked once by importance", **_part, refresh_every=None, reduce="importance", budget="params",
+        uplink=_half, narrow=True),
+    row("fedsep_shared", **_part,
+        sizes={**_slices, "p_down": sent_whole(2), "units": numbers(), "told": turns(2, 4 * HIDDEN + 4)}),
+    row("fedsep_shared on the sub-model by importance", **_part, scored_on="held", refresh_every=1, rolling=0.5,
+        reduce="importance", weighting="samples", server=servers.adam(),
+        sizes={**_weighed, "p_down": held(), "units": numbers(), "told": lambda *at: 4 * numbers()(*at)}),
+    row("fedsep_shared of clusters", **_part, clusters=3, memory=0.5, reduce="mean", refresh_every=3,
+        sizes={**_slices, "p_down": sent_whole(3), "units": numbers(), "told": turns(3, *[4 * HIDDEN + 8] * 2)}),
+    row("fedsep_shared of clusters on the sub-model", **_part, clusters=2, scored_on="held", refresh_every=3,
+        sizes={**_slices, "p_down": held(), "units": numbers(), "told": scored(6, 8, again=True)}),
+    row("kept_random", **_part, sizes={**_slices, "first": turns(None, 8)}),
+    row("kept_random of all outputs", **_part, own_classes=False, sizes={**_silent, "first": turns(None, 8)}),
+    row("shared_random", **_part, seed=3, sizes=_slices),
     # What of dy is sent depends on y: encode is no derivative of decode.
     row("zerofl", density=0.4, extra=0.2, converged=None, sizes=largest_sent(0.4, 0)),
     row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,

@@ -120,6 +120,25 @@ def test_arguments_that_are_passed_on_are_checked_under_the_name_of_what_was_cal
         method("t", p=1, own=3)
 
 
+class More(Local, total=False):
+    p: Count
+
+
+@checked(takes=method)
+def outer(task: str, **rest: Unpack[More]) -> tuple:
+    return method(task, **rest)
+
+
+def test_what_passes_arguments_on_may_be_passed_arguments_itself():
+    parameters = inspect.signature(outer).parameters
+    assert {name: p.default for name, p in parameters.items()} == {
+        "task": inspect.Parameter.empty, "p": inspect.Parameter.empty, "lr": 0.1, "steps": None}  # fmt: skip
+    assert taken_from(outer) is method
+    assert outer("t", p=1, lr=3.0) == ("t", 1, 3.0, None, 1)
+    with pytest.raises(FedSepError, match=r"^outer: lr must be > 0 \(got -1\)$"):
+        outer("t", p=1, lr=-1)
+
+
 def test_names_that_the_function_does_not_take_so_are_refused_at_once():
     class Other(TypedDict, total=False):
         lr: NonNegative

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
-from fedsep.core import Task, Wire
+from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
-from fedsep.learners.sgd import LocalSGD, sgd
-from fedsep.models.units import Units
 from fedsep.models.untied import split
 from fedsep.ranges import checked
-from fedsep.servers.optimize import Rule
-from fedsep.submodels import Reduction, submodels, table_of
+from fedsep.submodels import SubmodelArguments, submodels, table_of
 from fedsep.views.plans import Random
 
 
-@checked(takes=sgd)
+@checked(takes=submodels)
 def federated_dropout(
     task: Task,
     *,
     untied: bool = False,
-    units: Units | None = None,
-    own_classes: bool = True,
-    reduce: Reduction = "coverage_mean",
-    server: Rule | None = None,
     weighting: Weighting = "uniform",
-    uplink: Wire[Any] | None = None,
-    downlink: Wire[Any] | None = None,
-    **local: Unpack[LocalSGD],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""Local SGD on random sub-models.
 
@@ -39,17 +30,8 @@ def federated_dropout(
         untied: Draws units for every layer by itself, as the public code of FedRolex's comparison does, also where a
             residual sum adds one layer's units to another's. Such a sub-model computes something else than the server's
             model, even at capability 1; for comparison with published figures only.
-        units: Which dimensions of the parameters count the same units; derived from the task's model by default.
-        own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
-            a class's row by those clients only that have the class.
-        reduce: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied;
-            ``importance`` averages by one number a unit from each client, ``shuffled`` is its control: see
-            ``fedsep.submodels.Reduction``.
-        server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
-        uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
-        downlink: How the sub-model is sent; float32 by default.
-        **local: The local steps: what ``learners.sgd`` takes.
+        **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
 
     Bytes:
         up: 4 * p + ceil(classes / 8) + 4 * numbers
@@ -65,17 +47,6 @@ def federated_dropout(
         Caldas et al. 2018, arXiv:1812.07210, with a share for each client as in FedRolex (arXiv:2212.01548). There
         the layers of a residual stream are drawn independently (trap B2): ``untied=True``.
     """
-    table = table_of(task, units)
-    table = split(table, task.init()) if untied else table
-    return submodels(
-        task,
-        sgd(task, **local),
-        table,
-        Random(),
-        own_classes=own_classes,
-        reduce=reduce,
-        server=server,
-        weighting=weighting,
-        uplink=uplink,
-        downlink=downlink,
-    )
+    if untied:
+        rest["units"] = split(table_of(task, rest.get("units")), task.init())
+    return submodels(task, Random(), weighting=weighting, **rest)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Unpack
 
-from fedsep.core import Task, Wire
+from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
-from fedsep.learners.sgd import LocalSGD, sgd
-from fedsep.models.units import Units
 from fedsep.ranges import checked
-from fedsep.servers.optimize import Rule
-from fedsep.submodels import Reduction, submodels, table_of
+from fedsep.submodels import SubmodelArguments, submodels
 from fedsep.views.plans import Rolling
 
 
-@checked(takes=sgd)
+@checked(takes=submodels)
 def fedrolex(
     task: Task,
     *,
-    units: Units | None = None,
-    own_classes: bool = True,
-    reduce: Reduction = "coverage_mean",
-    server: Rule | None = None,
     weighting: Weighting = "uniform",
-    uplink: Wire[Any] | None = None,
-    downlink: Wire[Any] | None = None,
-    **local: Unpack[LocalSGD],
+    **rest: Unpack[SubmodelArguments],
 ) -> FedSep:
     r"""Local SGD on sub-models that roll over the layers, so that all units are trained alike.
 
@@ -34,17 +25,8 @@ def fedrolex(
 
     Args:
         task: The local problem f.
-        units: Which dimensions of the parameters count the same units; derived from the task's model by default.
-        own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
-            a class's row by those clients only that have the class.
-        reduce: ``coverage_mean`` divides each coordinate by the clients that hold it, ``mean`` by all that replied;
-            ``importance`` averages by one number a unit from each client, ``shuffled`` is its control: see
-            ``fedsep.submodels.Reduction``.
-        server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
-        uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
-        downlink: How the sub-model is sent; float32 by default.
-        **local: The local steps: what ``learners.sgd`` takes.
+        **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
 
     Bytes:
         up: 4 * p + ceil(classes / 8) + 4 * numbers
@@ -62,15 +44,4 @@ def fedrolex(
         where the code weights normalisations and the classifier by counters that go on over rounds and clients (trap
         B3.1), so that it is not FedAvg at capability 1; evaluation has calibrated statistics (trap B3.6).
     """
-    return submodels(
-        task,
-        sgd(task, **local),
-        table_of(task, units),
-        Rolling(),
-        own_classes=own_classes,
-        reduce=reduce,
-        server=server,
-        weighting=weighting,
-        uplink=uplink,
-        downlink=downlink,
-    )
+    return submodels(task, Rolling(), weighting=weighting, **rest)

@@ -61,9 +61,8 @@ def homogeneous(
     task, table = narrowed(task, table_of(task, units), width)
     method = submodels(
         task,
-        sgd(task, **local),
-        table,
         Static(),
+        units=table,
         own_classes=own_classes,
         reduce="coverage_mean",  # a class's row by the clients that have it
         server=server,
@@ -71,5 +70,6 @@ def homogeneous(
         uplink=uplink,
         downlink=downlink,
         fleet=Fleet(width=1.0),
+        **local,
     )
     return replace(method, task=task)

@@ -70,15 +70,15 @@ def splitmix(
     block, table = narrowed(task, table_of(task, units), 1 / blocks)
     method = submodels(
         block,
-        sgd(block, **local),
-        table,
         Static(),
+        units=table,
         own_classes=own_classes,
         reduce="coverage_mean",  # a model by the clients that hold it, a class's row by those that have it
         server=server,
         weighting=weighting,
         uplink=uplink,
         downlink=downlink,
+        **local,
     )
     assert isinstance(method.learner, IfSent)
     assert isinstance(method.view, Submodel)

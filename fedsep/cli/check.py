@@ -78,17 +78,22 @@ def _batch(block: Mapping[str, Any], experiment: Experiment) -> int:
 
 
 def traffic_table(costs: Mapping[tuple[str, float], Cost]) -> Table:
-    """Measured payload bytes: the first round, and a later one if it differs."""
+    """Measured payload bytes: of every round, or of those that have the same."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("method", "capability", "round", "up", "down"):
         table.add_column(name, justify="left" if name == "method" else "right")
     for (name, capability), cost in costs.items():
-        last = len(cost.rounds) - 1
-        for number in dict.fromkeys((0, last)) if cost.rounds[0] != cost.rounds[last] else (0,):
-            label = "every" if cost.rounds[0] == cost.rounds[last] else "1" if number == 0 else "later"
-            up, down = cost.rounds[number]
-            table.add_row(name, f"{capability:g}", label, f"{up:,}", f"{down:,}")
+        for up, down in dict.fromkeys(cost.rounds):
+            same = [number for number, traffic in enumerate(cost.rounds, start=1) if traffic == (up, down)]
+            table.add_row(name, f"{capability:g}", _label(same, len(cost.rounds)), f"{up:,}", f"{down:,}")
     return table
+
+
+def _label(same: list[int], rounds: int) -> str:
+    """Rounds in which the same is sent."""
+    if len(same) == rounds:
+        return "every"
+    return "later" if same == list(range(2, rounds + 1)) else ", ".join(map(str, same))
 
 
 def _memory(experiment: Experiment, costs: Mapping[tuple[str, float], Cost]) -> list[str]:

@@ -94,8 +94,9 @@ def measure(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, capability
         state = algorithm.init(task.init())
         memory: Any = None
         payload: Payload = None
+        report: Payload = None
         for number in range(ROUNDS):
-            report = payload.get("report") if isinstance(payload, dict) else None
+            report = payload.get("report", report) if isinstance(payload, dict) else report
             ctx = Ctx(number, capability, random.key(number), number - 1, report)
             sent, result, state = _round(algorithm, small, state, memory, ctx)
             memory, payload = result.memory, result.payload

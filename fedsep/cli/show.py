@@ -61,17 +61,21 @@ def _parameters(screen: Screen, path: str, found: Any, doc: Docstring) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for column in ("name", "is", "default", "means"):
         table.add_column(column, overflow="fold")
-    takes = taken_from(found)
-    passed = docstring(takes).arguments if takes else {}
+    means = _passed_on(found) | dict(doc.arguments)
     for name, parameter in taken.items():
         if name not in filled:
-            means = doc.arguments.get(name) or passed.get(name, "")
-            table.add_row(name, describe(parameter.hint), _default(parameter.default), means)
+            table.add_row(name, describe(parameter.hint), _default(parameter.default), means.get(name, ""))
     if table.row_count:
         screen.result("Parameters")
         screen.result(table)
     if filled:
         screen.result(f"A recipe fills in {', '.join(filled)}.\n")
+
+
+def _passed_on(found: Any) -> dict[str, str]:
+    """What is said about arguments by the functions that they are passed on to."""
+    takes = taken_from(found)
+    return {} if takes is None else _passed_on(takes) | dict(docstring(takes).arguments)
 
 
 def _default(value: Any) -> str:

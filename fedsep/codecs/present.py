@@ -20,13 +20,17 @@ class Present:
     ``classes``: a bit for each class that the client has, so that the server knows whose rows it may move.
     ``importance``: one number for each unit of each group. A client that was sent nothing has nothing to tell.
 
+    ``report``: the key of a client's first accepted round, told in that round.
+
     Attributes:
         classes: Number of classes; None: they are not told.
         importance: Whether importances are told; the learner is then a ``Weighing``.
+        key: Whether the key is told.
     """
 
     classes: int | None
     importance: bool = False
+    key: bool = False
 
     def init(self, params: Params) -> Params:
         """The model."""
@@ -49,6 +53,8 @@ class Present:
             told["classes"] = self._bits(shard.train.y, self.classes if x else 0)
         if self.importance:
             told["importance"] = importances(y)
+        if self.key and ctx.report is None:
+            told["report"] = {"key": ctx.key}
         return told, memory, {}
 
     def advance(self, x: Params, round: int) -> tuple[Params, bool]:

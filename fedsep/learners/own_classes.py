@@ -25,8 +25,7 @@ class OwnClasses:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round, with the classes that the shard has."""
-        task = Masked(self.learner.task, present(shard.train.y, self.classes))
-        return self.learner.on(task).learn(start, shard, ctx)
+        return self.learner.on(masked(self.learner.task, shard, self.classes)).learn(start, shard, ctx)
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,11 @@ class Masked:
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """The task's."""
         return self.task.metrics(outputs, targets)
+
+
+def masked(task: Task, shard: Shard, classes: int | None) -> Task:
+    """The task with the classes that the shard has; the task itself where ``classes`` is None."""
+    return task if classes is None else Masked(task, present(shard.train.y, classes))
 
 
 def present(labels: Tensor, classes: int) -> Tensor:

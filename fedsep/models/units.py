@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fedsep.core import Params
+from fedsep.core import FedSepError, Params
 
 
 class Axis(NamedTuple):
@@ -70,9 +70,13 @@ class Units:
 
     def squares(self, params: Params) -> dict[str, Tensor]:
         """For each group, the sum of squares over the parameters that make each unit: those whose rows it is."""
+        return self.sums({name: params[name].square() for name, _, _ in self._makers()})
+
+    def sums(self, params: Params) -> dict[str, Tensor]:
+        """For each group, the sum over the parameters that make each unit: its kernels, biases and normalisations."""
         sums: dict[str, Tensor] = {}
         for name, dim, axis in self._makers():
-            part = params[name].square()
+            part = params[name]
             rows = part.transpose(0, dim).flatten(1).sum(1) if part.dim() > 1 else part
             each = rows.reshape(axis.outer, -1, axis.inner).sum((0, 2))
             sums[axis.group] = sums[axis.group] + each if axis.group in sums else each
@@ -105,6 +109,22 @@ class Units:
         """The layers whose parameters count a group's units."""
         names = [name for name, axes in self.axes.items() if any(axis and axis.group == group for axis in axes)]
         return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+
+    def inner(self) -> Units:
+        """The table in which only those groups are cut that one kernel makes; residual streams stay whole.
+
+        Raises:
+            FedSepError: There are none.
+        """
+        kernels = [axes[0].group for axes in self.axes.values() if len(axes) > 1 and axes[0] is not None]
+        groups = {group for group in self.sizes if kernels.count(group) == 1}
+        if not groups:
+            raise FedSepError("gates must be all_tied: no group of the model's units is made by one kernel alone")
+        axes = {name: tuple(axis if axis and axis.group in groups else None for axis in each)
+                for name, each in self.axes.items()}  # fmt: skip
+        sizes, divisors = ({group: part for group, part in table.items() if group in groups}
+                           for table in (self.sizes, self.divisors))  # fmt: skip
+        return Units(sizes, axes, self.outputs, divisors)  # type: ignore[arg-type]
 
     def _indices(self, name: str, keep: Kept) -> list[tuple[int, Tensor]]:
         """For every dimension that is sliced: the places that are kept."""

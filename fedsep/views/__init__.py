@@ -5,7 +5,10 @@ from fedsep.views.blocks import Blocks
 from fedsep.views.catch_up import CatchUp
 from fedsep.views.changes import Changes
 from fedsep.views.missed import Missed
-from fedsep.views.plans import Plan, Random, Rolling, Static
+from fedsep.views.personal import Personal
+from fedsep.views.plans import KeptRandom, Plan, Random, Rolling, SharedRandom, Static
+from fedsep.views.refresh import Refresh
+from fedsep.views.shared import Shared
 from fedsep.views.submodel import Submodel
 from fedsep.views.whole import Whole
 
@@ -14,10 +17,15 @@ __all__ = [
     "Calendar",
     "CatchUp",
     "Changes",
+    "KeptRandom",
     "Missed",
+    "Personal",
     "Plan",
     "Random",
+    "Refresh",
     "Rolling",
+    "Shared",
+    "SharedRandom",
     "Static",
     "Submodel",
     "Whole",

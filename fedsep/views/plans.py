@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -47,3 +47,30 @@ class Random:
     def __call__(self, n: int, count: int, group: int, ctx: Ctx) -> Tensor:
         """The beginning of a random order."""
         return random.permutation(random.fold(random.fold(ctx.key, _UNITS), group), n)[:count]
+
+
+@dataclass(frozen=True)
+class KeptRandom:
+    """Units drawn once for every client, from the key of its first accepted round, which it reports: 8 bytes, once."""
+
+    keeps_key: ClassVar[bool] = True
+
+    def __call__(self, n: int, count: int, group: int, ctx: Ctx) -> Tensor:
+        """As ``Random``, by the key that the client keeps."""
+        key = ctx.key if ctx.report is None else ctx.report["key"]
+        return Random()(n, count, group, ctx._replace(key=key))
+
+
+@dataclass(frozen=True)
+class SharedRandom:
+    """Units drawn anew in every round, the same order for all clients.
+
+    Attributes:
+        seed: Of the draws.
+    """
+
+    seed: int
+
+    def __call__(self, n: int, count: int, group: int, ctx: Ctx) -> Tensor:
+        """As ``Random``, by a key that all share."""
+        return Random()(n, count, group, ctx._replace(key=random.fold(random.key(self.seed), ctx.round)))

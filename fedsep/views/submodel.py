@@ -12,7 +12,8 @@ from torch import Tensor
 from fedsep import random, tree
 from fedsep.core import Ctx, Params, Tree
 from fedsep.learners.weighing import relative
-from fedsep.models.units import Units, kept, sliced_at
+from fedsep.models.budget import Budget
+from fedsep.models.units import Kept, Units, kept, sliced_at
 from fedsep.views.plans import Plan, Static
 from fedsep.wires.bits import packed_bytes, unpack
 
@@ -59,6 +60,7 @@ class Submodel:
         importance: What is made of importances, where replies tell them; else None.
         least: Clients of a lower capability are sent nothing.
         width: Taken for every client's capability; None: its own.
+        budget: How many units a capability is; None: a share p of them.
     """
 
     units: Units
@@ -67,12 +69,19 @@ class Submodel:
     importance: Importance | None = None
     least: float = 0.0
     width: float | None = None
+    budget: Budget | None = None
+
+    def counts(self, capability: float) -> dict[str, int]:
+        """How many units of each group a client has."""
+        share = capability if self.width is None else self.width
+        share = share if self.budget is None else self.budget(share)
+        return {group: kept(n, share) for group, n in self.units.sizes.items()}
 
     def keep(self, ctx: Ctx) -> dict[str, Tensor]:
         """The units that a client has of each group."""
-        share = ctx.capability if self.width is None else self.width
-        sizes = self.units.sizes.items()
-        return {group: self.plan(n, kept(n, share), number, ctx) for number, (group, n) in enumerate(sizes)}
+        counts = self.counts(ctx.capability).items()
+        return {group: self.plan(self.units.sizes[group], count, number, ctx)
+                for number, (group, count) in enumerate(counts)}  # fmt: skip
 
     def cut(self, x: Params, ctx: Ctx) -> Params:
         """The client's sub-model; nothing where its capability is too low to take part."""
@@ -83,30 +92,38 @@ class Submodel:
         part = self.cut(x, ctx)
         if not self._tells:
             return part
+        told = self.told(part, self.counts(ctx.capability) if part else {})
+        return {**told, "report": {"key": ctx.key}} if self._keeps_key and ctx.report is None else told
+
+    def told(self, part: Params, counts: Mapping[str, int]) -> dict[str, Tree]:
+        """A change, and the classes and importances beside it, of a client with so many units of each group."""
         told: dict[str, Tree] = {"model": part}
         if self.classes is not None:
-            told["classes"] = ctx.key.new_zeros(packed_bytes(self.classes, 1) if part else 0, dtype=torch.uint8)
+            device = next(iter(part.values())).device if part else None
+            size = packed_bytes(self.classes, 1) if part else 0
+            told["classes"] = torch.zeros(size, dtype=torch.uint8, device=device)
         if self.importance is not None:
-            first = next(iter(x.values()))
-            keep = self.keep(ctx) if part else {}
-            told["importance"] = {group: first.new_ones(len(index)) for group, index in keep.items()}
+            first = next(iter(part.values()), torch.zeros(()))
+            told["importance"] = {group: first.new_ones(count) for group, count in counts.items()}
         return told
 
     def paste(self, dx: Any, x: Params, ctx: Ctx) -> tuple[Params, Params]:
         """The change in the shapes of x, and where, or by how much, the client holds x."""
         if self.idle(ctx):
             return tree.zeros_like(x), tree.zeros_like(x)
-        keep = self.keep(ctx)
-        change: Params = dx["model"] if self._tells else dx
+        return self.spread(dx if self._tells else {"model": dx}, x, self.keep(ctx), ctx)
+
+    def spread(self, told: Any, x: Params, keep: Kept, ctx: Ctx) -> tuple[Params, Params]:
+        """What is told of a sub-model that has the units ``keep``, in the shapes of x, and its cover."""
         # A reply names its parameters in any order.
-        value = self.units.paste({name: change[name] for name in x}, x, keep)
+        value = self.units.paste({name: told["model"][name] for name in x}, x, keep)
         cover = self.units.cover(x, keep)
         if self.classes is not None:
-            rows = self._rows(dx["classes"], x)
+            rows = self._rows(told["classes"], x)
             value, cover = _times(value, rows), _times(cover, rows)
         if self.importance is not None:
             even = {group: next(iter(x.values())).new_ones(len(index)) for group, index in keep.items()}
-            weights = self.importance.weights({**even, **dx["importance"]}, ctx)
+            weights = self.importance.weights({**even, **told["importance"]}, ctx)
             spread = {group: part.new_zeros(self.units.sizes[group]).index_copy(0, keep[group].to(part.device), part)
                       for group, part in weights.items()}  # fmt: skip
             cover = _times(cover, self.units.weigh(x, spread))
@@ -114,7 +131,11 @@ class Submodel:
 
     @property
     def _tells(self) -> bool:
-        return self.classes is not None or self.importance is not None
+        return self.classes is not None or self.importance is not None or self._keeps_key
+
+    @property
+    def _keeps_key(self) -> bool:
+        return getattr(self.plan, "keeps_key", False)
 
     def _rows(self, bits: Tensor, x: Params) -> Params:
         """1 in the rows of the client's classes, 0 in those of others, of the parameters whose rows are classes."""
@@ -122,9 +143,10 @@ class Submodel:
         own = unpack(bits, 1, self.classes)
         return {name: own.to(x[name].dtype).reshape(-1, *(1 for _ in x[name].shape[1:])) for name in self.units.outputs}
 
-    def narrower(self, x: Params, width: float, round: int) -> Params:
-        """What any client of this capability would be sent; with a plan that draws, one draw of it."""
-        return self.units.cut(x, replace(self, width=None).keep(Ctx(round, width, random.key(round))))
+    def narrower(self, x: Tree, params: Params, width: float, round: int) -> Params:
+        """What any client of this share of the units would be sent; with a plan that draws, one draw of it."""
+        plain = replace(self, width=None, budget=None)
+        return self.units.cut(params, plain.keep(Ctx(round, width, random.key(round))))
 
     def idle(self, ctx: Ctx) -> bool:
         """Whether a client is too weak to take part."""
@@ -133,7 +155,11 @@ class Submodel:
     def mistakes(self, capabilities: Iterable[float]) -> list[str]:
         """Why clients of these capabilities cannot be sent a sub-model."""
         shares = sorted(set(capabilities)) if self.width is None else [self.width]
-        return [text for share in shares if share >= self.least for text in sliced_at(self.units, share)]
+        shares = [share for share in shares if share >= self.least]
+        if self.budget is None:
+            return [text for share in shares for text in sliced_at(self.units, share)]
+        found = [text for share in shares for text in self.budget.mistakes(share)]
+        return found or [text for share in shares for text in sliced_at(self.units, self.budget(share))]
 
 
 def _times(params: Params, by: Params) -> Params:

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from fedsep import models, tasks
-from fedsep.algorithms import fedavg, fedsep_linear
+from fedsep.algorithms import fedavg, fedsep_linear, fedsep_mask
 from fedsep.cli import invoke
+from fedsep.cli.check import traffic_table
 from fedsep.cli.docstring import docstring
 from fedsep.cli.kinds import KINDS, parts
 from fedsep.cli.measure import measure
@@ -37,6 +38,17 @@ def test_measured_bytes_are_those_of_a_run(federation, tmp_path):
             (row["round"], row["direction"]): row["payload"] for row in map(json.loads, ledger) if row["client"] == 0
         }
         assert [(t.up, t.down) for t in cost.rounds] == [(real[r, "up"], real[r, "down"]) for r in (1, 2, 3)]
+
+
+def test_rounds_in_which_the_whole_model_is_sent_are_told_apart(federation):
+    model = models.mlp(federation.shape, federation.classes, hidden=(8,))
+    task = tasks.classification(model, shape=federation.shape)
+    cost = measure(fedsep_mask(task, steps=1), task, federation, 0.5, 8)
+    assert cost.rounds[0] == cost.rounds[2]
+    assert cost.rounds[0].down - cost.rounds[1].down == 8 * 4 * (64 + 1 + 10)
+    assert cost.rounds[0].up - cost.rounds[1].up == 2 * 8 + 4
+    rounds = list(traffic_table({("fedsep_mask", 0.5): cost}).columns[2].cells)
+    assert rounds == ["1, 3", "2"]
 
 
 def test_memory_is_counted(federation):

@@ -21,12 +21,12 @@ from fedsep.testing import check_view, play
 from fedsep.testing.draws import context, random_like
 from fedsep.testing.play import everybody
 from fedsep.testing.views import adjoint
-from fedsep.views import Random, Rolling, Static, Submodel
+from fedsep.views import Random, Rolling, SharedRandom, Static, Submodel
 from fedsep.views.submodel import Importance
 
 SHAPE, CLASSES = (2, 4, 4), 3
 LOCAL = {"lr": 0.1, "steps": 2, "batch_size": 4}
-PLANS = [Static(), Rolling(), Random()]
+PLANS = [Static(), Rolling(), Random(), SharedRandom(3)]
 
 
 @functools.cache
@@ -58,7 +58,8 @@ def after(algorithm, task=None, own=None, **more):
 
 FULL = {
     "heterofl": {}, "fedrolex": {}, "federated_dropout": {}, "exclude": {"least": 1.0}, "homogeneous": {},
-    "fjord": {"widths": (1.0,), "weighting": "uniform"},
+    "fjord": {"widths": (1.0,), "weighting": "uniform"}, "kept_random": {}, "shared_random": {},
+    "fedsep_mask": {}, "fedsep_shared": {"rolling": 0.4},
 }  # fmt: skip
 
 
@@ -300,9 +301,10 @@ def test_blocks_are_models_of_their_own_whose_outputs_are_averaged():
     x = random.normal(random.key(1), 5, *SHAPE)
     each = [method.task.block.predict(part, x) for part in blocks.values()]
     torch.testing.assert_close(method.task.predict(method.task.init(), x), (each[0] + each[1]) / 2)
-    alone = method.narrower(method.task.init(), 0.5, 0)
+    state = method.init(method.task.init())
+    alone = method.narrower(state, method.model(state), 0.5)
     torch.testing.assert_close(method.task.predict(alone, x), each[0])
-    assert parted(method.narrower(method.task.init(), 0.25, 0))[0]["stem.weight"].shape[0] == 1
+    assert parted(method.narrower(state, method.model(state), 0.25))[0]["stem.weight"].shape[0] == 1
     apart = algorithms.homogeneous(task_of(), width=0.5, **LOCAL)
     assert all(torch.equal(part, blocks[0][name]) for name, part in apart.task.init().items())
 

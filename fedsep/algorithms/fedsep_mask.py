@@ -1,0 +1,79 @@
+"""FedSep's mask codec: every client trains the units that matter most to it."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from fedsep.codecs.present import Present
+from fedsep.codecs.ranked import Ranked
+from fedsep.core import Codec, Task, View
+from fedsep.fedsep import FedSep, Weighting
+from fedsep.masks import ScoredOn, ranked_submodels
+from fedsep.ranges import Count, Momentum, Part, checked
+from fedsep.scores import Scorer, Scores, Scoring
+from fedsep.submodels import RankedArguments, submodels
+from fedsep.views.personal import Personal
+from fedsep.views.plans import Static
+from fedsep.views.refresh import Refresh
+from fedsep.views.submodel import Submodel
+
+
+@checked(takes=submodels)
+def fedsep_mask(
+    task: Task,
+    *,
+    scores: Scores | Scoring = "taylor",
+    scored_on: ScoredOn = "full",
+    refresh_every: Count | None = 2,
+    rolling: Part = 0.0,
+    images: Count = 200,
+    memory: Momentum = 0.9,
+    weighting: Weighting = "uniform",
+    **rest: Unpack[RankedArguments],
+) -> FedSep:
+    r"""Local SGD on personal sub-models: a client scores the units on its own data and keeps the best.
+
+    Every ``refresh_every``-th participation a client is sent the whole model x, scores its units, ranks them and
+    reports the ranking; then, and until the next refresh, y_0 = a x with a the mask of the best ceil(p n) units of
+    every group of n, exactly and without noise, for whatever capability p the client has in a round;  dx = a (y_I -
+    y_0), the first term of Eq. (8). At capability 1 this is FedAvg.
+
+    Args:
+        task: The local problem f.
+        scores: What units are scored by: ``taylor``, |parameter x gradient| summed over what makes a unit, or
+            ``activation``, its mean size where it is read; or what makes such a scorer: see ``fedsep.scores``.
+        scored_on: ``full``: the whole model; ``held``: the client's sub-model, starting from the first units: the units
+            that it has are then ranked before all others, and the whole model is never sent.
+        refresh_every: Accepted participations from one refresh to the next; None: only the first is one.
+        rolling: Share of a client's units that is not its best, but a window that rolls over the rest.
+        images: Training examples that a client scores on, at most all that it has.
+        memory: Of the server's mean of clients' rankings, which only says what narrower model it would serve: share of
+            the old mean after a round.
+        weighting: ``uniform``, or ``samples``: by a client's number of examples.
+        **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
+
+    Bytes:
+        up: 4 * p + ceil(classes / 8) + 4 * numbers + report
+        down: 4 * p_down
+
+    p is the number of parameters of the client's sub-model; p_down is the same, or that of the whole model in a round
+    in which the client scores it. classes are told with ``own_classes`` only; numbers is that of the client's units
+    with ``reduce`` importance, else 0. report is 0, and at a refresh 2 for each unit of the whole model, with the
+    round, 4 more; where ``refresh_every`` is above 2, the report has its age, 4 more, and is sent again in all
+    participations but the last before a refresh; where it is 1 or None, it has neither round nor age.
+
+    Memory:
+        Server: the model, a number for each unit, and each client's ranking, on the disk for large fleets. Client: its
+        ranking.
+
+    Reference:
+        "FedSep" (NeurIPS 2023), Eq. (6) and Remark 3, with masks refreshed as in its section 5.2. Coordinates are
+        divided by the clients that hold them, where line 20 divides by all: ``reduce="mean"``.
+    """
+
+    def plan(telling: Present, scorer: Scorer, part: Submodel) -> tuple[Codec[Any], View]:
+        view = Personal(part, Refresh(refresh_every), rolling, scored_on == "held")
+        return Ranked(telling, scorer, view), view
+
+    method = submodels(task, Static(), weighting=weighting, **rest)
+    return ranked_submodels(task, method, plan, scores=scores, images=images, memory=memory)

@@ -1,0 +1,48 @@
+"""Sub-models of the units that matter most, put together: by each client's own ranking, or by one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+from fedsep.codecs.present import Present
+from fedsep.core import Codec, Task, View
+from fedsep.fedsep import FedSep
+from fedsep.scores import Scorer, Scores, Scoring, scorer_of
+from fedsep.servers.keep_scores import KeepScores
+from fedsep.views.submodel import Submodel
+from fedsep.wires.by_name import ByName, by_name
+from fedsep.wires.dense import Dense
+
+ScoredOn = Literal["full", "held"]
+"""What units are scored on: the whole model, which the client is sent for it, or the sub-model that it holds."""
+
+Plan = Callable[[Present, Scorer, Submodel], tuple[Codec[Any], View]]
+"""Codec and view of a plan, from what is told beside a change, the scorer, and what is cut."""
+
+
+def ranked_submodels(
+    task: Task, method: FedSep, plan: Plan, *, scores: Scores | Scoring, images: int, memory: float
+) -> FedSep:
+    """A sub-model method whose units are ranked by scores.
+
+    Args:
+        task: The local problem f.
+        method: Any method of ``submodels``, whose plan is replaced.
+        plan: Makes codec and view.
+        scores: What units are scored by.
+        images: Training examples that a client scores on.
+        memory: Share of the server's old scores after a round.
+    """
+    assert isinstance(method.view, Submodel)
+    part, codec, uplink = method.view, method.codec, method.uplink
+    telling = codec if isinstance(codec, Present) else Present(None)
+    codec, view = plan(telling, scorer_of(scores, task, part, images), part)
+    return replace(
+        method,
+        codec=codec,
+        view=view,
+        uplink=uplink if isinstance(uplink, Dense | ByName) else by_name(model=uplink),
+        server=KeepScores(method.server, memory),
+    )

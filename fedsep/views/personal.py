@@ -1,0 +1,110 @@
+"""A plan for each client: it ranks all units itself, reports the ranking, and is cut from it what it can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from fedsep import tree
+from fedsep.core import Ctx, Params, Tree
+from fedsep.models.ranking import Ranking, chosen, natural, places, ranked, read_ranking, shortened
+from fedsep.models.units import kept
+from fedsep.views.refresh import Refresh
+from fedsep.views.submodel import Submodel
+
+
+class Scored(TypedDict):
+    """x of methods whose units are scored.
+
+    Attributes:
+        model: The model.
+        scores: By group, what clients said of its units, on average: shape (n,) or (clusters, n).
+    """
+
+    model: Params
+    scores: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Personal:
+    """The client's own ranking of every group; both ends cut from it the units of any capability.
+
+    At a refresh the client is sent the whole model, ranks its units, trains the sub-model of the new ranking and
+    reports the ranking beside the change; with ``held`` it is sent its sub-model at a refresh too, ranks the units that
+    it has before all others, and the new ranking holds from the next round on. The server keeps the mean of the
+    places that clients give to units: what it would serve.
+
+    Bytes:
+        Down: 4 a number of the sub-model; of the whole model at a refresh, without ``held``. Up: as ``Submodel``, and
+        at a refresh 2 for each unit of the whole model.
+
+    Attributes:
+        part: What is cut, and what is told beside a change.
+        refresh: When clients rank.
+        rolling: Share of a client's units that rolls over those that are not among its best.
+        held: Whether units are scored on the sub-model.
+    """
+
+    part: Submodel
+    refresh: Refresh
+    rolling: float = 0.0
+    held: bool = False
+
+    def ranking(self, ctx: Ctx) -> Ranking:
+        """The client's ranking as it reported it; before that, the units in the order of their numbers."""
+        sizes = self.part.units.sizes
+        if ctx.report is None:
+            return natural(sizes)
+        return {group: ctx.report["ranking"][group].to(torch.int64) for group in sizes}
+
+    def keep(self, ctx: Ctx, ranking: Ranking) -> dict[str, Tensor]:
+        """The units that the client has of each group, by a ranking."""
+        counts = self.part.counts(ctx.capability)
+        return {group: chosen(ranking[group], count, self.rolling, ctx.round) for group, count in counts.items()}
+
+    def whole(self, ctx: Ctx) -> bool:
+        """Whether the client is sent the whole model."""
+        return self.refresh.due(ctx) and not self.held
+
+    def report(self, ctx: Ctx, ranking: Ranking | None) -> dict[str, Tree]:
+        """What a client reports: a new ranking, or the old one where its age must be counted on; else nothing."""
+        if ranking is not None:
+            return {"ranking": shortened(ranking, self.part.units.sizes), **self.refresh.stamps(ctx)}
+        return {**ctx.report, **self.refresh.stamps(ctx)} if self.refresh.again(ctx) else {}
+
+    def cut(self, x: Scored, ctx: Ctx) -> Params:
+        """The client's sub-model, or the whole model."""
+        return x["model"] if self.whole(ctx) else self.part.units.cut(x["model"], self.keep(ctx, self.ranking(ctx)))
+
+    def like(self, x: Scored, ctx: Ctx) -> Tree:
+        """A change of a sub-model, and what is told beside it."""
+        any_ranking = natural(self.part.units.sizes)
+        part = self.part.units.cut(x["model"], self.keep(ctx, any_ranking))
+        told = self.part.told(part, self.part.counts(ctx.capability))
+        report = self.report(ctx, any_ranking if self.refresh.due(ctx) else None)
+        return {**told, "report": report} if report else told
+
+    def paste(self, dx: Any, x: Scored, ctx: Ctx) -> tuple[Scored, Scored]:
+        """The change in the shapes of x, with the places that the client's ranking gives; and where it holds x."""
+        sizes, due = self.part.units.sizes, self.refresh.due(ctx)
+        reported = read_ranking(dx["report"]["ranking"], sizes) if "report" in dx else self.ranking(ctx)
+        trained = reported if due and not self.held else self.ranking(ctx)
+        value, cover = self.part.spread(dx, x["model"], self.keep(ctx, trained), ctx)
+        scores = {group: part.to(x["scores"][group]) for group, part in places(reported).items()}
+        heard = {group: torch.full_like(part, float(due)) for group, part in scores.items()}
+        return {"model": value, "scores": tree.map(torch.mul, scores, heard)}, {"model": cover, "scores": heard}
+
+    def narrower(self, x: Scored, params: Params, width: float, round: int) -> Params:
+        """The units to which clients give the first places on average."""
+        keep = {
+            group: chosen(order, kept(len(order), width), 0.0, round) for group, order in ranked(x["scores"]).items()
+        }
+        return self.part.units.cut(params, keep)
+
+    def mistakes(self, capabilities: Iterable[float]) -> list[str]:
+        """Why clients of these capabilities cannot be sent a sub-model."""
+        return self.part.mistakes(capabilities)
