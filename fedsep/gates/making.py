@@ -109,7 +109,7 @@ def gate_scores(
         FedSepError: The model is not known well enough, its units cannot be gated, or a number is out of range.
 
     Reference:
-        Li and Huang 2023 (FedSep), Eq. 6-8; Gao et al. 2021 (NPPM, CVPR). Deviations: units are gated where they are
+        "FedSep" (NeurIPS 2023), Eq. 6-8; Gao et al. 2021 (NPPM, CVPR). Deviations: units are gated where they are
         read, behind normalisation, once on every way; scalers divide by the share of units; T(a) counts every
         convolution and linear layer, also stem, shortcuts and head.
     """
