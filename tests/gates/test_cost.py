@@ -58,6 +58,29 @@ def test_multiply_adds_are_those_that_torch_counts_on_the_sliced_model(name, gat
     assert scores.cost.total == pytest.approx(counted(task, params, shape), rel=1e-12)
 
 
+class LowRank(torch.nn.Module):
+    """A kernel that is a product of two, whose rows and columns are units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = (torch.nn.Linear(*sizes, bias=False) for sizes in ((4, 6), (3, 4)))
+        self.head = torch.nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.head(torch.relu(x @ (self.left.weight @ self.right.weight).T))
+
+
+def test_products_of_parameters_grow_with_rows_and_columns():
+    """It is made once for all examples: three of them, as when it was traced."""
+    task = tasks.classification(LowRank(), shape=(3,))
+    scores = gate_scores(task)
+    assert sorted(scores.gating.units.sizes.values()) == [4, 6]
+    for capability in (1.0, 0.5, 0.3):
+        keep = some(scores.gating.units, capability)
+        wanted = counted(task, scores.gating.units.cut(task.init(), keep), (3,), 3)
+        assert float(scores.cost(spread(keep, scores.gating.units.sizes, torch.ones(())))) == pytest.approx(wanted)
+
+
 def test_gates_between_0_and_1_count_in_proportion():
     """By hand: 5 inputs, 8 and 6 hidden, 3 outputs."""
     _, scores, _ = made("mlp")
