@@ -80,6 +80,34 @@ def check(
             raise FedSepError(_differs(table, keep))
 
 
+def check_gated(
+    table: Units, run: Run, gate: Callable[[Params, Kept], Params], params: Params, example: Tensor
+) -> None:
+    """Compares slices with gates of 0 and 1, group by group and for all groups together; scalers scale both.
+
+    Args:
+        table: The units.
+        run: The model as a function of its parameters.
+        gate: Parameters and the units whose gates are 1 to the gated model's parameters.
+        params: Parameters of the right shapes.
+        example: Some inputs.
+
+    Raises:
+        FedSepError: A gated model does not give what the slice gives; names layers and groups.
+    """
+    params = {name: _general(part, number) for number, (name, part) in enumerate(params.items())}
+    every = {group: _some(table, group, number) for number, group in enumerate(table.sizes)}
+    for keep in [*({group: index} for group, index in every.items()), every]:
+        with _Affine(), torch.no_grad():
+            wanted, got = run(table.cut(params, keep), example), run(gate(params, keep), example)
+        if not _close(got, wanted):
+            raise FedSepError(
+                f"gates: a model in which some gates are 0 does not compute what the sub-model of the other units "
+                f"computes, {_told(table, keep)}: the layers scale by their number of channels, or units are read by "
+                "something else than convolutions and linear layers"
+            )
+
+
 def _some(table: Units, group: str, number: int) -> Tensor:
     """About half of a group's units, not the first ones and not in order, so that a wrong tie is seen."""
     n, by = table.sizes[group], math.lcm(*(divisor for divisor, _ in table.divisors.get(group, ())))

@@ -1,0 +1,33 @@
+"""What it costs to score all units: no more than two local epochs of a client that holds the whole model."""
+
+import time
+
+import pytest
+import torch
+
+from fedsep import models, random, tasks
+from fedsep.core import Ctx, Decoded, Samples, Shard
+from fedsep.gates import gate_scores
+from fedsep.learners.sgd import sgd
+
+
+def quickest(work, repeats=9):
+    """Processor time of the quickest of several repeats, in seconds."""
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+@pytest.mark.slow
+def test_scores_take_at_most_two_epochs_of_the_whole_model():
+    """MNIST's shape pooled to 14 x 14, the small CNN, 600 images in batches of 50, on one thread."""
+    torch.set_default_dtype(torch.float32)
+    task = tasks.classification(models.small_cnn((1, 28, 28), 10), shape=(1, 28, 28))
+    data = Shard(Samples(random.normal(random.key(1), 600, 1, 28, 28), torch.arange(600) % 10))
+    learner, scores, params = sgd(task, lr=0.1, epochs=1, batch_size=50, clip=1.0), gate_scores(task), task.init()
+    ctx = Ctx(0, 0.25, random.key(2))
+    epoch = quickest(lambda: learner.learn(Decoded(params), data, ctx))
+    assert quickest(lambda: scores(params, data, ctx)) <= 2 * epoch
