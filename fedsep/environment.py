@@ -22,16 +22,20 @@ from fedsep.folder import RunFolder
 _FILE = "environment.json"
 
 
+def versions() -> dict[str, str]:
+    """What numbers may depend on: fedsep's and torch's versions."""
+    return {"fedsep": _version(), "torch": torch.__version__}
+
+
 def environment(engine: object, seed: int) -> dict[str, Any]:
     """The versions, machine, command and engine of a run that starts now."""
     return {
-        "fedsep": _version(),
+        **versions(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "platform": platform.platform(),
         "machine": {"cpu": processor(), "cores": os.cpu_count(), **_gpu()},
         "started": _now(),
-        "command": _command(),
+        "command": command(),
         "seed": seed,
         "engine": re.sub(r" at 0x[0-9a-f]+", "", repr(engine)),
         "threads": torch.get_num_threads(),
@@ -57,7 +61,7 @@ def record_resumption(folder: RunFolder | None, round: int, recipe: Mapping[str,
         folder.write_recipe(recipe)
     path = folder.path / _FILE
     known = json.loads(path.read_bytes()) if path.exists() else {}
-    again = {"round": round, "started": _now(), "command": _command()}
+    again = {"round": round, "started": _now(), "command": command()}
     write_json(path, known | {"resumed": [*known.get("resumed", []), again]})
     (folder.path / "summary.json").unlink(missing_ok=True)  # what the run had come to is no longer true
     return folder.rows()
@@ -67,7 +71,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _command() -> str:
+def command() -> str:
     """The command line without the folders in which programs happen to lie."""
     program = Path(sys.argv[0])
     name = "fedsep" if program.name == "__main__.py" else program.name

@@ -74,6 +74,7 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or the results folder above it.")],
     data_dir: o.DataDir = None,
     download: o.Download = False,
+    engine: o.Engine = None,
     device: o.Device = "cpu",
     jobs: o.Jobs = 1,
     allow: o.Allow = None,
@@ -83,7 +84,8 @@ def resume(
     """Continue what was interrupted, from the last checkpoint; start what was not started."""
     from fedsep.cli.run import resume as start
 
-    return start(folder, tuple(allow or ()), o.machine(data_dir, download, device), o.talk(quiet, json), jobs=jobs)
+    sources = o.machine(data_dir, download, device)
+    return start(folder, tuple(allow or ()), sources, o.talk(quiet, json), engine=engine, jobs=jobs)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Session
 from fedsep.engines.faults import Faults, Faulty, faulty
 from fedsep.engines.sequential import sequential
+from fedsep.engines.torchrun import torchrun
 from fedsep.engines.vectorised import vectorised
 from fedsep.engines.workers import workers
 
@@ -16,6 +17,7 @@ __all__ = [
     "Session",
     "faulty",
     "sequential",
+    "torchrun",
     "vectorised",
     "workers",
 ]

@@ -74,6 +74,11 @@ class Outbox:
         self._arena.write_bytes(offset, letter)
         return offset, len(letter)
 
+    @property
+    def size(self) -> int:
+        """Bytes from the start of the arena that the answer takes."""
+        return self._end
+
     def _put(self, tensor: Tensor) -> Place:
         """Writes a tensor, unless the parent has it."""
         known = self._inbox.note(tensor)
