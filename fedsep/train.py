@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Params, Task
+from fedsep.engines.auto import decide
 from fedsep.engines.engine import Engine, Fleet, Session
 from fedsep.engines.sequential import sequential
-from fedsep.engines.together import followed, share
-from fedsep.environment import record_resumption, record_start
+from fedsep.engines.together import followed, instead, share, within
+from fedsep.environment import chosen_engine, record_resumption, record_start
 from fedsep.errors import CannotWrite, Interrupted, LostRank, RunFailed, terminable
 from fedsep.evaluation import evaluate_clients, evaluate_server
 from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
@@ -153,16 +154,19 @@ def fit(
         )
         keeper = Keeper(folder, memories_in(folder, states, stack), identity)
         saved = keeper.find(rounds) if resume else None
+        kept = chosen_engine(folder) if saved else None
+        choice = decide(within(engine), algorithm, task, fleet, cohort.size(fleet.clients), kept)
+        engine = engine if choice is None else instead(engine, choice.build())
         session = engine.open(algorithm, task, fleet, keeper.memories.clients.recall)
         stack.callback(session.close)
         stack.enter_context(terminable())
         work = _Work(plan, keeper, session, count(params), watch)
         if saved is None:
             point = start(algorithm.init(params), fleet.clients)
-            record_start(folder, engine, seed, fleet, recipe)
+            record_start(folder, engine, seed, fleet, recipe, choice and choice.record())
         else:
             point = keeper.restore(saved)
-            work.rows.extend(record_resumption(folder, point.round, recipe))
+            work.rows.extend(record_resumption(folder, point.round, recipe, choice and choice.record()))
         run = _run(work, point)
         share(engine, run)
         return run

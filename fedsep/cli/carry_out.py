@@ -86,11 +86,12 @@ def carry_out(
 
     for one in todo:
         suit(one.recipe, how.jobs)
-    if how.jobs > 1 and len(todo) > 1:
-        from fedsep.cli.side_by_side import side_by_side
+    with screen.logging():
+        if how.jobs > 1 and len(todo) > 1:
+            from fedsep.cli.side_by_side import side_by_side
 
-        return worst(side_by_side(screen, todo, how, notice))
-    return worst(_one_by_one(screen, todo, how, notice, first))
+            return worst(side_by_side(screen, todo, how, notice))
+        return worst(_one_by_one(screen, todo, how, notice, first))
 
 
 def worst(codes: Iterable[int]) -> int:

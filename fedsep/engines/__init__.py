@@ -1,5 +1,6 @@
 """Engines run the clients of a round; all give the same round, `vectorised` but for rounding."""
 
+from fedsep.engines.auto import auto
 from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Session
 from fedsep.engines.faults import Faults, Faulty, faulty
 from fedsep.engines.sequential import sequential
@@ -15,6 +16,7 @@ __all__ = [
     "Fleet",
     "Local",
     "Session",
+    "auto",
     "faulty",
     "sequential",
     "torchrun",

@@ -1,11 +1,12 @@
-"""What some engines can do beside ``open``, asked of any engine: work in several processes that all call ``fit``."""
+"""What some engines can do beside ``open``, asked of any: work in several processes that all call ``fit``."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fedsep.core import Algorithm, Task
-from fedsep.engines.engine import Fleet
+from fedsep.engines.engine import Engine, Fleet
 
 
 def within(engine: Any) -> Any:
@@ -13,6 +14,11 @@ def within(engine: Any) -> Any:
     while hasattr(engine, "faults"):
         engine = engine.engine
     return engine
+
+
+def instead(engine: Any, chosen: Engine) -> Engine:
+    """Another engine with the same faults."""
+    return replace(engine, engine=instead(engine.engine, chosen)) if hasattr(engine, "faults") else chosen
 
 
 def followed(engine: object, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) -> Any:
