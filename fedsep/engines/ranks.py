@@ -144,8 +144,6 @@ def met() -> Group | None:
 def _met() -> tuple[bool, Any]:
     """Whether the group of torch.distributed is ours to end, and the group: a user's own is left alone."""
     dist = torch.distributed
-    if not dist.is_available() or not dist.is_gloo_available():
-        raise FedSepError("fedsep.engines.torchrun: this torch was built without torch.distributed and gloo")
     try:
         if dist.is_initialized():
             return False, dist.new_group(backend="gloo")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsep.engines import letters
 from fedsep.engines.letters import Identity, Note
-from fedsep.engines.settle import dense
+from fedsep.engines.settle import host
 
 _SMALLEST = 512
 
@@ -93,11 +93,11 @@ class Store:
         key = letters.identity(tensor)
         block = self._known.get(key)
         if block is None:
-            source = dense(tensor)
+            source = host(tensor)
             block = self._take(source.nbytes)
             blocks.append(block)
             self._arena.write(block.offset, source)
-            block.note = letters.note(source, block.offset, next(self._serials))
+            block.note = letters.note(source, not tensor.is_cpu, block.offset, next(self._serials))
             block.tensor, block.identity = tensor, key
             self._known[key] = self._noted[block.note] = block
         else:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Algorithm, FedSepError, Task
+from fedsep.engines import letters
 from fedsep.engines.arena import Arena
 from fedsep.engines.crew import Crew
 from fedsep.engines.engine import Fleet, Recall
@@ -72,7 +73,7 @@ class Torchrun:
         """Rank 0: gives the others what came of the run."""
         group = met()
         if group:
-            group.tell((SHARE, result))
+            group.tell((SHARE, letters.write([result], letters.inline)))
 
 
 @checked
@@ -100,9 +101,11 @@ def started() -> Place:
     """Which process this is.
 
     Raises:
-        FedSepError: torchrun did not start it.
+        FedSepError: torchrun did not start it, or torch lacks what it takes.
     """
-    found = place()
+    reason, found = unusable(), place()
+    if reason:
+        raise FedSepError(f"fedsep.engines.torchrun cannot be used here: {reason}")
     if found is None:
         raise FedSepError(how_to_start())
     return found
@@ -113,16 +116,16 @@ def how_to_start() -> str:
     words = command()
     ours = words if words.startswith("fedsep ") else "fedsep run RECIPE --engine torchrun"
     return (
-        "fedsep.engines.torchrun works in processes that torchrun starts, and it did not start this one. Type: "
-        f"torchrun --nproc-per-node 2 -m {ours} -- or use another engine: --engine workers"
+        "fedsep.engines.torchrun works in processes that torchrun starts, and it did not start this one: type "
+        f"`torchrun --nproc-per-node 2 -m {ours}`, or name another engine, as in --engine workers"
     )
 
 
 def unusable() -> str:
-    """Why this engine cannot be used in this process; empty if it can."""
+    """Why this engine cannot be used on this machine, however this process was started; empty if it can."""
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         return "this torch was built without torch.distributed and gloo"
-    return "" if place() else how_to_start()
+    return ""
 
 
 def made_of(algorithm: object, task: Task, fleet: Any) -> dict[str, Any]:
@@ -169,7 +172,7 @@ def _served(group: Group, handle: Clients, identity: dict[str, Any]) -> Any:
                 outbox = Outbox(outbox_arena, inbox)
                 _answer(group, handle, inbox, outbox, rest[0], rest[1], outbox_arena)
             elif kind == SHARE:
-                result = rest[0]
+                [result] = letters.read(rest[0], _nothing_aside)
             else:
                 if kind != CLOSE:  # rank 0 has ended, or gone on to another run without this one
                     group.unread(news)
@@ -177,6 +180,10 @@ def _served(group: Group, handle: Clients, identity: dict[str, Any]) -> Any:
     finally:
         inbox_arena.close()
         outbox_arena.close()
+
+
+def _nothing_aside(note: letters.Note) -> Tensor:
+    raise ValueError(f"all of the letter's tensors are inside ({note!r})")
 
 
 def _answer(
