@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Params, Task
+from fedsep.engines.auto import decide
 from fedsep.engines.engine import Engine, Fleet, Session
 from fedsep.engines.sequential import sequential
-from fedsep.environment import record_resumption, record_start
-from fedsep.errors import CannotWrite, Interrupted, RunFailed, terminable
+from fedsep.engines.together import followed, instead, share, within
+from fedsep.environment import chosen_engine, record_resumption, record_start
+from fedsep.errors import CannotWrite, Interrupted, LostRank, RunFailed, terminable
 from fedsep.evaluation import evaluate_clients, evaluate_server
 from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
 from fedsep.identity import identify
@@ -109,7 +111,8 @@ def fit(
         rounds: Number of rounds.
         seed: Of cohorts, capabilities and the clients' keys.
         cohort: Who takes part.
-        engine: How the clients are run.
+        engine: How the clients are run. With ``torchrun``, every process calls ``fit`` with the same arguments and
+            gets the same result; rank 0 alone writes and is told of rounds.
         evaluate: When the model is evaluated.
         checkpoint: When the run is saved.
         stop: When it gives up, or has had its time.
@@ -130,6 +133,9 @@ def fit(
     task = task_of(algorithm, task)
     plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name, accept)
     plan.check()
+    led = followed(engine, algorithm, task, fleet)
+    if led is not None:
+        return led
     with ExitStack() as stack:
         folder = None
         if out is not None:
@@ -148,17 +154,22 @@ def fit(
         )
         keeper = Keeper(folder, memories_in(folder, states, stack), identity)
         saved = keeper.find(rounds) if resume else None
+        kept = chosen_engine(folder) if saved else None
+        choice = decide(within(engine), algorithm, task, fleet, cohort.size(fleet.clients), kept)
+        engine = engine if choice is None else instead(engine, choice.build())
         session = engine.open(algorithm, task, fleet, keeper.memories.clients.recall)
         stack.callback(session.close)
         stack.enter_context(terminable())
         work = _Work(plan, keeper, session, count(params), watch)
         if saved is None:
             point = start(algorithm.init(params), fleet.clients)
-            record_start(folder, engine, seed, fleet, recipe)
+            record_start(folder, engine, seed, fleet, recipe, choice and choice.record())
         else:
             point = keeper.restore(saved)
-            work.rows.extend(record_resumption(folder, point.round, recipe))
-        return _run(work, point)
+            work.rows.extend(record_resumption(folder, point.round, recipe, choice and choice.record()))
+        run = _run(work, point)
+        share(engine, run)
+        return run
 
 
 def _run(work: _Work, point: Point) -> Run:
@@ -181,8 +192,9 @@ def _run(work: _Work, point: Point) -> Run:
         raise Interrupted(f"interrupted after round {point.round}; {_where(work)}", work.path, point.round) from None
     except Exception as error:
         with suppress(Exception):  # what ended the run is what counts; its last checkpoint is whole in any case
-            # A full disk is no fault of the run's: whoever asks again may go on with it.
-            _close(work, point, "interrupted" if isinstance(error, CannotWrite) else "failed", str(error))
+            # A full disk or a lost process is no fault of the run's: whoever asks again may go on with it.
+            outside = isinstance(error, CannotWrite | LostRank)
+            _close(work, point, "interrupted" if outside else "failed", str(error))
         if isinstance(error, RunFailed):
             raise type(error)(f"{error}; {_where(work)}") from error
         raise

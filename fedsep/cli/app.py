@@ -74,6 +74,7 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or the results folder above it.")],
     data_dir: o.DataDir = None,
     download: o.Download = False,
+    engine: o.Engine = None,
     device: o.Device = "cpu",
     jobs: o.Jobs = 1,
     allow: o.Allow = None,
@@ -83,7 +84,8 @@ def resume(
     """Continue what was interrupted, from the last checkpoint; start what was not started."""
     from fedsep.cli.run import resume as start
 
-    return start(folder, tuple(allow or ()), o.machine(data_dir, download, device), o.talk(quiet, json), jobs=jobs)
+    sources = o.machine(data_dir, download, device)
+    return start(folder, tuple(allow or ()), sources, o.talk(quiet, json), engine=engine, jobs=jobs)
 
 
 @app.command()
@@ -186,6 +188,34 @@ def sweep(
 
     reading = o.reading(recipe, changes, engine, seed, seeds, allow, jobs)
     return start(reading, grid, select, o.machine(data_dir, download, device), o.talk(quiet, json), out, jobs)
+
+
+@app.command()
+def bench(
+    recipe: Annotated[str, typer.Argument(help="A YAML file or a shipped recipe's name.")],
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Only this method; may be repeated (default: all).")
+    ] = None,
+    engines: Annotated[
+        str | None, typer.Option(metavar="workers,torchrun", help="Only these engines beside sequential.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that are timed, after a first one.")] = 5,
+    out: Annotated[Path | None, typer.Option("--out", help="File for the figures; without it nothing is kept.")] = None,
+    changes: o.Set = None,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    device: o.Device = "cpu",
+    allow: o.Allow = None,
+    quiet: o.Quiet = False,
+    json: o.Json = False,
+) -> int:
+    """Time a few rounds of a recipe on every engine: speed, memory, and whether the bits are equal."""
+    from fedsep.cli.bench import Bench
+    from fedsep.cli.bench import bench as start
+
+    reading, sources = o.reading(recipe, changes, None, None, None, allow), o.machine(data_dir, download, device)
+    wanted = engines.split(",") if engines else None
+    return start(reading, sources, o.talk(quiet, json), Bench(methods, wanted, rounds, device, out))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from fedsep.cli.entry import DONE, FAILED, INTERRUPTED
 from fedsep.cli.plan import Job
 from fedsep.cli.progress import Watch
 from fedsep.cli.screen import Screen
-from fedsep.errors import CannotWrite, RunFailed
+from fedsep.errors import CannotWrite, LostRank, RunFailed
 from fedsep.recipes import Experiment, Recipe, Sources, build
 
 
@@ -82,11 +82,16 @@ def carry_out(
     Raises:
         KeyboardInterrupt: Every run that was under way has saved a checkpoint.
     """
-    if how.jobs > 1 and len(todo) > 1:
-        from fedsep.cli.side_by_side import side_by_side
+    from fedsep.cli.ranks import suit
 
-        return worst(side_by_side(screen, todo, how, notice))
-    return worst(_one_by_one(screen, todo, how, notice, first))
+    for one in todo:
+        suit(one.recipe, how.jobs)
+    with screen.logging():
+        if how.jobs > 1 and len(todo) > 1:
+            from fedsep.cli.side_by_side import side_by_side
+
+            return worst(side_by_side(screen, todo, how, notice))
+        return worst(_one_by_one(screen, todo, how, notice, first))
 
 
 def worst(codes: Iterable[int]) -> int:
@@ -102,9 +107,11 @@ def fit_one(one: Todo, experiment: Experiment, how: How, watch: Watch | None) ->
         RunFailed: It had to stop.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
+    from fedsep.cli.ranks import announce
     from fedsep.train import fit
 
     recipe, job = one
+    announce(recipe, job.method, job.seed, how.sources)
     told: dict[str, Any] = {**recipe.options(), "resume": how.resume, "overwrite": how.overwrite}
     return fit(
         experiment.algorithms[job.method],
@@ -154,7 +161,7 @@ def _one_by_one(screen: Screen, todo: Sequence[Todo], how: How, notice: Notice, 
             except RunFailed as error:
                 screen.warn(f"{one.title}: {error}")
                 codes.append(FAILED)
-                if isinstance(error, CannotWrite):
+                if isinstance(error, CannotWrite | LostRank):
                     return codes
             except KeyboardInterrupt as stopped:
                 screen.warn(f"{one.title}: {str(stopped) or 'interrupted'}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from fedsep.core import FedSepError
 
 
@@ -16,6 +18,7 @@ def use_device(name: str) -> None:
     """
     import torch
 
+    name = own(name)
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
         raise FedSepError(f"--device: must be cpu, cuda, cuda:N or mps (got {name!r})")
@@ -24,6 +27,12 @@ def use_device(name: str) -> None:
         raise FedSepError(f"--device: {name} cannot be used here: {why} (cpu always can)")
     if kind != "cpu":
         torch.set_default_device(name)
+
+
+def own(name: str) -> str:
+    """The device of this process: under torchrun, ``cuda`` is the GPU of its number on this machine."""
+    local = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{local}" if name == "cuda" and local.isdecimal() else name
 
 
 def lacking(kind: str, number: int = 0) -> str:

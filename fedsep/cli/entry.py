@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
@@ -43,6 +44,18 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 def _command(words: list[str]) -> int:
+    if os.environ.get("WORLD_SIZE", "1") == "1" or "RANK" not in os.environ:
+        return _carried_out(words)
+    from fedsep.cli.ranks import follow, lead
+    from fedsep.engines.ranks import place
+
+    where = place()
+    if where is None:
+        return _carried_out(words)
+    return follow(where) if where.rank else lead(where, lambda: _carried_out(words))
+
+
+def _carried_out(words: list[str]) -> int:
     from fedsep.cli.app import app
 
     result: Any = app(args=words, prog_name="fedsep", standalone_mode=False)

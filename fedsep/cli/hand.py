@@ -28,6 +28,11 @@ class Setting(NamedTuple):
         """That of this process."""
         return cls(torch.get_default_device(), torch.get_default_dtype(), torch.get_num_threads())
 
+    def on(self, number: int) -> Setting:
+        """That of another process, whose GPU is the ``number``-th of its machine."""
+        kind = self.device.type
+        return self._replace(device=torch.device(kind, number)) if kind == "cuda" else self
+
     def use(self) -> None:
         """Makes it that of this process."""
         if self.device.type != "cpu":

@@ -95,7 +95,7 @@ def reading(
 
     written = [*engine_changes(engine, jobs), *_seeds(seed, seeds), *(parse_change(text) for text in changes or ())]
     packages = tuple(allow or ())
-    _importable(packages)
+    importable(packages)
     return Reading(name, packages, tuple(written))
 
 
@@ -148,7 +148,7 @@ def _seeds(seed: int | None, seeds: str | None) -> list[Change]:
     return [Change(("seed",), [int(word) for word in words], f"--seeds {seeds}")]
 
 
-def _importable(packages: tuple[str, ...]) -> None:
+def importable(packages: tuple[str, ...]) -> None:
     """A user's package lies in the folder the command is given in; Python looks there only for ``python -m``."""
     import os
     import sys

@@ -10,6 +10,7 @@ from fedsep.cli.carry_out import How, Todo, carry_out, described
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Reading, Talk, engine_changes
 from fedsep.cli.plan import TOP, Job, claim, clear, plan, standing
+from fedsep.cli.ranks import suit
 from fedsep.cli.results import show_comparison
 from fedsep.cli.screen import Screen
 from fedsep.core import FedSepError
@@ -22,6 +23,7 @@ def run(
 ) -> int:
     """Runs a recipe into a results folder; the exit code."""
     recipe, screen = reading.read(), Screen(talk)
+    suit(recipe, jobs)
     out = out or Path("runs") / recipe.name
     planned = plan(recipe, out)
     if dry_run:
@@ -36,9 +38,18 @@ def run(
     return _conclude(screen, planned, out, code)
 
 
-def resume(folder: Path, allow: tuple[str, ...], sources: Sources, talk: Talk, *, jobs: int = 1) -> int:
+def resume(
+    folder: Path,
+    allow: tuple[str, ...],
+    sources: Sources,
+    talk: Talk,
+    *,
+    engine: str | None = None,
+    jobs: int = 1,
+) -> int:
     """Continues the runs of a folder; the exit code."""
-    recipe, planned, out = _found(folder, allow, engine_changes(None, jobs))
+    recipe, planned, out = _found(folder, allow, engine_changes(engine, jobs))
+    suit(recipe, jobs)
     screen = Screen(talk)
     states = {job: _resumable(job, recipe) for job in planned}
     left = [job for job in planned if states[job] != "done"]

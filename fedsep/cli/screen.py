@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,19 @@ class Screen:
             print(json.dumps(brief(summary), allow_nan=False), flush=True)
 
     @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Says what the package's log is told meanwhile: warnings as such, the rest as notes."""
+        log, handler = logging.getLogger("fedsep"), _Teller(self)
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+            log.removeHandler(handler)
+
+    @contextmanager
     def watching(self, title: str, rounds: int) -> Iterator[Watch | None]:
         """Shows a run's progress: a bar on a terminal, lines elsewhere."""
         if self.talk.quiet:
@@ -57,6 +71,16 @@ class Screen:
                 yield watch
         else:
             yield lines(self.note, title)
+
+
+class _Teller(logging.Handler):
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = self._screen.warn if record.levelno >= logging.WARNING else self._screen.note
+        say(record.getMessage())
 
 
 def console(stream: Any) -> Console:

@@ -1,8 +1,10 @@
 """Engines run the clients of a round; all give the same round, `vectorised` but for rounding."""
 
+from fedsep.engines.auto import auto
 from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Session
 from fedsep.engines.faults import Faults, Faulty, faulty
 from fedsep.engines.sequential import sequential
+from fedsep.engines.torchrun import torchrun
 from fedsep.engines.vectorised import vectorised
 from fedsep.engines.workers import workers
 
@@ -14,8 +16,10 @@ __all__ = [
     "Fleet",
     "Local",
     "Session",
+    "auto",
     "faulty",
     "sequential",
+    "torchrun",
     "vectorised",
     "workers",
 ]

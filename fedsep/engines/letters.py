@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fedsep.engines.settle import dense
+from fedsep.engines.settle import host
 
 INLINE_BYTES = 256
 """Tensors up to this size travel inside the letter: a key, a scalar, a short report."""
@@ -21,8 +21,8 @@ Note = bytes
 """What a letter says of a tensor that was put aside. It is unlike any other note that is in use."""
 Place = Note | tuple[Literal["here", "yours"], bytes]
 """A note, or the tensor's own bytes, or the note by which the reader had sent it: it came back as it was."""
-Form = tuple[tuple[int, ...], tuple[int, ...], int]
-"""A tensor's shape, strides, and the number of its dtype."""
+Form = tuple[tuple[int, ...], tuple[int, ...], int, bool]
+"""A tensor's shape, strides, the number of its dtype, and whether it lies elsewhere than in main memory."""
 Identity = tuple[int, int, torch.dtype, torch.Size, tuple[int, ...]]
 """Address, version, dtype, shape and strides: two tensors with equal ones, while both live, have equal values."""
 
@@ -68,9 +68,16 @@ def read(letter: bytes, get: Callable[[Note], Tensor], own: Callable[[Note], Ten
         yield unpickler.load()
 
 
-def note(tensor: Tensor, offset: int, serial: int) -> Note:
-    """Notes where a dense tensor's bytes lie; ``serial`` tells it from what lay there before."""
-    return marshal.dumps((_form(tensor), offset, serial))
+def note(tensor: Tensor, away: bool, offset: int, serial: int) -> Note:
+    """Notes where a dense tensor's bytes lie.
+
+    Args:
+        tensor: In main memory.
+        away: Whether it stands for one on another device: it is put on the reader's default device.
+        offset: Where.
+        serial: Tells it from what lay there before.
+    """
+    return marshal.dumps((_form(tensor, away), offset, serial))
 
 
 def opened(note: Note) -> tuple[Form, int]:
@@ -79,22 +86,35 @@ def opened(note: Note) -> tuple[Form, int]:
 
 
 def blank(form: Form) -> Tensor:
-    """A fresh tensor; its values are undefined."""
-    return torch.empty_strided(form[0], form[1], dtype=_DTYPES[form[2]])
+    """A fresh tensor in main memory; its values are undefined."""
+    return torch.empty_strided(form[0], form[1], dtype=_DTYPES[form[2]], device="cpu")
+
+
+def placed(tensor: Tensor, form: Form) -> Tensor:
+    """A tensor that was read, where it belongs: one that lay on a device, on this process's default device."""
+    return tensor.to(torch.get_default_device()) if form[3] else tensor
 
 
 def fits(tensor: Tensor, form: Form) -> bool:
     """Whether a tensor has this form."""
-    return tensor.shape == form[0] and tensor.stride() == form[1] and tensor.dtype is _DTYPES[form[2]]
+    same = tensor.shape == form[0] and tensor.stride() == form[1] and tensor.dtype is _DTYPES[form[2]]
+    return same and tensor.is_cpu is not form[3]
+
+
+def inline(tensor: Tensor) -> tuple[Literal["here"], bytes]:
+    """The place of a tensor that travels inside the letter."""
+    source = host(tensor)
+    data = ctypes.string_at(source.data_ptr(), source.nbytes) if source.numel() else b""
+    return "here", marshal.dumps((_form(source, not tensor.is_cpu), data))
 
 
 class _Pickler(pickle.Pickler):
     put: Callable[[Tensor], Place]
 
     def persistent_id(self, obj: object) -> Place | None:
-        if not isinstance(obj, Tensor) or obj.layout is not torch.strided or not obj.is_cpu:
+        if not isinstance(obj, Tensor) or obj.layout is not torch.strided or obj.is_meta:
             return None
-        return self.put(obj) if obj.nbytes > INLINE_BYTES else ("here", _inline(dense(obj)))
+        return self.put(obj) if obj.nbytes > INLINE_BYTES else inline(obj)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -110,13 +130,8 @@ class _Unpickler(pickle.Unpickler):
         form, data = marshal.loads(pid[1])
         tensor = blank(form)
         ctypes.memmove(tensor.data_ptr(), data, len(data))
-        return tensor
+        return placed(tensor, form)
 
 
-def _form(tensor: Tensor) -> Form:
-    return tuple(tensor.shape), tensor.stride(), _NUMBERS[tensor.dtype]
-
-
-def _inline(tensor: Tensor) -> bytes:
-    data = ctypes.string_at(tensor.data_ptr(), tensor.nbytes) if tensor.numel() else b""
-    return marshal.dumps((_form(tensor), data))
+def _form(tensor: Tensor, away: bool) -> Form:
+    return tuple(tensor.shape), tensor.stride(), _NUMBERS[tensor.dtype], away

@@ -6,12 +6,13 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedsep.engines import letters
 from fedsep.engines.arena import Arena
 from fedsep.engines.letters import Form, Note, Place
-from fedsep.engines.settle import ALIGNMENT, dense, settled
+from fedsep.engines.settle import ALIGNMENT, host, settled
 from fedsep.engines.store import Store
 
 
@@ -49,7 +50,7 @@ class Inbox:
             tensor = self._before.get(note)
             if tensor is None:
                 form, offset = letters.opened(note)
-                tensor = self._arena.read(offset, letters.blank(form))
+                tensor = letters.placed(self._arena.read(offset, letters.blank(form)), form)
             self._now[note] = tensor
             self._notes[letters.identity(tensor)] = note
         return tensor
@@ -74,15 +75,20 @@ class Outbox:
         self._arena.write_bytes(offset, letter)
         return offset, len(letter)
 
+    @property
+    def size(self) -> int:
+        """Bytes from the start of the arena that the answer takes."""
+        return self._end
+
     def _put(self, tensor: Tensor) -> Place:
         """Writes a tensor, unless the parent has it."""
         known = self._inbox.note(tensor)
         if known is not None:
             return "yours", known
-        source = dense(tensor)
+        source = host(tensor)
         offset = self._take(source.nbytes)
         self._arena.write(offset, source)
-        return letters.note(source, offset, 0)
+        return letters.note(source, not tensor.is_cpu, offset, 0)
 
     def _take(self, size: int) -> int:
         offset = self._end
@@ -121,8 +127,17 @@ class Reader:
     def _get(self, form: Form, offset: int, arena: Arena) -> Tensor:
         place, self._place = self._place, self._place + 1
         known = self._latest[place]() if place < len(self._latest) else None
-        if known is not None and letters.fits(known, form) and arena.holds(offset, known):
+        if known is not None and not letters.fits(known, form):
+            known = None
+        if known is not None and known.is_cpu and arena.holds(offset, known):
             return known
-        tensor = arena.read(offset, letters.blank(form))
+        tensor = letters.placed(arena.read(offset, letters.blank(form)), form)
+        if known is not None and not known.is_cpu and torch.equal(_bits(known), _bits(tensor)):
+            return known
         self._latest[place : place + 1] = [weakref.ref(tensor)]
         return tensor
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor on its device: -0.0 and 0.0 are equal, and are not the same."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8)

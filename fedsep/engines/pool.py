@@ -21,7 +21,8 @@ from fedsep.engines.worker import Handle
 CHUNK_SECONDS = (5e-4, 0.1)
 """Work that is sent together: no less, or messages cost more than it; no more, or workers wait for each other."""
 
-_LOOK_SECONDS = 1e-3  # while the consumer takes outcomes, the workers are looked after this often
+LOOK_SECONDS = 1e-3
+"""While the consumer takes outcomes, the workers are looked after this often."""
 
 
 class Pool:
@@ -73,7 +74,7 @@ class Pool:
                 under_way = any(process.chunks for process in self.alive())
                 self._collect(work, kind, wait=under_way and not work.ready)
                 looked = time.perf_counter()
-                while work.ready and time.perf_counter() - looked < _LOOK_SECONDS:
+                while work.ready and time.perf_counter() - looked < LOOK_SECONDS:
                     yield work.tell()
         finally:
             self._abandon()
@@ -125,10 +126,7 @@ class Pool:
                         self._send(process, tasks, work)
 
     def _most(self, work: Work, kind: str) -> int:
-        """Tasks in a chunk: a share of what is left, within the bounds of its time."""
-        pace = max(self._pace.get(kind, math.inf), 1e-6)
-        least, most = (int(seconds / pace) for seconds in CHUNK_SECONDS)
-        return max(1, least, min(most, work.left // (4 * len(self._processes))))
+        return most_together(self._pace.get(kind, math.inf), work.left, len(self._processes))
 
     def _send(self, process: Process, tasks: list[Task], work: Work) -> None:
         try:
@@ -173,3 +171,15 @@ class Pool:
         for process in self.alive():
             if process.chunks:
                 self._dismiss(process)
+
+
+def most_together(pace: float, left: int, processes: int) -> int:
+    """Tasks in a chunk: a share of what is left, within the bounds of its time.
+
+    Args:
+        pace: Seconds that a task takes; infinite if that is not known.
+        left: Tasks that nobody has been given.
+        processes: How many share them.
+    """
+    least, most = (int(seconds / max(pace, 1e-6)) for seconds in CHUNK_SECONDS)
+    return max(1, least, min(most, left // (4 * processes)))

@@ -38,6 +38,11 @@ def dense(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
+def host(tensor: Tensor) -> Tensor:
+    """The same, in main memory."""
+    return dense(tensor).cpu()
+
+
 def _is_settled(node: Tree) -> bool:
     # By hand, because this is asked for every message, and pytree takes twenty times as long.
     if isinstance(node, Tensor):

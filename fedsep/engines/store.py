@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import Protocol
 
 from torch import Tensor
 
 from fedsep.engines import letters
-from fedsep.engines.arena import Arena
 from fedsep.engines.letters import Identity, Note
-from fedsep.engines.settle import dense
+from fedsep.engines.settle import host
 
 _SMALLEST = 512
 
@@ -30,6 +30,18 @@ class Block:
     note: Note = b""
 
 
+class Written(Protocol):
+    """Where a store writes: an arena, or a parcel that another rank's arena gets."""
+
+    def write(self, offset: int, tensor: Tensor) -> None:
+        """A dense tensor's bytes at ``offset``."""
+        ...
+
+    def write_bytes(self, offset: int, data: bytes) -> None:
+        """``data`` at ``offset``."""
+        ...
+
+
 class Store:
     """Writes letters into an arena, and takes their blocks back when they have been read.
 
@@ -37,7 +49,7 @@ class Store:
     under way at one time, and stays in the processor's cache.
     """
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Written) -> None:
         self._arena = arena
         self._free: defaultdict[int, list[int]] = defaultdict(list)
         self._end = 0
@@ -81,11 +93,11 @@ class Store:
         key = letters.identity(tensor)
         block = self._known.get(key)
         if block is None:
-            source = dense(tensor)
+            source = host(tensor)
             block = self._take(source.nbytes)
             blocks.append(block)
             self._arena.write(block.offset, source)
-            block.note = letters.note(source, block.offset, next(self._serials))
+            block.note = letters.note(source, not tensor.is_cpu, block.offset, next(self._serials))
             block.tensor, block.identity = tensor, key
             self._known[key] = self._noted[block.note] = block
         else:

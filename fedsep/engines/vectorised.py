@@ -77,7 +77,7 @@ class _Session:
         return self.single.algorithm
 
     def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
-        reason = _apart(self.algorithm)
+        reason = apart(self.algorithm)
         if reason:
             self._tell(reason)
             yield from self.single.round(state, cohort)
@@ -165,7 +165,7 @@ class _Session:
             _log.warning("vectorised: clients run one by one: %s", reason)
 
 
-def _apart(algorithm: Any) -> str:
+def apart(algorithm: Any) -> str:
     """Why a method's clients cannot share their local steps; empty if they can."""
     if not (hasattr(algorithm, "begin") and hasattr(algorithm, "finish")):
         return f"{type(algorithm).__name__} is not made of decode, learn and encode"

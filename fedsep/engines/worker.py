@@ -66,11 +66,12 @@ def serve(handle: Handle, desk: Desk, parent: int) -> None:
         chunk = CHUNK.unpack(desk.line.recv_bytes())
         outbox = Outbox(desk.outboxes[turn % 2], inbox)
         started = time.perf_counter()
-        answer = _answer(handle, desk.status, inbox.read(*chunk), outbox)
+        answer = answered(handle, desk.status, inbox.read(*chunk), outbox)
         desk.line.send_bytes(ANSWER.pack(*answer, time.perf_counter() - started))
 
 
-def _answer(handle: Handle, status: Status, chunk: Iterator[Any], outbox: Outbox) -> tuple[int, int]:
+def answered(handle: Handle, status: Status, chunk: Iterator[Any], outbox: Outbox) -> tuple[int, int]:
+    """Does a chunk and writes the letter of its outcomes; where it lies, and its length."""
     try:
         return outbox.write([_outcome(handle, status, *pair) for pair in chunk])
     except Exception as error:

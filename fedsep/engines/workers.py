@@ -5,109 +5,17 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from fedsep import random
-from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Task
-from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, predict, prepare, run, run_local
-from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
-from fedsep.engines.lost import Lost
+from fedsep.core import Algorithm, FedSepError, Task
+from fedsep.engines.engine import Fleet, Recall
 from fedsep.engines.pool import Pool
+from fedsep.engines.spread import Clients, SpreadSession
 from fedsep.ranges import Count, NonNegativeInt, checked
-
-
-@dataclass(frozen=True)
-class _Clients:
-    """A client's part, as a worker does it: from plain tuples to plain tuples, which are quick to write."""
-
-    algorithm: Algorithm[Any, Any]
-    task: Task
-    fleet: Fleet
-
-    def __call__(self, call: tuple[Any, ...]) -> Any:
-        kind, *rest = call
-        if kind == "predict":
-            params, split, start, stop = rest
-            return predict(self.task, params, getattr(self.fleet, split), start, stop)
-        client, round, capability, key, known, payload, memory = rest
-        ctx = Ctx(round, capability, random.as_key(key), *known)
-        job = Job(Invitation(client, ctx), payload, memory)
-        outcome = self._round(job) if kind == "round" else run_local(self.algorithm, self.task, job, self.fleet)
-        return Lost(outcome.stage, outcome.reason, outcome.traceback) if isinstance(outcome, Failure) else outcome
-
-    def _round(self, job: Job) -> tuple[Any, ...] | Failure:
-        result = run(self.algorithm, job, self.fleet)
-        return result if isinstance(result, Failure) else tuple(result)
-
-
-@dataclass(frozen=True)
-class _Session:
-    """The parent's side: what the server does, the loop's order, and one thread until it is closed."""
-
-    algorithm: Algorithm[Any, Any]
-    task: Task
-    fleet: Fleet
-    recall: Recall
-    pool: Pool
-    processes: int
-    threads: int
-
-    def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
-        for job, result in self._run("round", state, cohort):
-            yield result if isinstance(result, Failure) else delivered(job, Result(*result))
-
-    def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
-        for _, result in self._run("local", state, cohort):
-            yield result
-
-    def predict(self, params: Params, split: Split) -> Tensor:
-        size = getattr(self.fleet, split).size
-        rows = PREDICT_ROWS * max(1, math.ceil(size / PREDICT_ROWS / (4 * self.processes)))
-        parts = [(start, min(start + rows, size)) for start in range(0, size, rows)]
-        calls = (("predict", params, split, *part) for part in parts)
-        with closing(self.pool.map("predict", calls, len(parts))) as outcomes:
-            pairs = zip(outcomes, parts, strict=True)
-            return torch.cat([self._outputs(outcome, params, split, part) for outcome, part in pairs])
-
-    def close(self) -> None:
-        self.pool.close()
-        torch.set_num_threads(self.threads)
-
-    def _run(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[tuple[Any, Any]]:
-        """Every job with its outcome, in the order of the cohort."""
-        jobs: deque[Job | Failure] = deque()
-
-        def calls() -> Iterator[tuple[Any, ...]]:
-            for invitation in cohort:
-                job = prepare(self.algorithm, state, invitation, self.recall)
-                jobs.append(job)
-                if isinstance(job, Job):
-                    round, capability, key, *known = job.invitation.ctx
-                    yield kind, invitation.client, round, capability, key.item(), known, job.payload, job.memory
-
-        with closing(self.pool.map(kind, calls(), len(cohort))) as outcomes:
-            for outcome in outcomes:
-                while isinstance(jobs[0], Failure):
-                    yield None, jobs.popleft()
-                job = jobs.popleft()
-                assert isinstance(job, Job)
-                yield job, Failure(*job.invitation, *outcome, job.sent) if isinstance(outcome, Lost) else outcome
-        yield from ((None, failure) for failure in jobs)
-
-    def _outputs(self, outcome: Tensor | Lost, params: Params, split: Split, part: tuple[int, int]) -> Tensor:
-        if not isinstance(outcome, Lost):
-            return outcome
-        if not outcome.traceback:
-            raise FedSepError(f"the model could not be evaluated on the {split} set: {outcome.reason}")
-        return predict(self.task, params, getattr(self.fleet, split), *part)  # here, the error is the user's own
 
 
 @dataclass(frozen=True)
@@ -117,7 +25,7 @@ class Workers:
     processes: int | None = None
     retries: int = 1
 
-    def open(self, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, recall: Recall) -> _Session:
+    def open(self, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, recall: Recall) -> SpreadSession:
         """Forks the workers; this process, too, uses one intra-op thread until the session is closed.
 
         Raises:
@@ -128,11 +36,11 @@ class Workers:
         processes = self.processes or usable_cores()
         torch.set_num_threads(1)
         try:
-            pool = Pool(_Clients(algorithm, task, fleet), processes, self.retries)
+            pool = Pool(Clients(algorithm, task, fleet), processes, self.retries)
         except BaseException:
             torch.set_num_threads(before)
             raise
-        return _Session(algorithm, task, fleet, recall, pool, processes, before)
+        return SpreadSession(algorithm, task, fleet, recall, pool, processes, before)
 
 
 @checked

@@ -125,6 +125,7 @@ def _bind(
         settings=settings,
         states=found.states,
         changes=tuple(written),
+        allow=tuple(allow),
         **blocks,
     )
     return recipe, _settings_mistakes(recipe)

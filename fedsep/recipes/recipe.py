@@ -30,6 +30,7 @@ class Recipe:
         settings: ``cohort``, ``evaluate``, ``checkpoint`` and ``stop``.
         states: Where client memories live, ``memory`` or ``disk``.
         changes: Paths that options wrote, each with the option's text, for messages.
+        allow: Packages beside ``fedsep`` that it may name.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Recipe:
     settings: Mapping[str, Call]
     states: Literal["memory", "disk"]
     changes: tuple[tuple[str, str], ...] = ()
+    allow: tuple[str, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default written out; reading it gives this recipe again."""

@@ -93,7 +93,7 @@ def test_retries(tmp_path, retries, deaths):
 @pytest.mark.parametrize("clients", [(), (0, 3), tuple(range(7))])
 def test_what_was_sent_is_let_go(tmp_path, clients):
     session = workers(processes=2).open(Deadly(folder=tmp_path, clients=clients), Task(), Fleet(), lambda *_: None)
-    store = session.pool._store
+    store = session.hands._store
     for taken in (7, 3):
         outcomes = session.round(Task().init(), [invite(taken, c) for c in range(7)])
         first = [next(outcomes) for _ in range(taken)]
@@ -111,7 +111,7 @@ def test_everybody_may_die(tmp_path):
 
 
 def test_who_dies_between_tasks_is_not_tried_for_ever(monkeypatch):
-    monkeypatch.setattr("fedsep.engines.worker._answer", lambda *_: os._exit(4))
+    monkeypatch.setattr("fedsep.engines.worker.answered", lambda *_: os._exit(4))
     session = workers(processes=2).open(FedAvg(), Task(), Fleet(), lambda *_: None)
     found = list(session.round(Task().init(), [invite(0, c) for c in range(3)]))
     session.close()
@@ -122,11 +122,11 @@ def test_a_worker_that_dies_between_rounds_is_replaced():
     session = workers(processes=2).open(FedAvg(), Task(), Fleet(), lambda *_: None)
     cohort = [invite(0, c) for c in range(7)]
     expected = list(session.round(Task().init(), cohort))
-    victims = [process.pid for process in session.pool.alive()]
+    victims = [process.pid for process in session.hands.alive()]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     assert not differences(expected, list(session.round(Task().init(), cohort)))
-    assert not set(victims) & {process.pid for process in session.pool.alive()}
+    assert not set(victims) & {process.pid for process in session.hands.alive()}
     session.close()
 
 
@@ -139,7 +139,7 @@ def test_a_worker_that_is_killed_at_work():
     session = workers(processes=2).open(Slow(), Task(), Fleet(), lambda *_: None)
     replies = session.round(Task().init(), [invite(0, c) for c in range(7)])
     clients = [next(replies).reply.client]
-    for process in session.pool.alive():
+    for process in session.hands.alive():
         os.kill(process.pid, signal.SIGKILL)
     clients += [outcome.reply.client for outcome in replies]
     session.close()

@@ -99,7 +99,7 @@ def test_a_session_outlives_the_thread_that_opened_it():
     opener.start()
     opener.join()
     time.sleep(0.1)
-    assert all(psutil.Process(process.pid).is_running() for process in sessions[0].pool.alive())
+    assert all(psutil.Process(process.pid).is_running() for process in sessions[0].hands.alive())
     assert len(list(sessions[0].round(Task().init(), COHORT))) == 7
     sessions[0].close()
 
@@ -107,11 +107,11 @@ def test_a_session_outlives_the_thread_that_opened_it():
 def test_ctrl_c_is_the_parents_business():
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job has it ignored
     session = opened(processes=2)
-    before = [process.pid for process in session.pool.alive()]
+    before = [process.pid for process in session.hands.alive()]
     for pid in before:
         os.kill(pid, signal.SIGINT)
     assert len(list(session.round(Task().init(), COHORT))) == 7
-    assert [process.pid for process in session.pool.alive()] == before
+    assert [process.pid for process in session.hands.alive()] == before
     session.close()
     signal.signal(signal.SIGINT, inherited)
 
@@ -212,5 +212,5 @@ def test_arguments_out_of_range():
         workers(processes=0, retries=-1)
     assert 1 <= usable_cores() <= os.cpu_count()
     session = opened()
-    assert len(session.pool.alive()) == usable_cores()
+    assert len(session.hands.alive()) == usable_cores()
     session.close()

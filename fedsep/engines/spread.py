@@ -1,0 +1,133 @@
+"""A session whose clients run in other processes: the server's side of it, and what those processes do."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fedsep import random
+from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Task
+from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, predict, prepare, run, run_local
+from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
+from fedsep.engines.lost import Lost
+
+
+class Hands(Protocol):
+    """Processes that do calls."""
+
+    def map(self, kind: str, calls: Iterable[object], count: int) -> Generator[Any, None, None]:
+        """The outcome of every call, in order; ``Lost`` for those that gave nothing.
+
+        Args:
+            kind: A name for calls that take about the same time.
+            calls: Made on demand.
+            count: About how many there are.
+        """
+        ...
+
+    def close(self) -> None:
+        """Lets the processes go."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clients:
+    """A client's part, as it is done elsewhere: from plain tuples to plain tuples, which are quick to write."""
+
+    algorithm: Algorithm[Any, Any]
+    task: Task
+    fleet: Fleet
+
+    def __call__(self, call: tuple[Any, ...]) -> Any:
+        """What comes of a call; ``Lost`` instead of a failure."""
+        kind, *rest = call
+        if kind == "predict":
+            params, split, start, stop = rest
+            return predict(self.task, params, getattr(self.fleet, split), start, stop)
+        client, round, capability, key, known, payload, memory = rest
+        ctx = Ctx(round, capability, random.as_key(key), *known)
+        job = Job(Invitation(client, ctx), payload, memory)
+        outcome = self._round(job) if kind == "round" else run_local(self.algorithm, self.task, job, self.fleet)
+        return Lost(outcome.stage, outcome.reason, outcome.traceback) if isinstance(outcome, Failure) else outcome
+
+    def _round(self, job: Job) -> tuple[Any, ...] | Failure:
+        result = run(self.algorithm, job, self.fleet)
+        return result if isinstance(result, Failure) else tuple(result)
+
+
+@dataclass(frozen=True)
+class SpreadSession:
+    """What the server does, in the loop's order, while ``hands`` do the clients' part.
+
+    Attributes:
+        processes: How many work at a time.
+        threads: Intra-op threads of this process when the session is closed.
+    """
+
+    algorithm: Algorithm[Any, Any]
+    task: Task
+    fleet: Fleet
+    recall: Recall
+    hands: Hands
+    processes: int
+    threads: int
+
+    def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
+        """Runs the cohort."""
+        for job, result in self._run("round", state, cohort):
+            yield result if isinstance(result, Failure) else delivered(job, Result(*result))
+
+    def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
+        """Each client's metrics before and after its local steps."""
+        for _, result in self._run("local", state, cohort):
+            yield result
+
+    def predict(self, params: Params, split: Split) -> Tensor:
+        """The model's outputs on one of the server's sets."""
+        size = getattr(self.fleet, split).size
+        rows = PREDICT_ROWS * max(1, math.ceil(size / PREDICT_ROWS / (4 * self.processes)))
+        parts = [(start, min(start + rows, size)) for start in range(0, size, rows)]
+        calls = (("predict", params, split, *part) for part in parts)
+        with closing(self.hands.map("predict", calls, len(parts))) as outcomes:
+            pairs = zip(outcomes, parts, strict=True)
+            return torch.cat([self._outputs(outcome, params, split, part) for outcome, part in pairs])
+
+    def close(self) -> None:
+        """Lets the processes go, and sets the number of threads back."""
+        self.hands.close()
+        torch.set_num_threads(self.threads)
+
+    def _run(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[tuple[Any, Any]]:
+        """Every job with its outcome, in the order of the cohort."""
+        jobs: deque[Job | Failure] = deque()
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for invitation in cohort:
+                job = prepare(self.algorithm, state, invitation, self.recall)
+                jobs.append(job)
+                if isinstance(job, Job):
+                    round, capability, key, *known = job.invitation.ctx
+                    yield kind, invitation.client, round, capability, key.item(), known, job.payload, job.memory
+
+        with closing(self.hands.map(kind, calls(), len(cohort))) as outcomes:
+            for outcome in outcomes:
+                while isinstance(jobs[0], Failure):
+                    yield None, jobs.popleft()
+                job = jobs.popleft()
+                assert isinstance(job, Job)
+                yield job, Failure(*job.invitation, *outcome, job.sent) if isinstance(outcome, Lost) else outcome
+        yield from ((None, failure) for failure in jobs)
+
+    def _outputs(self, outcome: Tensor | Lost, params: Params, split: Split, part: tuple[int, int]) -> Tensor:
+        if not isinstance(outcome, Lost):
+            return outcome
+        if not outcome.traceback:
+            raise FedSepError(f"the model could not be evaluated on the {split} set: {outcome.reason}")
+        return predict(self.task, params, getattr(self.fleet, split), *part)  # here, the error is the user's own
