@@ -154,6 +154,11 @@ class FedSep:
         cut = getattr(self.view, "narrower", None)
         return params if cut is None else cut(params, width, round)
 
+    def held(self, params: Params, ctx: Ctx) -> Params:
+        """What the client of a context holds of the server's model, by the view; all of it where the view cuts none."""
+        cut = getattr(self.view, "held", None)
+        return params if cut is None else cut(params, ctx)
+
     @property
     def clients(self) -> int | None:
         """How many clients there are, where the server's step was told."""

@@ -162,6 +162,30 @@ def check(
 
 
 @app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    capability: Annotated[
+        float | None,
+        typer.Option(help="Share of the model (default: the served width, or what the client can hold)."),
+    ] = None,
+    client: Annotated[
+        int | None, typer.Option(help="Take this client's own sub-model (default: the server's).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write (default: RUN/export/CAPABILITY).")] = None,
+    average: Annotated[bool, typer.Option("--average", help="Of the average of the server's parameters.")] = False,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    allow: o.Allow = None,
+    quiet: o.Quiet = False,
+) -> int:
+    """Write a run's sub-model as a plain smaller module, and the line that loads it."""
+    from fedsep.cli.export import export as start
+
+    sources, talk = o.machine(data_dir, download, "cpu"), o.talk(quiet, False)
+    return start(folder, capability, client, out, sources, talk, tuple(allow or ()), average=average)
+
+
+@app.command()
 def sweep(
     recipe: Annotated[str, typer.Argument(help="A YAML file or a shipped recipe's name.")],
     grid: Annotated[
