@@ -53,7 +53,7 @@ def held(run: Finished, capability: float | None, client: int | None) -> Held:
     view: Any = getattr(run.algorithm, "view", None)
     if not cuts(view):
         return _whole(run, capability, client)
-    fixed = run.experiment.recipe.options()["cohort"].draw == "fixed"
+    fixed = run.experiment.recipe.options()["cohort"].draw != "dynamic"
     if client is not None and (capability is not None or fixed):
         ctx, why = run.ctx(client, capability), "as asked for"
         if capability is None:
