@@ -154,9 +154,9 @@ class FedSep:
         cut = getattr(self.view, "narrower", None)
         return params if cut is None else cut(params, width, round)
 
-    def held(self, params: Params, ctx: Ctx) -> Params:
+    def submodel(self, params: Params, ctx: Ctx) -> Params:
         """What the client of a context holds of the server's model, by the view; all of it where the view cuts none."""
-        cut = getattr(self.view, "held", None)
+        cut = getattr(self.view, "submodel", None)
         return params if cut is None else cut(params, ctx)
 
     @property

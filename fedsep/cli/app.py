@@ -123,7 +123,7 @@ def frontier(
 
 @app.command()
 def paper(
-    figure: Annotated[str, typer.Argument(help="fig2 (MNIST), fig3 (CIFAR-10) or ablation.")],
+    figure: Annotated[str, typer.Argument(help="fig2 (MNIST), fig3 (CIFAR-10), table1 or ablation.")],
     scale: Annotated[str, typer.Option(help="smoke (seconds), small (hours on two cores) or paper (all).")] = "small",
     out: Annotated[
         Path | None, typer.Option("--out", help="Results folder (default: runs/paper/FIGURE_SCALE).")
@@ -137,7 +137,7 @@ def paper(
     quiet: o.Quiet = False,
     json: o.Json = False,
 ) -> int:
-    """Run or resume the runs behind a figure of the paper, then draw it; what is finished is used."""
+    """Run or resume the runs behind a figure or table of the paper, then draw it; what is finished is used."""
     from fedsep.cli.paper import paper as start
 
     changes = o.reading("", None, engine, None, None, None, jobs).changes

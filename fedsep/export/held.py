@@ -64,14 +64,14 @@ def held(run: Finished, capability: float | None, client: int | None) -> Held:
     unfit = view.mistakes([ctx.capability])
     if unfit:
         raise FedSepError(f"--capability: {'; '.join(unfit)}")
-    part: Params = run.algorithm.held(run.params, ctx)  # type: ignore[attr-defined]
+    part: Params = run.algorithm.submodel(run.params, ctx)  # type: ignore[attr-defined]
     keep = view.keep(ctx) if isinstance(view, Submodel) else None
     return Held(ctx.capability, why, ready(run, part, client), keep)
 
 
 def cuts(view: Any) -> bool:
     """Whether clients of different capabilities hold different parts of the model."""
-    return hasattr(view, "held") and getattr(view, "width", None) is None
+    return hasattr(view, "submodel") and getattr(view, "width", None) is None
 
 
 def ready(run: Finished, params: Params, client: int | None) -> Params:

@@ -56,7 +56,7 @@ class Blocks:
             values[number], covers[number] = self.part.paste(change, whole[number], self._inside(ctx))
         return joined(values), joined(covers)
 
-    def held(self, x: Params, ctx: Ctx) -> Params:
+    def submodel(self, x: Params, ctx: Ctx) -> Params:
         """The client's blocks."""
         return self.cut(x, ctx)
 

@@ -122,7 +122,7 @@ class Submodel:
         own = unpack(bits, 1, self.classes)
         return {name: own.to(x[name].dtype).reshape(-1, *(1 for _ in x[name].shape[1:])) for name in self.units.outputs}
 
-    def held(self, x: Params, ctx: Ctx) -> Params:
+    def submodel(self, x: Params, ctx: Ctx) -> Params:
         """The sub-model of a client, whether or not it is strong enough to take part."""
         return self.units.cut(x, self.keep(ctx))
 
