@@ -82,10 +82,10 @@ def overlaps(held: Sequence[tuple[dict[str, Tensor], Tensor]], sizes: dict[str, 
 
 
 def _marks(index: Tensor, n: int) -> Tensor:
-    return torch.zeros(n, dtype=torch.float32).index_fill(0, index.cpu().long(), 1.0)
+    return torch.zeros(n, dtype=torch.float64).index_fill(0, index.cpu().long(), 1.0)
 
 
 def _shared(marks: Tensor) -> Tensor:
-    """Members that two sets share over members of either, for all pairs of rows; to 4 decimals."""
+    """Members that two sets share over members of either, for all pairs of rows."""
     both, each = marks @ marks.T, marks.sum(1)
-    return (both / (each[:, None] + each - both)).mul(1e4).round().div(1e4)
+    return both / (each[:, None] + each - both)

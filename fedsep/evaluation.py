@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -26,6 +27,8 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
         cut = getattr(algorithm, "narrower", None)
         return lambda width: params if cut is None else cut(params, width, point.round)
 
+    if not hasattr(getattr(algorithm, "view", None), "narrower"):
+        judge = judge._replace(options=replace(judge.options, levels=()))  # every share of the units is the whole model
     params = algorithm.model(point.state)
     columns = judged(judge, params, narrower(params))
     if point.average is not None:

@@ -42,15 +42,18 @@ def parts(scale: Scale, rows: Sequence[Row] = ROWS) -> list[Part]:
     return made
 
 
-def cells(scale: Scale, blocks: Mapping[str, Block], rates: Rates) -> list[tuple[Part, Cell]]:
+def cells(
+    scale: Scale, blocks: Mapping[str, Block], rates: Rates, rows: Sequence[Row] = ROWS
+) -> list[tuple[Part, Cell]]:
     """The results folders of a scale.
 
     Args:
         scale: What is run.
         blocks: The recipe's methods by name.
         rates: What tuning chose; where nothing is chosen, the recipe's learning rate stays.
+        rows: Of the table.
     """
-    return [(part, _cell(scale, part, blocks, rates, part.seeds, None)) for part in parts(scale)]
+    return [(part, _cell(scale, part, blocks, rates, part.seeds, None)) for part in parts(scale, rows)]
 
 
 def tuning(scale: Scale, blocks: Mapping[str, Block]) -> list[tuple[Part, Cell, list[str]]]:
