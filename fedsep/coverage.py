@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fedsep.core import Algorithm, Ctx, Invitation
+from fedsep.core import Algorithm, Invitation, Tree
+from fedsep.holding import Held, trained, units_of
 
 BINS = 64
 """Places of a group at most: neighbours are averaged where there are more units."""
@@ -17,38 +18,33 @@ CLIENTS = 400
 """Clients whose units are compared with one another, at most."""
 
 
-def kept_units(algorithm: Algorithm[Any, Any], ctx: Ctx) -> dict[str, Tensor] | None:
-    """By group, the units that a client holds; None where the method's clients hold no sub-models, or all the same."""
-    view = _view(algorithm)
-    return None if view is None else view.keep(ctx)
-
-
 def covered(
-    algorithm: Algorithm[Any, Any], cohort: Sequence[Invitation], delivered: Collection[int]
+    algorithm: Algorithm[Any, Any],
+    state: Any,
+    cohort: Sequence[Invitation],
+    delivered: Collection[int],
+    report: Callable[[int], Tree],
 ) -> dict[str, Any] | None:
     """How many of a round's clients trained each unit: a line of ``submodels.jsonl``, None without sub-models.
 
     Args:
         algorithm: The method.
+        state: The server's, before the round.
         cohort: The round's seats.
         delivered: Clients whose replies were folded.
+        report: A client's last report after the round.
     """
-    view = _view(algorithm)
-    if view is None:
+    table = units_of(algorithm)
+    if table is None:
         return None
-    sizes: dict[str, int] = view.units.sizes
-    counts = {group: torch.zeros(n) for group, n in sizes.items()}
-    trained = [seat.ctx for seat in cohort if seat.client in delivered and not view.idle(seat.ctx)]
-    for ctx in trained:
-        for group, index in view.keep(ctx).items():
-            counts[group][index.cpu()] += 1
-    return {"clients": len(trained), "units": dict(sizes), "trained": {g: _binned(part) for g, part in counts.items()}}
-
-
-def _view(algorithm: Algorithm[Any, Any]) -> Any | None:
-    """The method's view if it cuts sub-models by units, of different widths."""
-    view: Any = getattr(algorithm, "view", None)
-    return view if hasattr(view, "keep") and getattr(view, "width", None) is None else None
+    counts = {group: torch.zeros(n) for group, n in table.sizes.items()}
+    seats = [seat for seat in cohort if seat.client in delivered]
+    found = [trained(algorithm, state, seat.ctx, report(seat.client)) for seat in seats]
+    holds = [units for units in found if units is not None]
+    for group, index in ((group, index) for units in holds for group, index in units.items()):
+        counts[group][index.cpu()] += 1
+    told = {group: _binned(part) for group, part in counts.items()}
+    return {"clients": len(holds), "units": dict(table.sizes), "trained": told}
 
 
 def _binned(counts: Tensor) -> list[float]:
@@ -57,7 +53,7 @@ def _binned(counts: Tensor) -> list[float]:
     return [round(value, 2) for value in counts.tolist()]
 
 
-def overlaps(held: Sequence[tuple[dict[str, Tensor], Tensor]], sizes: dict[str, int]) -> list[list[float]]:
+def overlaps(held: Sequence[tuple[Held, Tensor]], sizes: Mapping[str, int]) -> list[list[float]]:
     """How much the units of two clients overlap, by how much their classes do; both as shares of their union.
 
     Args:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from fedsep.core import Algorithm, Failure, Invitation, Params
-from fedsep.coverage import CLIENTS, kept_units, overlaps
+from fedsep.coverage import CLIENTS, overlaps
 from fedsep.engines.client import own_metrics
 from fedsep.engines.engine import Local, Metrics, Session
 from fedsep.errors import RunFailed
+from fedsep.holding import kept, units_of
 from fedsep.saving import Point
 from fedsep.serving import Judge, judged
 
@@ -25,7 +26,7 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
 
     def narrower(params: Params) -> Callable[[float], Params]:
         cut = getattr(algorithm, "narrower", None)
-        return lambda width: params if cut is None else cut(params, width, point.round)
+        return lambda width: params if cut is None else cut(point.state, params, width)
 
     if not hasattr(getattr(algorithm, "view", None), "narrower"):
         judge = judge._replace(options=replace(judge.options, levels=()))  # every share of the units is the whole model
@@ -90,9 +91,9 @@ def evaluate_held(
     Returns:
         The means, and one row with how much the clients' units overlap where they are cut by units.
     """
-    cut = getattr(algorithm, "submodel", None)
-    if cut is None or not hasattr(getattr(algorithm, "view", None), "submodel"):
+    if not hasattr(getattr(algorithm, "view", None), "submodel"):
         return ClientsEvaluated({}, [])
+    table = units_of(algorithm)
     params, fleet = algorithm.model(point.state), judge.fleet
     found: list[Metrics] = []
     seen: list[tuple[dict[str, Tensor], Tensor]] = []
@@ -100,12 +101,13 @@ def evaluate_held(
         for client, ctx in invite(range(start, min(start + _AT_ONCE, fleet.clients))):
             shard, ctx = fleet.shard(client), ctx._replace(capability=share)
             if shard.test is not None and shard.test.size:
-                found.append(own_metrics(judge.task, cut(params, ctx), shard.train, shard.test))
-            if (keep := kept_units(algorithm, ctx)) is not None and len(seen) < CLIENTS:
+                part: Params = algorithm.submodel(point.state, params, ctx)  # type: ignore[attr-defined]
+                found.append(own_metrics(judge.task, part, shard.train, shard.test))
+            if len(seen) < CLIENTS and (keep := kept(algorithm, point.state, ctx)) is not None:
                 seen.append((keep, shard.train.y))
     columns = {f"client_held_{name}": _mean([each[name] for each in found]) for name in (found[0] if found else ())}
     classes = all(not y.is_floating_point() and y.dim() == 1 for _, y in seen)
-    told = overlaps(seen, algorithm.view.units.sizes) if seen and classes else []  # type: ignore[attr-defined]
+    told = overlaps(seen, table.sizes) if table is not None and classes else []
     return ClientsEvaluated(columns, [{"held": share, "overlap": told}] if told else [])
 
 

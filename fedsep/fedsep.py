@@ -149,15 +149,27 @@ class FedSep:
         value, cover = self.view.paste(dx, state.x, reply.ctx)
         return Update(value, float(reply.samples) if self.weighting == "samples" else 1.0, cover)
 
-    def narrower(self, params: Params, width: float, round: int) -> Params:
-        """The server's sub-model of a share of the units, by the view's plan; all of it where the view has none."""
-        cut = getattr(self.view, "narrower", None)
-        return params if cut is None else cut(params, width, round)
+    def narrower(self, state: ServerState, params: Params, width: float) -> Params:
+        """The sub-model of a share of the units, by the view's plan as it stands; all of it where there is no plan.
 
-    def submodel(self, params: Params, ctx: Ctx) -> Params:
-        """What the client of a context holds of the server's model, by the view; all of it where the view cuts none."""
+        Args:
+            state: What the server keeps.
+            params: Of the whole model: the server's, or an average of it.
+            width: The share.
+        """
+        cut = getattr(self.view, "narrower", None)
+        return params if cut is None else cut(state.x, params, width, state.round)
+
+    def submodel(self, state: ServerState, params: Params, ctx: Ctx) -> Params:
+        """The sub-model that a client holds, by the view's plan and its last report; all of it where there is no plan.
+
+        Args:
+            state: What the server keeps.
+            params: Of the whole model, or tensors of the same shapes.
+            ctx: The client's.
+        """
         cut = getattr(self.view, "submodel", None)
-        return params if cut is None else cut(params, ctx)
+        return params if cut is None else cut(state.x, params, ctx)
 
     @property
     def clients(self) -> int | None:

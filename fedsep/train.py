@@ -211,7 +211,11 @@ def _advance(work: _Work, point: Point) -> Point:
         average = averaged(point.average, plan.algorithm.model(after.state), plan.evaluate.average)
         after = after._replace(average=average)
     found = _evaluated(work, after)
-    trained = covered(plan.algorithm, cohort, played.tally.delivered if played.kept else ())
+
+    def report(client: int) -> Any:
+        return memories.reports.recall(client, int(played.accepted.told[client]))
+
+    trained = covered(plan.algorithm, point.state, cohort, played.tally.delivered if played.kept else (), report)
     return _log(work, *found, played, trained)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 from fedsep.core import FedSepError, Params, Task
 from fedsep.models.scaler import Scaler
-from fedsep.models.units import Kept, Units
 
 SLICED = {torch.float32: 1e-5, torch.float64: 1e-10}
 """Largest difference from the slice that runs through the whole module, relative to the largest output."""
@@ -57,8 +55,10 @@ def require(what: str, found: float, allowed: Mapping[torch.dtype, float], x: Te
     return found
 
 
-def masked(task: Task, module: nn.Module, table: Units, whole: Params, part: Params, keep: Kept, x: Tensor) -> Tensor:
-    """Outputs of the whole model in which all units but ``keep`` are 0.
+def masked(
+    task: Task, module: nn.Module, whole: Params, part: Params, places: Mapping[str, Tensor], x: Tensor
+) -> Tensor:
+    """Outputs of the whole model in which all numbers but a sub-model's are 0.
 
     Its scalers are told how narrow the sub-model is, and the statistics of static batch normalisation are the
     sub-model's.
@@ -66,16 +66,16 @@ def masked(task: Task, module: nn.Module, table: Units, whole: Params, part: Par
     Args:
         task: Runs the model.
         module: The whole module, which ``task`` runs.
-        table: Its units.
         whole: The whole model's parameters.
         part: The sub-model's, with statistics where there are any.
-        keep: The units that it has.
+        places: Of every number of the sub-model, its place in the whole tensor of the name, flat.
         x: Inputs.
     """
-    statistics = {name: part[name] for name in part.keys() - whole.keys()}
-    wide = replace(table, axes={**table.axes, **{name: table.axes[_weight(name)] for name in statistics}})
-    full = {name: whole[_weight(name)].new_zeros(whole[_weight(name)].shape) for name in statistics}
-    zeroed = wide.paste(part, {**whole, **full}, keep)
+    zeroed: Params = {}
+    for name, tensor in part.items():
+        source = name if name in whole else _weight(name)
+        flat = tensor.new_zeros(whole[source].numel())
+        zeroed[name] = flat.index_copy(0, places[source].reshape(-1), tensor.reshape(-1)).reshape(whole[source].shape)
     factors: dict[str, float] = {}
     with torch.no_grad():
         with _scaling(module, factors, measure=True):

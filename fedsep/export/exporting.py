@@ -15,6 +15,7 @@ from fedsep.export.finished import Finished, finished
 from fedsep.export.held import Held, held
 from fedsep.export.program import save_program
 from fedsep.files import write_file, write_json
+from fedsep.holding import units_at, units_of
 from fedsep.models.exported import Origin, dump, load, scalers
 from fedsep.models.smaller import averaged, smaller
 from fedsep.recipes import Sources
@@ -144,15 +145,15 @@ def _checked(run: Finished, chosen: Held, module: nn.Module, program: nn.Module 
         sliced = require("the sub-model", difference(got, wanted), SLICED, x)
         again = None if program is None else require(
             "what torch.export made of it", difference(program(x), got), SLICED, x)  # fmt: skip
-    table = getattr(getattr(run.algorithm, "view", None), "units", None)
-    if chosen.keep is None or table is None or table.divisors:  # a group normalisation counts channels that are 0
-        return Agreement(len(x), sliced, None, again)
-    zeroed = masked(run.task, _whole(run), table, run.params, chosen.params, chosen.keep, x)
+    table = units_of(run.algorithm)
+    if isinstance(run.task, Ensemble) or (table is not None and table.divisors):
+        return Agreement(len(x), sliced, None, again)  # blocks are left out; a group's statistics count zeroed channels
+    zeroed = masked(run.task, _whole(run), run.params, chosen.params, chosen.places, x)
     return Agreement(len(x), sliced, require("the masked model", difference(got, zeroed), MASKED, x), again)
 
 
 def _facts(run: Finished, chosen: Held, client: int | None, origin: Origin) -> dict[str, Any]:
-    samples = run.experiment.federation.shard(0).train
+    samples, table = run.experiment.federation.shard(0).train, units_of(run.algorithm)
     return {
         "run": str(run.folder),
         "method": run.summary["method"],
@@ -164,7 +165,7 @@ def _facts(run: Finished, chosen: Held, client: int | None, origin: Origin) -> d
         "client": client,
         "parameters": sum(part.numel() for name, part in chosen.params.items() if not _statistic(name, run.params)),
         "of": sum(part.numel() for part in run.params.values()),
-        "units": None if chosen.keep is None else {group: index.tolist() for group, index in chosen.keep.items()},
+        "units": None if table is None else units_at(table, run.params, chosen.places),
         "made_from": origin._asdict(),
         "inputs": {
             "shape": list(origin.shape),

@@ -24,6 +24,7 @@ class Finished:
         folder: The run's.
         summary: Its ``summary.json``.
         experiment: Its recipe, built: data, task, method.
+        saved: Its last checkpoint.
         params: The server's model.
         average: Whether that is the exponential average of its parameters.
     """
@@ -31,6 +32,7 @@ class Finished:
     folder: Path
     summary: dict[str, Any]
     experiment: Experiment
+    saved: Saved
     params: Params
     average: bool = False
 
@@ -50,27 +52,21 @@ class Finished:
         """Rounds that were run."""
         return int(self.summary["rounds"])
 
-    def saved(self) -> Saved:
-        """The run's last checkpoint.
-
-        Raises:
-            FedSepError: The folder has none, as that of a record.
-        """
-        found = checkpoint.load(self.folder / "checkpoint")
-        if found is None:
-            raise FedSepError(f"{self.folder}: the run's checkpoint is missing, which holds what its clients reported")
-        return found
+    @property
+    def state(self) -> Any:
+        """What the server kept last."""
+        return self.saved.trees["server"]
 
     def ctx(self, client: int, capability: float | None) -> Ctx:
         """What a client would be told in the next round, with its last report; a capability in place of its own.
 
         Raises:
-            FedSepError: There is no such client, or no checkpoint.
+            FedSepError: There is no such client.
         """
         clients = self.experiment.federation.clients
         if not 0 <= client < clients:
             raise FedSepError(f"--client: must be one of the run's clients, 0 to {clients - 1} (got {client})")
-        saved = self.saved()
+        saved = self.saved
         accepted, cohort = Accepted(**saved.trees["accepted"]), self.experiment.recipe.options()["cohort"]
 
         def report(client: int) -> Tree | None:
@@ -99,9 +95,12 @@ def finished(folder: Path, sources: Sources, allow: tuple[str, ...] = (), *, ave
             f"{folder}: {written.name} is missing: a run that was started from Python without a recipe does not say "
             "what its model is; fedsep.models.smaller makes the module of a sub-model in Python"
         )
+    saved = checkpoint.load(folder / "checkpoint")
+    if saved is None:
+        raise FedSepError(f"{folder}: the run's checkpoint is missing, which holds what its server and clients know")
     experiment = build(recipe := read(written, allow=allow), recipe.seeds[0], sources)
-    made = Finished(folder, summary, experiment, {}, average)
-    return replace(made, params=_average(made) if average else _model(folder))
+    made = Finished(folder, summary, experiment, saved, {}, average)
+    return replace(made, params=_average(made) if average else made.algorithm.model(made.state))
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -125,19 +124,8 @@ def _summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _model(folder: Path) -> Params:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / "model.safetensors"
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise FedSepError(f"{path}: the run's model cannot be read ({error})") from error
-
-
 def _average(run: Finished) -> Params:
-    average = run.saved().trees.get("average")
+    average = run.saved.trees.get("average")
     if average is None:
         raise FedSepError("--average: the run kept no average of its parameters: evaluate.average asks for one")
     return average

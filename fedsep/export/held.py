@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from fedsep import random
 from fedsep.calibrating import of_samples, with_statistics
-from fedsep.core import Ctx, FedSepError, Params
+from fedsep.core import FedSepError, Params
 from fedsep.engines.sequential import SequentialSession
 from fedsep.export.finished import Finished
+from fedsep.holding import cuts, places
 from fedsep.options import Evaluate
 from fedsep.serving import Judge, best_width
-from fedsep.views.submodel import Submodel
 
 WIDTHS = (1.0, 0.5, 0.25)
 """Among these the served width is chosen where the run did not choose one."""
@@ -28,13 +28,13 @@ class Held(NamedTuple):
         capability: Share of the units.
         why: How the capability came about, in words.
         params: Its parameters, with statistics where the model needs them.
-        keep: By group, the units that it has; None where it is not cut by units: the whole model, or blocks of it.
+        places: Of every number, its place in the whole model's tensor of the name.
     """
 
     capability: float
     why: str
     params: Params
-    keep: dict[str, Tensor] | None
+    places: dict[str, Tensor]
 
 
 def held(run: Finished, capability: float | None, client: int | None) -> Held:
@@ -50,28 +50,33 @@ def held(run: Finished, capability: float | None, client: int | None) -> Held:
     """
     if capability is not None and not 0 < capability <= 1:
         raise FedSepError(f"--capability: must be > 0 and <= 1 (got {capability:g})")
-    view: Any = getattr(run.algorithm, "view", None)
-    if not cuts(view):
+    if not cuts(run.algorithm):
         return _whole(run, capability, client)
-    fixed = run.experiment.recipe.options()["cohort"].draw != "dynamic"
-    if client is not None and (capability is not None or fixed):
-        ctx, why = run.ctx(client, capability), "as asked for"
-        if capability is None:
-            why = f"what client {client} can hold"
-    else:
-        width, why = (capability, "as asked for") if capability is not None else _served(run)
-        ctx = run.ctx(client, width) if client is not None else _server(run, width)
-    unfit = view.mistakes([ctx.capability])
+    share, why, cut = _asked(run, capability) if client is None else _of_client(run, client, capability)
+    unfit = run.algorithm.view.mistakes([share])  # type: ignore[attr-defined]
     if unfit:
         raise FedSepError(f"--capability: {'; '.join(unfit)}")
-    part: Params = run.algorithm.submodel(run.params, ctx)  # type: ignore[attr-defined]
-    keep = view.keep(ctx) if isinstance(view, Submodel) else None
-    return Held(ctx.capability, why, ready(run, part, client), keep)
+    return Held(share, why, ready(run, cut(run.params), client), places(cut, run.params))
 
 
-def cuts(view: Any) -> bool:
-    """Whether clients of different capabilities hold different parts of the model."""
-    return hasattr(view, "submodel") and getattr(view, "width", None) is None
+Cut = Callable[[Params], Params]
+
+
+def _asked(run: Finished, capability: float | None) -> tuple[float, str, Cut]:
+    """The server's, as it would serve it."""
+    share, why = _served(run) if capability is None else (capability, "as asked for")
+    method: Any = run.algorithm
+    return share, why, lambda params: method.narrower(run.state, params, share)
+
+
+def _of_client(run: Finished, client: int, capability: float | None) -> tuple[float, str, Cut]:
+    """A client's own, by its plan as it would be in the next round."""
+    own = run.experiment.recipe.options()["cohort"].draw != "dynamic"
+    why = "as asked for" if capability is not None else f"what client {client} can hold"
+    if capability is None and not own:
+        capability, why = _served(run)
+    ctx, method = run.ctx(client, capability), cast(Any, run.algorithm)
+    return ctx.capability, why, lambda params: method.submodel(run.state, params, ctx)
 
 
 def ready(run: Finished, params: Params, client: int | None) -> Params:
@@ -81,11 +86,6 @@ def ready(run: Finished, params: Params, client: int | None) -> Params:
     calibration = run.experiment.recipe.options()["evaluate"].calibration
     train = run.experiment.federation.shard(client).train
     return with_statistics(run.task, params, lambda: of_samples(train, calibration))
-
-
-def _server(run: Finished, width: float) -> Ctx:
-    """As ``narrower`` of the views cuts for no client in particular."""
-    return Ctx(run.rounds, width, random.key(run.rounds))
 
 
 def _whole(run: Finished, capability: float | None, client: int | None) -> Held:
@@ -98,7 +98,12 @@ def _whole(run: Finished, capability: float | None, client: int | None) -> Held:
         raise FedSepError(
             f"--client: {run.summary['method']} cuts no sub-models for its clients: leave --client out (got {client})"
         )
-    return Held(1.0, "the whole model: the method has no sub-models", _judge(run).ready(run.params), None)
+    return Held(
+        1.0,
+        "the whole model: the method has no sub-models",
+        _judge(run).ready(run.params),
+        places(lambda params: params, run.params),
+    )
 
 
 def _served(run: Finished) -> tuple[float, str]:
@@ -111,7 +116,7 @@ def _served(run: Finished) -> tuple[float, str]:
     judge = _judge(run)
     if not judge.fleet.validation or not judge.fleet.validation.size:
         return 1.0, "the whole model: there are no validation data to choose a width by"
-    models = {width: judge.ready(run.algorithm.narrower(run.params, width, run.rounds)) for width in WIDTHS}  # type: ignore[attr-defined]
+    models = {width: judge.ready(run.algorithm.narrower(run.state, run.params, width)) for width in WIDTHS}  # type: ignore[attr-defined]
     return best_width(judge, models), f"the best of {', '.join(f'{width:g}' for width in WIDTHS)} on validation data"
 
 

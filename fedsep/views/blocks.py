@@ -56,14 +56,14 @@ class Blocks:
             values[number], covers[number] = self.part.paste(change, whole[number], self._inside(ctx))
         return joined(values), joined(covers)
 
-    def submodel(self, x: Params, ctx: Ctx) -> Params:
+    def submodel(self, x: Params, params: Params, ctx: Ctx) -> Params:
         """The client's blocks."""
-        return self.cut(x, ctx)
+        return self.cut(params, ctx)
 
-    def narrower(self, x: Params, width: float, round: int) -> Params:
+    def narrower(self, x: Params, params: Params, width: float, round: int) -> Params:
         """The first floor(width k) blocks, or a share of one."""
         ctx = Ctx(round, width, random.key(round))
-        return self._cut(x, list(range(self._count(width))), ctx)
+        return self._cut(params, list(range(self._count(width))), ctx)
 
     def mistakes(self, capabilities: Iterable[float]) -> list[str]:
         """Why clients of these capabilities cannot be sent their blocks."""

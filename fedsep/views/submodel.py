@@ -122,13 +122,17 @@ class Submodel:
         own = unpack(bits, 1, self.classes)
         return {name: own.to(x[name].dtype).reshape(-1, *(1 for _ in x[name].shape[1:])) for name in self.units.outputs}
 
-    def submodel(self, x: Params, ctx: Ctx) -> Params:
-        """The sub-model of a client, whether or not it is strong enough to take part."""
-        return self.units.cut(x, self.keep(ctx))
+    def keeps(self, x: Params, ctx: Ctx) -> dict[str, Tensor]:
+        """The units of a client, whatever the server keeps."""
+        return self.keep(ctx)
 
-    def narrower(self, x: Params, width: float, round: int) -> Params:
+    def submodel(self, x: Params, params: Params, ctx: Ctx) -> Params:
+        """A client's sub-model of any parameters, whether or not it is strong enough to take part."""
+        return self.units.cut(params, self.keep(ctx))
+
+    def narrower(self, x: Params, params: Params, width: float, round: int) -> Params:
         """What any client of this capability would be sent; with a plan that draws, one draw of it."""
-        return self.units.cut(x, replace(self, width=None).keep(Ctx(round, width, random.key(round))))
+        return self.units.cut(params, replace(self, width=None).keep(Ctx(round, width, random.key(round))))
 
     def idle(self, ctx: Ctx) -> bool:
         """Whether a client is too weak to take part."""

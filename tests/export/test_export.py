@@ -14,8 +14,9 @@ from fedsep.cli.carry_out import How, Todo, fit_one
 from fedsep.cli.plan import plan
 from fedsep.core import FedSepError
 from fedsep.export import exporting
-from fedsep.export.finished import Finished, finished
+from fedsep.export.finished import finished
 from fedsep.export.held import held
+from fedsep.holding import places, units_at
 from fedsep.models import smaller as smaller_module
 from fedsep.models.exported import Origin, dump
 from fedsep.recipes import Sources, build, read
@@ -238,7 +239,7 @@ def test_a_personal_plan_is_asked_with_the_clients_last_report(folder, tmp_path,
     run = finished(folder / "dynamic/heterofl/seed0", Sources())
     sizes = list(run.algorithm.view.units.sizes.values())
     report = {"order": [torch.arange(n).flip(0) for n in sizes]}
-    saved = run.saved()
+    saved = run.saved
     told = torch.tensor([-1, 1, 0, -1, -1])
     reports = {1: report}
     if states == "disk":
@@ -247,8 +248,22 @@ def test_a_personal_plan_is_asked_with_the_clients_last_report(folder, tmp_path,
         (tmp_path / "reports/0/1.1.safetensors").write_bytes(pack.dump(report))
     trees = {**saved.trees, "accepted": {**saved.trees["accepted"], "told": told}, "reports": reports}
     method = replace(run.algorithm, view=replace(run.algorithm.view, plan=Reported()))
-    run = replace(run, folder=tmp_path, experiment=replace(run.experiment, algorithms={"m": method}))
-    monkeypatch.setattr(Finished, "saved", lambda self: saved._replace(trees=trees))
-    assert [index.tolist() for index in held(run, 0.25, 1).keep.values()] == [
-        list(range(n - 1, n - 1 - -(-n // 4), -1)) for n in sizes]  # fmt: skip
-    assert [index[0] for index in held(run, 0.25, 0).keep.values()] == [0] * len(sizes)
+    run = replace(run, folder=tmp_path, saved=saved._replace(trees=trees),
+                  experiment=replace(run.experiment, algorithms={"m": method}))  # fmt: skip
+    table = run.algorithm.view.units
+    for client, last in ((1, True), (0, False)):
+        units = units_at(table, run.params, held(run, 0.25, client).places)
+        assert [max(index) - n for index, n in zip(units.values(), sizes, strict=True)] == [
+            -1 if last else -(-n // 4) - 1 - n for n in sizes]  # fmt: skip
+
+
+def test_units_are_told_by_the_places_of_numbers():
+    """Also where a feature map is flattened, so that a linear layer reads several numbers a channel."""
+    module = models.small_cnn((1, 8, 8), 3, widths=(4, 6), pool=1)
+    table = models.units(module, (1, 8, 8))
+    params = {name: part.detach() for name, part in module.named_parameters()}
+    keep = {group: torch.tensor([n - 1, 1]) for group, n in table.sizes.items()}
+    found = places(lambda given: table.cut(given, keep), params)
+    assert units_at(table, params, found) == {group: [1, n - 1] for group, n in table.sizes.items()}
+    for name, part in table.cut(params, keep).items():
+        assert torch.equal(params[name].reshape(-1)[found[name]], part)

@@ -300,9 +300,10 @@ def test_blocks_are_models_of_their_own_whose_outputs_are_averaged():
     x = random.normal(random.key(1), 5, *SHAPE)
     each = [method.task.block.predict(part, x) for part in blocks.values()]
     torch.testing.assert_close(method.task.predict(method.task.init(), x), (each[0] + each[1]) / 2)
-    alone = method.narrower(method.task.init(), 0.5, 0)
+    state = method.init(method.task.init())
+    alone = method.narrower(state, method.model(state), 0.5)
     torch.testing.assert_close(method.task.predict(alone, x), each[0])
-    assert parted(method.narrower(method.task.init(), 0.25, 0))[0]["stem.weight"].shape[0] == 1
+    assert parted(method.narrower(state, method.model(state), 0.25))[0]["stem.weight"].shape[0] == 1
     apart = algorithms.homogeneous(task_of(), width=0.5, **LOCAL)
     assert all(torch.equal(part, blocks[0][name]) for name, part in apart.task.init().items())
 

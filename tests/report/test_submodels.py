@@ -75,10 +75,10 @@ def test_levels_are_the_slices_and_held_models_meet_the_clients_own_test_parts(t
 
     params, test = load_file(out / "heterofl/seed0/model.safetensors"), federation.test.all()
     for share in (1.0, 0.5, 0.25):
-        part = method.submodel(params, Ctx(4, share, torch.tensor(0)))
+        part = method.submodel(method.init(params), params, Ctx(4, share, torch.tensor(0)))
         own = task.metrics(task.predict(part, test.x), test.y)
         assert last[f"test_level_{share:g}_accuracy"] == own["accuracy"]
-    half = method.submodel(params, Ctx(4, 0.5, torch.tensor(0)))
+    half = method.submodel(method.init(params), params, Ctx(4, 0.5, torch.tensor(0)))
     shards = [federation.shard(client).test.all() for client in range(5)]
     each = [task.metrics(task.predict(half, shard.x), shard.y)["accuracy"] for shard in shards]
     assert last["client_held_accuracy"] == pytest.approx(sum(each) / 5)
@@ -112,7 +112,7 @@ def test_units_of_wide_layers_are_averaged_in_places(task, federation):
     wide = tasks.classification(module, shape=federation.shape)
     method = algorithms.heterofl(wide)
     seats = COHORT.invitations(0, 0, [0, 1, 2], torch.full((5,), -1), lambda client: None)
-    told = covered(method, seats, [0, 2])
+    told = covered(method, method.init(wide.init()), seats, [0, 2], lambda client: None)
     [counts] = told["trained"].values()
     assert len(counts) == BINS
     assert told["clients"] == 2

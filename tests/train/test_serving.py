@@ -63,7 +63,7 @@ def test_served_metrics_are_those_of_the_slice(task, federation):
     method = algorithms.heterofl(task)
     own = {}
     for width in WIDTHS:
-        part = method.narrower(done.params, width, 4)
+        part = method.narrower(method.init(done.params), done.params, width)
         assert width == 1 or part["head.weight"].shape[1] < done.params["head.weight"].shape[1]
         sets = {"validation": federation.validation, "test": federation.test}
         own[width] = {name: task.metrics(task.predict(part, each.all().x), each.y) for name, each in sets.items()}
