@@ -31,12 +31,13 @@ class Cohort:
         per_round: Number of clients in a round, drawn without replacement; None: all of them.
         capabilities: Fractions of the server's model. A fraction that is listed twice is met twice as often.
         draw: ``"fixed"``: every client has one capability for the whole run, each listed one equally often
-            (to within one client); ``"dynamic"``: each client draws one in each round.
+            (to within one client), at random; ``"ordered"``: the same in the order of clients, the first of them the
+            first one; ``"dynamic"``: each client draws one in each round.
     """
 
     per_round: Count | None = None
     capabilities: tuple[Fraction, ...] = (1.0,)
-    draw: Literal["fixed", "dynamic"] = "fixed"
+    draw: Literal["fixed", "ordered", "dynamic"] = "fixed"
 
     def errors(self, clients: int) -> list[str]:
         """What is wrong with it for a fleet of ``clients``."""
@@ -63,6 +64,8 @@ class Cohort:
         which = torch.tensor(members, dtype=torch.int64)
         if self.draw == "fixed":
             index = _shuffled(seed, clients)[which] % kinds
+        elif self.draw == "ordered":
+            index = which * kinds // clients
         else:
             draws = random.fold(random.fold(_key(seed, _CAPABILITIES), round), which)
             index = ((draws >> 32 & 0xFFFFFFFF) * kinds) >> 32

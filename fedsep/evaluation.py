@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from fedsep.core import Algorithm, Failure, Invitation, Params
-from fedsep.engines.engine import Local, Session
+from fedsep.coverage import CLIENTS, overlaps
+from fedsep.engines.client import own_metrics
+from fedsep.engines.engine import Local, Metrics, Session
 from fedsep.errors import RunFailed
+from fedsep.holding import kept, units_of
 from fedsep.saving import Point
 from fedsep.serving import Judge, judged
 
@@ -22,6 +28,8 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
         cut = getattr(algorithm, "narrower", None)
         return lambda width: params if cut is None else cut(point.state, params, width)
 
+    if not hasattr(getattr(algorithm, "view", None), "narrower"):
+        judge = judge._replace(options=replace(judge.options, levels=()))  # every share of the units is the whole model
     params = algorithm.model(point.state)
     columns = judged(judge, params, narrower(params))
     if point.average is not None:
@@ -62,6 +70,45 @@ def evaluate_clients(
         for when in ("before", "after")
     }
     return ClientsEvaluated(columns, rows)
+
+
+def evaluate_held(
+    algorithm: Algorithm[Any, Any],
+    judge: Judge,
+    point: Point,
+    share: float,
+    invite: Callable[[Sequence[int]], Sequence[Invitation]],
+) -> ClientsEvaluated:
+    """What every client would hold at one capability, on its own test part: ``client_held_accuracy``, ...
+
+    Args:
+        algorithm: The method; nothing is found where its clients hold no sub-models.
+        judge: What it takes.
+        point: The run.
+        share: The capability, taken for every client's.
+        invite: Makes the invitations of some clients; nothing of this is remembered or counted.
+
+    Returns:
+        The means, and one row with how much the clients' units overlap where they are cut by units.
+    """
+    if not hasattr(getattr(algorithm, "view", None), "submodel"):
+        return ClientsEvaluated({}, [])
+    table = units_of(algorithm)
+    params, fleet = algorithm.model(point.state), judge.fleet
+    found: list[Metrics] = []
+    seen: list[tuple[dict[str, Tensor], Tensor]] = []
+    for start in range(0, fleet.clients, _AT_ONCE):
+        for client, ctx in invite(range(start, min(start + _AT_ONCE, fleet.clients))):
+            shard, ctx = fleet.shard(client), ctx._replace(capability=share)
+            if shard.test is not None and shard.test.size:
+                part: Params = algorithm.submodel(point.state, params, ctx)  # type: ignore[attr-defined]
+                found.append(own_metrics(judge.task, part, shard.train, shard.test))
+            if len(seen) < CLIENTS and (keep := kept(algorithm, point.state, ctx)) is not None:
+                seen.append((keep, shard.train.y))
+    columns = {f"client_held_{name}": _mean([each[name] for each in found]) for name in (found[0] if found else ())}
+    classes = all(not y.is_floating_point() and y.dim() == 1 for _, y in seen)
+    told = overlaps(seen, table.sizes) if table is not None and classes else []
+    return ClientsEvaluated(columns, [{"held": share, "overlap": told}] if told else [])
 
 
 def _outcomes(

@@ -160,6 +160,17 @@ class FedSep:
         cut = getattr(self.view, "narrower", None)
         return params if cut is None else cut(state.x, params, width, state.round)
 
+    def submodel(self, state: ServerState, params: Params, ctx: Ctx) -> Params:
+        """The sub-model that a client holds, by the view's plan and its last report; all of it where there is no plan.
+
+        Args:
+            state: What the server keeps.
+            params: Of the whole model, or tensors of the same shapes.
+            ctx: The client's.
+        """
+        cut = getattr(self.view, "submodel", None)
+        return params if cut is None else cut(state.x, params, ctx)
+
     @property
     def clients(self) -> int | None:
         """How many clients there are, where the server's step was told."""

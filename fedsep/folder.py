@@ -15,8 +15,8 @@ from typing import Any, cast
 from fedsep.core import FedSepError
 from fedsep.files import TEMPORARY, write_all, write_file, writing
 
-METRICS, LEDGER, CLIENTS = "metrics.jsonl", "ledger.jsonl", "clients.jsonl"
-_LOGS = (METRICS, LEDGER, CLIENTS)
+METRICS, LEDGER, CLIENTS, SUBMODELS = "metrics.jsonl", "ledger.jsonl", "clients.jsonl", "submodels.jsonl"
+_LOGS = (METRICS, LEDGER, CLIENTS, SUBMODELS)
 _LOCK = ".lock"
 _SUMMARY = "summary.json"
 _OURS = (

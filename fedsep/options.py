@@ -24,6 +24,11 @@ class Evaluate:
         served: Shares of the units, such as (1.0, 0.5, 0.25): the best of these sub-models of the server's, by the
             method's own plan, is evaluated beside the whole one; it is chosen on validation data. Methods without
             sub-models serve the whole model. Empty: not.
+        levels: Shares of the units, such as the cohort's capabilities: the server's sub-model of each, by the method's
+            own plan, is evaluated on test data (``test_level_0.5_accuracy``). Methods without sub-models: nothing.
+        held: A share of the units: the sub-model that each client would be sent at this capability, by the method's
+            plan and the client's last report, is evaluated on the client's own test part
+            (``client_held_accuracy``), and how much the clients' sub-models overlap. None: not.
         average: Also evaluates an exponential average of the server's parameters over rounds, of which each round
             keeps this share. None: not.
     """
@@ -35,6 +40,8 @@ class Evaluate:
     statistics: Literal["calibrated", "testbatch"] = "calibrated"
     calibration: Count = 2000
     served: tuple[Fraction, ...] = ()
+    levels: tuple[Fraction, ...] = ()
+    held: Fraction | None = None
     average: Momentum | None = None
 
     def due(self, round: int, rounds: int) -> bool:

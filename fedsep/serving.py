@@ -56,6 +56,8 @@ def of_fleet(fleet: Fleet, count: int) -> Sequence[Tensor]:
 def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], name: str = "") -> dict[str, float]:
     """Columns ``validation_NAMEaccuracy``, ``test_NAMEaccuracy``, and with widths also ``..._served_...``.
 
+    With levels also ``test_NAMElevel_0.5_accuracy``, of the sub-model of each share.
+
     The width that is served is the best by the task's first metric on validation data, the wider of equals. The test
     set is then met once, at that width.
 
@@ -67,13 +69,22 @@ def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], na
     """
     whole = judge.ready(params)
     columns = _named({split: judge.metrics(whole, split) for split in SPLITS}, name)
-    if not judge.options.served:
+    served, levels = judge.options.served, judge.options.levels
+    models = {width: whole if width == 1 else judge.ready(narrower(width)) for width in {*served, *levels}}
+    for width in sorted(levels, reverse=True):
+        columns |= _named({"test": judge.metrics(models[width], "test")}, f"{name}level_{width:g}_")
+    if not served:
         return columns
-    widths = sorted(judge.options.served, reverse=True)
-    models = {width: whole if width == 1 else judge.ready(narrower(width)) for width in widths}
-    chosen = _best(judge.task, {width: judge.metrics(model, "validation") for width, model in models.items()})
-    served = {split: judge.metrics(models[chosen], split) for split in SPLITS}
-    return columns | _named(served, f"{name}served_") | {f"{name}served_width": chosen}
+    chosen = best_width(judge, {width: models[width] for width in served})
+    best = {split: judge.metrics(models[chosen], split) for split in SPLITS}
+    return columns | _named(best, f"{name}served_") | {f"{name}served_width": chosen}
+
+
+def best_width(judge: Judge, models: Mapping[float, Params]) -> float:
+    """The width whose model has the best first metric on validation data, the wider of equals."""
+    return _best(
+        judge.task, {width: judge.metrics(models[width], "validation") for width in sorted(models, reverse=True)}
+    )
 
 
 def _best(task: Task, found: dict[float, Metrics]) -> float:

@@ -192,6 +192,16 @@ class OnDisk:
         return data == self._blank
 
 
+def stored(folder: Path, client: int, version: int) -> Tree:
+    """What ``OnDisk`` keeps of a client in a folder that is only read.
+
+    Raises:
+        FedSepError: It is missing or damaged.
+    """
+    path = folder / str(client // 1000) / f"{client}.{version}.safetensors"
+    return _read(path if path.exists() else folder / _BLANK)
+
+
 def _read(path: Path) -> Tree:
     try:
         return pack.load(path.read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ Row = Mapping[str, Any]
 
 HIGHER_IS_BETTER = ("accuracy", "auc", "r2")
 """Metrics that a task need not declare as better when higher; all others are better when lower."""
+
+
+_LEVEL = re.compile(r"^level_[\d.e-]+_")
 
 
 def summarise(rows: Sequence[Row], last: int, higher: Mapping[str, bool]) -> dict[str, dict[str, float | None]]:
@@ -49,7 +53,7 @@ def _series(rows: Sequence[Row], name: str) -> dict[int, float]:
 
 def _better_higher(column: str, higher: Mapping[str, bool]) -> bool:
     name = column.split("_", 1)[1].removesuffix("_before").removesuffix("_after")
-    name = name.removeprefix("average_").removeprefix("served_")
+    name = _LEVEL.sub("", name.removeprefix("average_").removeprefix("held_").removeprefix("served_"))
     return higher.get(name, name in HIGHER_IS_BETTER)
 
 

@@ -8,18 +8,19 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Params, Task
+from fedsep.coverage import covered
 from fedsep.engines.auto import decide
 from fedsep.engines.engine import Engine, Fleet, Session
 from fedsep.engines.sequential import sequential
 from fedsep.engines.together import followed, instead, share, within
 from fedsep.environment import chosen_engine, record_resumption, record_start
 from fedsep.errors import CannotWrite, Interrupted, LostRank, RunFailed, terminable
-from fedsep.evaluation import evaluate_clients, evaluate_server
-from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
+from fedsep.evaluation import evaluate_clients, evaluate_held, evaluate_server
+from fedsep.folder import CLIENTS, LEDGER, METRICS, SUBMODELS, RunFolder, finite, open_folder
 from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop
@@ -221,25 +222,46 @@ def _advance(work: _Work, point: Point) -> Point:
     if plan.evaluate.average is not None:
         average = averaged(point.average, plan.algorithm.model(after.state), plan.evaluate.average)
         after = after._replace(average=average)
-    return _log(work, *_evaluated(work, after), played)
+    found = _evaluated(work, after)
+
+    def report(client: int) -> Any:
+        return memories.reports.recall(client, int(played.accepted.told[client]))
+
+    trained = covered(plan.algorithm, point.state, cohort, played.tally.delivered if played.kept else (), report)
+    return _log(work, *found, played, trained)
 
 
-def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
-    """The columns of an evaluation, and a row for every client; empty where none is due."""
+class _Found(NamedTuple):
+    """The run after an evaluation, its columns, a row for every client, and what is told of their sub-models."""
+
+    point: Point
+    columns: Row
+    clients: list[Row]
+    held: list[Row]
+
+
+def _evaluated(work: _Work, point: Point) -> _Found:
+    """An evaluation; empty where none is due."""
     plan, began = work.plan, time.perf_counter()
     if not plan.evaluate.due(point.round, plan.rounds):
-        return point, {}, []
+        return _Found(point, {}, [], [])
     judge = Judge(plan.task, plan.fleet, work.session, plan.evaluate)
     columns: Row = dict(evaluate_server(plan.algorithm, judge, point))
     rows: list[Row] = []
+    held: list[Row] = []
+    invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)
+    if plan.evaluate.held is not None:
+        own, held = evaluate_held(plan.algorithm, judge, point, plan.evaluate.held, invite)
+        columns |= own
     if plan.evaluate.clients:
-        invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)
         own, rows = evaluate_clients(work.session, point.state, plan.fleet.clients, point.round, invite)
         columns |= own
-    return point._replace(evaluating=point.evaluating + time.perf_counter() - began), columns, rows
+    return _Found(point._replace(evaluating=point.evaluating + time.perf_counter() - began), columns, rows, held)
 
 
-def _log(work: _Work, point: Point, columns: Row, clients: list[Row], played: Played) -> Point:
+def _log(
+    work: _Work, point: Point, columns: Row, clients: list[Row], held: list[Row], played: Played, trained: Row | None
+) -> Point:
     """Writes a round's lines; they count from the moment that the new point is returned."""
     row: Row = {
         "round": point.round,
@@ -257,6 +279,7 @@ def _log(work: _Work, point: Point, columns: Row, clients: list[Row], played: Pl
     if work.folder is not None:
         work.folder.append(LEDGER, ledger_rows(point.round, played.tally.messages, played.kept))
         work.folder.append(CLIENTS, clients)
+        work.folder.append(SUBMODELS, [{"round": point.round, **told} for told in (trained, *held) if told])
         work.folder.append(METRICS, [row])
         point = point._replace(offsets=work.folder.offsets())
     work.rows.append(row)

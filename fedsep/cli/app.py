@@ -125,7 +125,7 @@ def frontier(
 
 @app.command()
 def paper(
-    figure: Annotated[str, typer.Argument(help="fig2 (MNIST), fig3 (CIFAR-10) or ablation.")],
+    figure: Annotated[str, typer.Argument(help="fig2 (MNIST), fig3 (CIFAR-10), table1 or ablation.")],
     scale: Annotated[str, typer.Option(help="smoke (seconds), small (hours on two cores) or paper (all).")] = "small",
     out: Annotated[
         Path | None, typer.Option("--out", help="Results folder (default: runs/paper/FIGURE_SCALE).")
@@ -139,7 +139,7 @@ def paper(
     quiet: o.Quiet = False,
     json: o.Json = False,
 ) -> int:
-    """Run or resume the runs behind a figure of the paper, then draw it; what is finished is used."""
+    """Run or resume the runs behind a figure or table of the paper, then draw it; what is finished is used."""
     from fedsep.cli.paper import paper as start
 
     changes = o.reading("", None, engine, None, None, None, jobs).changes
@@ -161,6 +161,30 @@ def check(
 
     readings = [o.reading(recipe, changes, engine, None, None, allow) for recipe in recipes]
     return start(readings, o.machine(data_dir, download, "cpu"))
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    capability: Annotated[
+        float | None,
+        typer.Option(help="Share of the model (default: the served width, or what the client can hold)."),
+    ] = None,
+    client: Annotated[
+        int | None, typer.Option(help="Take this client's own sub-model (default: the server's).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write (default: RUN/export/CAPABILITY).")] = None,
+    average: Annotated[bool, typer.Option("--average", help="Of the average of the server's parameters.")] = False,
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    allow: o.Allow = None,
+    quiet: o.Quiet = False,
+) -> int:
+    """Write a run's sub-model as a plain smaller module, and the line that loads it."""
+    from fedsep.cli.export import export as start
+
+    sources, talk = o.machine(data_dir, download, "cpu"), o.talk(quiet, False)
+    return start(folder, capability, client, out, sources, talk, tuple(allow or ()), average=average)
 
 
 @app.command()

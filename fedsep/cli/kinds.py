@@ -43,11 +43,16 @@ def _reduces(found: Any) -> bool:
     return inspect.isfunction(found) and (made is None or "__call__" in vars(made))
 
 
+def signature(found: Any) -> tuple[str, ...]:
+    """Names of a function's parameters."""
+    return tuple(inspect.signature(found).parameters)
+
+
 KINDS = {
     "methods": Kind("fedsep.algorithms", inspect.isfunction),
     "datasets": Kind("fedsep.data", _gives("shard")),
     "partitions": Kind("fedsep.data", _gives("deal")),
-    "models": Kind("fedsep.models", inspect.isfunction),
+    "models": Kind("fedsep.models", lambda found: inspect.isfunction(found) and "classes" in signature(found)),
     "tasks": Kind("fedsep.tasks", _gives("loss")),
     "codecs": Kind("fedsep.codecs", callable),
     "learners": Kind("fedsep.learners", _gives("learn")),

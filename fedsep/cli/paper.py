@@ -11,6 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fedsep.cli import table1
 from fedsep.cli.carry_out import How
 from fedsep.cli.cells import Folder, carry_out_cells, check, folders
 from fedsep.cli.entry import DONE, FAILED
@@ -50,9 +51,11 @@ def paper(
     jobs: int = 1,
 ) -> int:
     """Runs or resumes a figure's grid and draws it; the exit code."""
-    known = {**SCALES, "ablation": ablation.SCALES}
+    known: dict[str, Any] = {**SCALES, "ablation": ablation.SCALES, "table1": table1.SCALES}
     scales = known[_known(figure, known, "paper")]
     chosen = scales[_known(scale, scales, "--scale")]
+    if figure == "table1":
+        return _table1(scale, engine, How(sources, jobs=jobs), Screen(talk), out, dry_run)
     work = Work(
         figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), How(sources, jobs=jobs), Screen(talk)
     )
@@ -62,6 +65,16 @@ def paper(
     except KeyboardInterrupt:
         if not dry_run:
             work.screen.warn(f"fedsep paper {figure} --scale {chosen.name} --out {out} goes on with the figure")
+        raise
+
+
+def _table1(scale: str, engine: Sequence[Change], how: How, screen: Screen, out: Path | None, dry_run: bool) -> int:
+    out = out or Path("runs") / "paper" / f"table1_{scale}"
+    try:
+        return table1.table1(scale, engine, how, screen, out, dry_run=dry_run)
+    except KeyboardInterrupt:
+        if not dry_run:
+            screen.warn(f"fedsep paper table1 --scale {scale} --out {out} goes on with the table")
         raise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from torch import Tensor
 
@@ -12,12 +14,21 @@ from fedsep.data.parts import Indices
 from fedsep.data.rules import Pool, by_class, class_name
 from fedsep.data.transport import components, demands, edges, shares
 
+if TYPE_CHECKING:
+    from fedsep.data.classes import Rare
+
 ATTEMPTS = 20
 """Random assignments of classes that are tried before the rule gives up."""
 
 
-def deal(pool: Pool, clients: int, k: int) -> Indices:
+def deal(pool: Pool, clients: int, k: int, rare: Rare | None = None) -> Indices:
     """The client of every sample: exactly k classes each, sizes equal to within one, nothing dropped.
+
+    Args:
+        pool: What there is.
+        clients: Number of clients.
+        k: Classes per client.
+        rare: Classes that only some clients may hold.
 
     Raises:
         FedSepError: Classes are too unequal for equal shares.
@@ -26,8 +37,11 @@ def deal(pool: Pool, clients: int, k: int) -> Indices:
     for attempt in range(ATTEMPTS):
         key = random.fold(pool.key, attempt)
         held = assign(random.fold(key, 0), clients, k, supply, even=attempt > 0)
+        if rare is not None:
+            held = _with_rare(random.fold(key, 2), held, rare)
         demand, graph = demands(random.fold(key, 1), held, supply), edges(held)
-        amounts = None if demand is None else shares(graph, supply, demand)
+        fits = rare is None or not np.isin(held[: len(held) - rare.last], rare.classes).any()
+        amounts = shares(graph, supply, demand) if fits and demand is not None else None
         if amounts is not None:
             return by_class(pool, np.repeat(graph.client, amounts))
     raise FedSepError(_infeasible(pool, supply, clients, k))
@@ -85,6 +99,26 @@ def _connected(key: Tensor, held: Indices, classes: int, tries: int = 2000) -> I
         if count == 1:
             break
     return held
+
+
+def _with_rare(key: Tensor, held: Indices, rare: Rare) -> Indices:
+    """Swaps each rare class of a client that may not hold it with another class of one that may, at random."""
+    cards: list[list[int]] = held.tolist()
+    apart, first = set(rare.classes), len(cards) - rare.last
+    wrong = [i for i in range(first) for label in cards[i] if label in apart]
+    for number, i in enumerate(wrong):
+        mine = next(label for label in cards[i] if label in apart)
+        places = [
+            (j, at)
+            for j in range(first, len(cards))
+            for at, other in enumerate(cards[j])
+            if other not in apart and other not in cards[i] and mine not in cards[j]
+        ]
+        if not places:
+            return held  # no equal shares are found then, and another attempt is made
+        j, at = places[int(random.integers(random.fold(key, number), len(places), 1))]
+        cards[i][cards[i].index(mine)], cards[j][at] = cards[j][at], mine
+    return np.array(cards, np.int64)
 
 
 def _without_clashes(blocks: Indices, k: int) -> Indices:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -12,9 +13,16 @@ from fedsep.core import FedSepError
 from fedsep.data.drawing import order
 from fedsep.data.parts import Indices
 from fedsep.data.rules import Pool, by_class, class_name
-from fedsep.ranges import Count, checked
+from fedsep.ranges import Count, Fraction, NonNegativeInt, checked
 
 Mode = Literal["balanced", "heterofl", "pathological"]
+
+
+class Rare(NamedTuple):
+    """Classes that only the last clients hold, and how many clients these are."""
+
+    classes: tuple[int, ...]
+    last: int
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,8 @@ class Classes:
 
     k: int
     mode: Mode
+    rare: tuple[int, ...] = ()
+    among: float = 1.0
     column: str | None = None
 
     def clients(self, pool: Pool) -> int | None:
@@ -32,11 +42,17 @@ class Classes:
     def deal(self, pool: Pool, clients: int) -> Indices:
         """The client of every sample."""
         _check(self, pool, clients)
-        return _MODES[self.mode](pool, clients, self.k)
+        if not self.rare:
+            return _MODES[self.mode](pool, clients, self.k)
+        from fedsep.data.balanced import deal
+
+        return deal(pool, clients, self.k, Rare(self.rare, _last(self, clients)))
 
 
 @checked
-def classes(k: Count, *, mode: Mode = "balanced") -> Classes:
+def classes(
+    k: Count, *, mode: Mode = "balanced", rare: Sequence[NonNegativeInt] = (), among: Fraction = 1.0
+) -> Classes:
     """Every client holds k classes.
 
     Args:
@@ -48,14 +64,19 @@ def classes(k: Count, *, mode: Mode = "balanced") -> Classes:
             duplicates collapse, so that a client may hold fewer than k classes and some samples are nobody's.
             ``pathological``: the rule of McMahan et al. 2017: samples sorted by class are cut in clients k equal
             shards and every client gets k of them at random; a shard may reach into the next class.
+        rare: Classes, by number, that only the last clients hold: with ``cohort.draw: ordered`` the weakest. With mode
+            ``balanced`` only; everything else is as without.
+        among: Share of the clients, counted from the last, that may hold them.
 
     Raises:
-        FedSepError: An unknown mode. When dealing: more classes than there are, numbers that do not divide, or
-            classes so unequal that equal shares do not exist.
+        FedSepError: An unknown mode, or rare classes in another mode than balanced. When dealing: more classes than
+            there are, numbers that do not divide, or classes so unequal that equal shares do not exist.
     """
     if mode not in _MODES:
         raise FedSepError(f"mode must be one of {', '.join(_MODES)} (got {mode!r})")
-    return Classes(k, mode)
+    if rare and mode != "balanced":
+        raise FedSepError(f"rare classes need mode balanced (got mode {mode!r})")
+    return Classes(k, mode, tuple(rare), among)
 
 
 def _check(rule: Classes, pool: Pool, clients: int) -> None:
@@ -79,6 +100,27 @@ def _check(rule: Classes, pool: Pool, clients: int) -> None:
             f"k is too large: class {class_name(pool, least)} has {held[least]:,} training samples but "
             f"{clients} x {rule.k} / {pool.classes} = {holders:,} clients must hold it"
         )
+
+    if rule.rare:
+        _check_rare(rule, pool, clients, holders)
+
+
+def _check_rare(rule: Classes, pool: Pool, clients: int, holders: int) -> None:
+    if max(rule.rare) >= pool.classes or len(set(rule.rare)) < len(rule.rare):
+        raise FedSepError(
+            f"rare must name different classes from 0 to {pool.classes - 1} (got {', '.join(map(str, rule.rare))})"
+        )
+    last, rare = _last(rule, clients), len(rule.rare)
+    needed, room = rare * holders, last * min(rule.k, rare)
+    if needed > room or rule.k > pool.classes - rare or (clients - last) * rule.k > (pool.classes - rare) * holders:
+        raise FedSepError(
+            f"among must leave the {rare} rare classes enough clients: each class has {holders} holders, and of the "
+            f"{clients} clients the last {last} may hold rare ones, {rule.k} classes each (got among {rule.among:g})"
+        )
+
+
+def _last(rule: Classes, clients: int) -> int:
+    return round(rule.among * clients)
 
 
 def _fitting(clients: int, k: int, total: int) -> str:

@@ -92,14 +92,14 @@ def run_local(algorithm: Algorithm[Any, Any], task: Task, job: Job, fleet: Fleet
             raise FedSepError(f"client {client} has no test examples to be evaluated on")
         with stage("evaluate"):
             models = algorithm.local_models(job.payload, memory_of(algorithm, job), shard, ctx)  # type: ignore[attr-defined]
-            before, after = (_own_metrics(task, y, shard.train, shard.test) for y in models)
+            before, after = (own_metrics(task, y, shard.train, shard.test) for y in models)
         return Local(client, before, after)
     except Exception as error:
         return failure(job.invitation, error, job.sent)
 
 
-def _own_metrics(task: Task, params: Params, train: Samples, test: Samples) -> dict[str, float]:
-    """With statistics of the client's own training data, where the model needs any."""
+def own_metrics(task: Task, params: Params, train: Samples, test: Samples) -> dict[str, float]:
+    """A client's metrics, with statistics of its own training data where the model needs any."""
     params = with_statistics(task, params, lambda: of_samples(train, _CALIBRATION))
     return task.metrics(predict(task, params, test), test.y)
 

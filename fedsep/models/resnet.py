@@ -39,7 +39,9 @@ class _Block(nn.Module):
 class ResNet(nn.Module):
     """See ``resnet``."""
 
-    def __init__(self, channels: int, classes: int, blocks: Sequence[int], width: int, make: Make) -> None:
+    def __init__(
+        self, channels: int, classes: int, blocks: Sequence[int], width: int, make: Make, features: int | None
+    ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         inputs, stages = width, list[nn.Module]()
@@ -51,13 +53,15 @@ class ResNet(nn.Module):
             inputs = outputs
         self.stages = nn.Sequential(*stages)
         self.norm = make(inputs)
-        self.head = nn.Linear(inputs, classes)
+        self.features = None if features is None else nn.Linear(inputs, features)
+        self.head = nn.Linear(features or inputs, classes)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (batch, channels, height, width) to outputs (batch, classes)."""
         x = F.relu(self.norm(self.stages(self.stem(x))))
-        return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        return self.head(x if self.features is None else F.relu(self.features(x)))
 
 
 @checked
@@ -70,6 +74,7 @@ def resnet(
     norm: Norm = "static",
     groups: Count = 1,
     scaler: bool = True,
+    features: Count | None = None,
     seed: NonNegativeInt = 0,
 ) -> ResNet:
     """Pre-activation ResNet for small images; with the defaults ResNet-18 as in FedRolex.
@@ -88,6 +93,8 @@ def resnet(
             evaluation; ``group``: group normalisation; ``none``.
         groups: Groups of the group normalisation; they must divide the channels of every sub-model.
         scaler: Whether narrower sub-models are scaled up to the whole model's size, before each normalisation.
+        features: Outputs of one more linear layer, with ReLU, before the head: networks of several widths then have
+            heads of one shape. None: no such layer.
         seed: Of the initial weights, torch's default; the head's bias starts at 0.
 
     Returns:
@@ -112,4 +119,4 @@ def resnet(
         return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
 
     with seeded(seed):
-        return ResNet(shape[0], classes, blocks, width, make)
+        return ResNet(shape[0], classes, blocks, width, make, features)

@@ -131,14 +131,14 @@ def _changes(
     given[("data", "partition")] = SPLITS[split]
     given[("evaluate", "every")] = min(scale.every, rounds)
     given[("methods",)] = list(methods)
-    return tuple(Change(path, _plain(value), f"scale {scale.name}") for path, value in given.items())
+    return tuple(Change(path, plain(value), f"scale {scale.name}") for path, value in given.items())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Mappings as blocks of a recipe, which may be written to."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+        return {str(key): plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _values(tries: Tries, scale: Scale) -> str:

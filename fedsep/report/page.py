@@ -23,6 +23,7 @@ from fedsep.report.notes import notes
 from fedsep.report.partitions import Picture, make_pictures
 from fedsep.report.reading import RunData, read_run
 from fedsep.report.style import CSS
+from fedsep.report.submodels import make_submodel_figures
 from fedsep.report.tables import (
     environment_table,
     failure_table,
@@ -78,9 +79,10 @@ def write_text(target: Path, text: str) -> Path:
 def make_page(groups: Sequence[Group]) -> str:
     """The report's HTML."""
     ledgers = {group.label: read_ledger(run.folder for run in group.runs) for group in groups}
-    sections = [
+    sections: list[tuple[str, str, Content]] = [
         ("results", "Results", _results(groups)),
         ("curves", "Curves", _curves(make_figures(groups), groups)),
+        *_submodels(groups),
         ("communication", "Communication", _communication(groups, ledgers)),
         ("partition", "Partition of the data", _partitions(make_pictures(groups))),
         ("repeat", "How to repeat it", _repeat(groups)),
@@ -146,8 +148,15 @@ def _curves(figures: Sequence[Figure], groups: Sequence[Group]) -> list[Content]
     return [above, tag("div", [_figure(figure, not shared) for figure in figures], class_="charts")]
 
 
+def _submodels(groups: Sequence[Group]) -> list[tuple[str, str, Content]]:
+    """A section only where clients held parts of the model."""
+    figures = make_submodel_figures(groups)
+    charts = tag("div", [_figure(figure, own_legend=True) for figure in figures], class_="charts")
+    return [("submodels", "Sub-models", charts)] if figures else []
+
+
 def _figure(figure: Figure, own_legend: bool) -> Html:
-    key = legend(figure.methods) if own_legend else ""
+    key = legend(figure.methods) if own_legend and figure.methods else ""
     return tag("figure", [tag("h3", figure.title), key, Html(figure.svg), tag("figcaption", figure.caption)])
 
 

@@ -56,6 +56,10 @@ class Blocks:
             values[number], covers[number] = self.part.paste(change, whole[number], self._inside(ctx))
         return joined(values), joined(covers)
 
+    def submodel(self, x: Params, params: Params, ctx: Ctx) -> Params:
+        """The client's blocks."""
+        return self.cut(params, ctx)
+
     def narrower(self, x: Params, params: Params, width: float, round: int) -> Params:
         """The first floor(width k) blocks, or a share of one."""
         ctx = Ctx(round, width, random.key(round))

@@ -98,6 +98,18 @@ class Personal:
         heard = {group: torch.full_like(part, float(due)) for group, part in scores.items()}
         return {"model": value, "scores": tree.map(torch.mul, scores, heard)}, {"model": cover, "scores": heard}
 
+    def keeps(self, x: Scored, ctx: Ctx) -> dict[str, Tensor]:
+        """The client's units by its last report."""
+        return self.keep(ctx, self.ranking(ctx))
+
+    def trains(self, x: Scored, ctx: Ctx, report: Tree) -> dict[str, Tensor]:
+        """The units that the client trained in a round after which its report was this."""
+        return self.keeps(x, ctx._replace(report=report) if self.whole(ctx) else ctx)
+
+    def submodel(self, x: Scored, params: Params, ctx: Ctx) -> Params:
+        """The client's sub-model of any parameters."""
+        return self.part.units.cut(params, self.keeps(x, ctx))
+
     def narrower(self, x: Scored, params: Params, width: float, round: int) -> Params:
         """The units to which clients give the first places on average."""
         keep = {

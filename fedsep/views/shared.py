@@ -93,6 +93,14 @@ class Shared:
                 heard[group][row, at[group]] = 1.0
         return {"model": value, "scores": votes}, {"model": cover, "scores": heard}
 
+    def keeps(self, x: Scored, ctx: Ctx) -> dict[str, Tensor]:
+        """The client's units."""
+        return self.keep(x, ctx)
+
+    def submodel(self, x: Scored, params: Params, ctx: Ctx) -> Params:
+        """The client's sub-model of any parameters."""
+        return self.part.units.cut(params, self.keep(x, ctx))
+
     def narrower(self, x: Scored, params: Params, width: float, round: int) -> Params:
         """The best units by the mean of the clusters' scores, and the window of this round."""
         order = ranked({group: part.mean(0) for group, part in x["scores"].items()})

@@ -143,6 +143,14 @@ class Submodel:
         own = unpack(bits, 1, self.classes)
         return {name: own.to(x[name].dtype).reshape(-1, *(1 for _ in x[name].shape[1:])) for name in self.units.outputs}
 
+    def keeps(self, x: Params, ctx: Ctx) -> dict[str, Tensor]:
+        """The units of a client, whatever the server keeps."""
+        return self.keep(ctx)
+
+    def submodel(self, x: Params, params: Params, ctx: Ctx) -> Params:
+        """A client's sub-model of any parameters, whether or not it is strong enough to take part."""
+        return self.units.cut(params, self.keep(ctx))
+
     def narrower(self, x: Tree, params: Params, width: float, round: int) -> Params:
         """What any client of this share of the units would be sent; with a plan that draws, one draw of it."""
         plain = replace(self, width=None, budget=None)

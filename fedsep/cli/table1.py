@@ -1,0 +1,173 @@
+"""``fedsep paper table1``: the runs behind the paper's Table 1, then the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+
+from fedsep.cli.carry_out import How
+from fedsep.cli.cells import Folder, carry_out_cells, check, folders
+from fedsep.cli.entry import DONE, FAILED
+from fedsep.cli.options import Reading
+from fedsep.cli.probe import announce, probes
+from fedsep.cli.screen import Screen
+from fedsep.cli.sweep import sweep
+from fedsep.core import FedSepError
+from fedsep.files import write_file
+from fedsep.paper.cells import named
+from fedsep.paper.page import failures
+from fedsep.paper.table1 import costs
+from fedsep.paper.table1.grid import Part, cells, chosen, tuning
+from fedsep.paper.table1.page import Drawn, tuned, write_table
+from fedsep.paper.table1.results import Result, short_cells
+from fedsep.paper.table1.scales import SCALES
+from fedsep.paper.table1.settings import Scale
+from fedsep.plan import task_of
+from fedsep.recipes import Change, build
+from fedsep.report import read_run
+from fedsep.report.reading import RunData
+
+RECIPE = "paper/table1"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is asked for."""
+
+    scale: Scale
+    engine: tuple[Change, ...]
+    how: How
+    screen: Screen
+
+    def blocks(self) -> dict[str, Any]:
+        """The recipe's methods by name."""
+        return named(Reading(RECIPE, (), ()).read().resolved()["methods"])
+
+    def folders(
+        self, blocks: Mapping[str, Any], rates: Mapping[tuple[str, str], float], out: Path
+    ) -> dict[str, tuple[Part, Folder]]:
+        """Parts with their recipes and runs, by folder."""
+        pairs = cells(self.scale, blocks, rates)
+        found = folders(RECIPE, self.engine, [cell for _, cell in pairs], out)
+        return {part.folder: (part, one) for (part, _), one in zip(pairs, found, strict=True)}
+
+
+def table1(scale: str, engine: Sequence[Change], how: How, screen: Screen, out: Path, *, dry_run: bool) -> int:
+    """Runs or resumes all rows, then writes and prints the table; the exit code."""
+    work = Work(SCALES[scale], tuple(engine), how, screen)
+    blocks = work.blocks()
+    found = work.folders(blocks, {}, out)
+    if dry_run:
+        return _announce(work, found, blocks, out)
+    check([one for _, one in found.values()], how.sources)
+    rates = _tuned(work, blocks, out)
+    found = work.folders(blocks, rates, out)
+    code = carry_out_cells(screen, [one for _, one in found.values()], how)
+    return max(code, _conclude(work, found, rates, out))
+
+
+def _announce(work: Work, found: Mapping[str, tuple[Part, Folder]], blocks: Mapping[str, Any], out: Path) -> int:
+    told, seconds, own = "", 0.0, [one for _, one in found.values()]
+    known = probes(work.screen, own, work.how.sources)
+    for part, _, grid in tuning(work.scale, blocks):
+        tries = len(part.setting.tries)
+        one = found[part.folder.removeprefix("tuning/")][1]
+        seconds += tries * sum(known.seconds(one, row.name, work.scale.tune_rounds) for row in part.rows)
+        told += f"First {len(grid) * tries} runs of {work.scale.tune_rounds} rounds that choose learning rates.\n"
+    announce(work.screen, own, known, work.how.jobs, told, seconds)
+    return DONE
+
+
+def _tuned(work: Work, blocks: Mapping[str, Any], out: Path) -> dict[tuple[str, str], float]:
+    """Learning rates chosen on validation data."""
+    sweeps: list[tuple[Part, dict[str, Any]]] = []
+    for part, cell, grid in tuning(work.scale, blocks):
+        work.screen.note(f"learning rates in {part.setting.words}:")
+        reading, to = Reading(RECIPE, (), (*cell.changes, *work.engine)), out / cell.folder
+        sweep(reading, grid, "validation", work.how.sources, work.screen.talk, to, work.how.jobs)
+        sweeps.append((part, json.loads((to / "sweep.json").read_text(encoding="utf-8"))))
+    return chosen(work.scale, sweeps)
+
+
+def _conclude(
+    work: Work, found: Mapping[str, tuple[Part, Folder]], rates: Mapping[tuple[str, str], float], out: Path
+) -> int:
+    results: list[Result] = []
+    failed: list[tuple[str, str]] = []
+    for part, one in found.values():
+        runs = [read_run(job.folder) for job in one.jobs if job.folder.is_dir()]
+        failed += [(str(run.folder), run.reason) for run in runs if run.status == "failed"]
+        results += _results(work, part, one, [run for run in runs if run.status == "done"])
+    if not results:
+        raise FedSepError(f"{out}: every run failed: there is nothing to show")
+    drawn = Drawn(work.scale, results, rates, failures(failed))
+    for setting in work.scale.settings:
+        if rows := [short_cells(result) for result in drawn.of(setting)]:
+            work.screen.result(f"\n{setting.words}; {work.scale.told.partition(':')[0]}")
+            work.screen.result(_table(rows))
+    work.screen.result(
+        "Per cent; final, best: at full width; full, served, averaged: means of the last ten evaluations; bytes, MACs: "
+        "of the strongest and the weakest client in a round; published: other protocol where noted. " + tuned(drawn)
+    )
+    for file in write_table(drawn, out):
+        work.screen.result(str(file))
+    for failure in drawn.failed:
+        work.screen.warn(failure)
+    return FAILED if failed else DONE
+
+
+def _results(work: Work, part: Part, one: Folder, runs: Sequence[RunData]) -> list[Result]:
+    cohort, macs = one.recipe.options()["cohort"], _macs(work, part, one)
+    made: list[Result] = []
+    for row in part.rows:
+        own = tuple(run for run in runs if run.method == row.name)
+        if own:
+            sent = costs.bytes_by_level(own, cohort, part.setting.clients)
+            made.append(Result(row, part.setting, own, sent, macs[row.name]))
+    return made
+
+
+def _macs(work: Work, part: Part, one: Folder) -> dict[str, dict[float, float]]:
+    """Counted once, then read."""
+    file = one.path / "macs.json"
+    known = costs.parse(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    left = frozenset(row.name for row in part.rows if row.name not in known)
+    if not left:
+        return known
+    work.screen.note(f"counting multiply-adds for {one.path}")
+    experiment = build(one.recipe, one.recipe.seeds[0], work.how.sources, left)
+    shard = experiment.federation.shard(0)
+    with _one_thread():
+        for name, method in experiment.algorithms.items():
+            start = method.init(task_of(method, experiment.task).init())
+            known[name] = costs.macs_by_level(method, start, shard, part.setting.capabilities)
+    write_file(file, costs.dump(known).encode())
+    return known
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Counting slows every operation down, so that threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in rows[0]:
+        made.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row.values())
+    return made

@@ -1,0 +1,128 @@
+"""Which sub-model of a run is exported: of what capability, by whose plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from fedsep.calibrating import of_samples, with_statistics
+from fedsep.core import FedSepError, Params
+from fedsep.engines.sequential import SequentialSession
+from fedsep.export.finished import Finished
+from fedsep.holding import cuts, places
+from fedsep.options import Evaluate
+from fedsep.serving import Judge, best_width
+
+WIDTHS = (1.0, 0.5, 0.25)
+"""Among these the served width is chosen where the run did not choose one."""
+
+
+class Held(NamedTuple):
+    """A sub-model.
+
+    Attributes:
+        capability: Share of the units.
+        why: How the capability came about, in words.
+        params: Its parameters, with statistics where the model needs them.
+        places: Of every number, its place in the whole model's tensor of the name.
+    """
+
+    capability: float
+    why: str
+    params: Params
+    places: dict[str, Tensor]
+
+
+def held(run: Finished, capability: float | None, client: int | None) -> Held:
+    """The sub-model that is asked for.
+
+    Args:
+        run: A finished run.
+        capability: Share of the units; None: the client's where clients keep theirs, else the width that is served.
+        client: Whose plan, report and key; None: the server's own.
+
+    Raises:
+        FedSepError: The capability cannot be had, or there is no such client.
+    """
+    if capability is not None and not 0 < capability <= 1:
+        raise FedSepError(f"--capability: must be > 0 and <= 1 (got {capability:g})")
+    if not cuts(run.algorithm):
+        return _whole(run, capability, client)
+    share, why, cut = _asked(run, capability) if client is None else _of_client(run, client, capability)
+    unfit = run.algorithm.view.mistakes([share])  # type: ignore[attr-defined]
+    if unfit:
+        raise FedSepError(f"--capability: {'; '.join(unfit)}")
+    return Held(share, why, ready(run, cut(run.params), client), places(cut, run.params))
+
+
+Cut = Callable[[Params], Params]
+
+
+def _asked(run: Finished, capability: float | None) -> tuple[float, str, Cut]:
+    """The server's, as it would serve it."""
+    share, why = _served(run) if capability is None else (capability, "as asked for")
+    method: Any = run.algorithm
+    return share, why, lambda params: method.narrower(run.state, params, share)
+
+
+def _of_client(run: Finished, client: int, capability: float | None) -> tuple[float, str, Cut]:
+    """A client's own, by its plan as it would be in the next round."""
+    own = run.experiment.recipe.options()["cohort"].draw != "dynamic"
+    why = "as asked for" if capability is not None else f"what client {client} can hold"
+    if capability is None and not own:
+        capability, why = _served(run)
+    ctx, method = run.ctx(client, capability), cast(Any, run.algorithm)
+    return ctx.capability, why, lambda params: method.submodel(run.state, params, ctx)
+
+
+def ready(run: Finished, params: Params, client: int | None) -> Params:
+    """With the statistics of static batch normalisation: a client's of its own data, as where clients are evaluated."""
+    if client is None:
+        return _judge(run).ready(params)
+    calibration = run.experiment.recipe.options()["evaluate"].calibration
+    train = run.experiment.federation.shard(client).train
+    return with_statistics(run.task, params, lambda: of_samples(train, calibration))
+
+
+def _whole(run: Finished, capability: float | None, client: int | None) -> Held:
+    if capability not in (None, 1.0):
+        raise FedSepError(
+            f"--capability: the clients of {run.summary['method']} do not hold sub-models of the server's model, which "
+            f"can only be exported whole: leave --capability out (got {capability:g})"
+        )
+    if client is not None:
+        raise FedSepError(
+            f"--client: {run.summary['method']} cuts no sub-models for its clients: leave --client out (got {client})"
+        )
+    return Held(
+        1.0,
+        "the whole model: the method has no sub-models",
+        _judge(run).ready(run.params),
+        places(lambda params: params, run.params),
+    )
+
+
+def _served(run: Finished) -> tuple[float, str]:
+    """The width that the run chose last on validation data; chosen now if it did not."""
+    rows = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    name = "average_served_width" if run.average else "served_width"
+    told = [row[name] for row in map(json.loads, rows) if name in row]
+    if told:
+        return float(told[-1]), "the width that the run served last, chosen on validation data"
+    judge = _judge(run)
+    if not judge.fleet.validation or not judge.fleet.validation.size:
+        return 1.0, "the whole model: there are no validation data to choose a width by"
+    models = {width: judge.ready(run.algorithm.narrower(run.state, run.params, width)) for width in WIDTHS}  # type: ignore[attr-defined]
+    return best_width(judge, models), f"the best of {', '.join(f'{width:g}' for width in WIDTHS)} on validation data"
+
+
+def _judge(run: Finished) -> Judge:
+    """Statistics are always measured: a module that is on its own has no batches to take them from."""
+    options: Evaluate = run.experiment.recipe.options()["evaluate"]
+    fleet = run.experiment.federation
+    session = SequentialSession(run.algorithm, run.task, fleet, lambda client, seen: None, torch.get_num_threads())
+    return Judge(run.task, fleet, session, Evaluate(calibration=options.calibration))

@@ -1,0 +1,159 @@
+"""The scales of the table: a few seconds on digits, hours on two cores, and what the paper ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fedsep.paper.table1.settings import ALL, RARE, WEAK, Scale, Setting
+
+_MNIST = Setting(
+    "mnist_k2", "MNIST, 2 classes a client, all five capabilities", "mnist", 2, ALL, 0.9, tries=(0.1, 0.3, 0.6)
+)
+
+_RESNET: Mapping[str, Any] = {"use": "fedsep.models.resnet", "width": 8}
+_CIFAR10 = replace(
+    _MNIST,
+    name="cifar10_k2",
+    words="CIFAR-10, 2 classes a client, all five capabilities, ResNet of base width 8",
+    data="cifar10",
+    target=0.3,
+    held_out=(2000, 2000),
+    model=_RESNET,
+    widths=("width", 8),
+    head={"features": 32},
+    arguments={"lr": 0.1, "batch_size": 32},
+    tries=(),
+    fewer=(0,),
+    calibration=1000,
+)
+
+_SMALL = Scale(
+    name="small",
+    told="small: 100 clients, 10 a round, 100 rounds",
+    settings=(
+        _MNIST,
+        replace(
+            _MNIST,
+            name="mnist_k2_weak",
+            words="MNIST, 2 classes a client, no full-size clients",
+            capabilities=WEAK,
+            target=0.85,
+            tuned_as="mnist_k2",
+        ),
+        replace(
+            _MNIST,
+            name="mnist_k5",
+            words="MNIST, 5 classes a client, all five capabilities",
+            k=5,
+            target=0.95,
+            tuned_as="mnist_k2",
+        ),
+        replace(
+            _MNIST,
+            name="mnist_k5_weak",
+            words="MNIST, 5 classes a client, no full-size clients",
+            k=5,
+            capabilities=WEAK,
+            target=0.95,
+            tuned_as="mnist_k2",
+        ),
+        replace(
+            _MNIST,
+            name="mnist_k2_rare",
+            words="MNIST, 2 classes a client, four classes on clients of 1/4 and less only",
+            draw="ordered",
+            partition=RARE,
+            tuned_as="mnist_k2",
+        ),
+        _CIFAR10,
+        replace(
+            _CIFAR10,
+            name="cifar10_k2_weak",
+            words="CIFAR-10, 2 classes a client, no full-size clients, ResNet of base width 8",
+            capabilities=WEAK,
+            fewer=(),
+        ),
+    ),
+)
+
+_LIKE_FEDROLEX: Mapping[str, Any] = {"lr": 2e-4, "batch_size": 10, "momentum": 0.9, "weight_decay": 1e-3, "clip": 1.0}
+"""The paper gives no optimiser; it follows FedRolex's setting, whose public recipe this is."""
+
+_BIG = replace(
+    _CIFAR10,
+    words="CIFAR-10, 2 classes a client, ResNet-18",
+    target=0.6,
+    rounds=3200,
+    evaluated=tuple(range(100, 3201, 100)),
+    held_out=(5000, 2000),
+    model={"use": "fedsep.models.resnet", "width": 64},
+    widths=("width", 64),
+    head={"features": 64},
+    arguments={**_LIKE_FEDROLEX, "schedule": {"use": "fedsep.learners.milestones", "at": [1200], "factor": 0.25}},
+    own={
+        "feddf": {"server_steps": 1000},
+        "dsfl": {"distil_steps": 100},
+        "fedet": {"server_steps": 128, "server_lr": 0.005},
+    },
+    fewer=None,
+    calibration=2000,
+)
+_BIG_100 = replace(
+    _BIG,
+    name="cifar100_k20",
+    words="CIFAR-100, 20 classes a client, ResNet-18",
+    data="cifar100",
+    k=20,
+    target=0.4,
+    rounds=2500,
+    evaluated=tuple(range(100, 2501, 100)),
+    arguments={**_LIKE_FEDROLEX, "schedule": {"use": "fedsep.learners.milestones", "at": [1000, 1500], "factor": 0.25}},
+)
+
+_PAPER = Scale(
+    name="paper",
+    told="paper: ResNet-18 of base width 64, 100 clients, 10 a round, 3,200 rounds (CIFAR-100: 2,500), three seeds",
+    settings=(
+        _BIG,
+        _BIG_100,
+        replace(_BIG, name="cifar10_k5", words="CIFAR-10, 5 classes a client, ResNet-18", k=5, target=0.75),
+        replace(_BIG_100, name="cifar100_k50", words="CIFAR-100, 50 classes a client, ResNet-18", k=50),
+    ),
+    engine={"use": "fedsep.engines.sequential"},
+)
+
+_SMOKE = Scale(
+    name="smoke",
+    told="smoke: two rounds on 8 x 8 digits, which shows that everything runs and nothing else",
+    settings=(
+        Setting(
+            name="digits_k2",
+            words="digits, 2 classes a client, three capabilities",
+            data="digits",
+            k=2,
+            capabilities=(1.0, 0.5, 0.25),
+            target=0.15,
+            rounds=2,
+            evaluated=(2,),
+            clients=10,
+            per_round=3,
+            held_out=(100, 50),
+            model={"use": "fedsep.models.small_cnn", "widths": [4, 8], "pool": 1},
+            widths=("widths", (4, 8)),
+            arguments={"epochs": None, "steps": 2, "batch_size": 16},
+            own={
+                "feddf": {"server_steps": 2},
+                "dsfl": {"distil_steps": 2, "per_round": 20},
+                "fedet": {"server_steps": 2},
+                "flash": {"first_epochs": 1},
+            },
+            seeds=(0,),
+        ),
+    ),
+    engine={"use": "fedsep.engines.sequential"},
+)
+
+SCALES: Mapping[str, Scale] = {"smoke": _SMOKE, "small": _SMALL, "paper": _PAPER}
+"""How much is run."""

@@ -1,0 +1,265 @@
+"""Table 1: what is run in which setting, what a client pays, and what is said of the paper's figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from fedsep import algorithms, models, random, tasks
+from fedsep.cli.carry_out import How, Todo, fit_one
+from fedsep.cli.plan import plan
+from fedsep.cohort import Cohort
+from fedsep.core import FedSepError, Samples, Shard
+from fedsep.paper.cells import named
+from fedsep.paper.table1.costs import bytes_by_level, dump, macs_by_level, parse
+from fedsep.paper.table1.grid import cells, chosen, parts, tuning
+from fedsep.paper.table1.results import Result, accuracy_cells, macs_text, published, share, target_text
+from fedsep.paper.table1.rows import KINDS, ROWS
+from fedsep.paper.table1.scales import SCALES
+from fedsep.recipes import Sources, build, find, read
+from fedsep.recipes.text import parse as parse_recipe
+from fedsep.report.reading import RunData
+
+SMALL = SCALES["small"]
+BY_NAME = {row.name: row for row in ROWS}
+SETTINGS = {setting.name: setting for setting in SMALL.settings}
+
+
+def blocks():
+    return named(parse_recipe(find("paper/table1").read_text(), "table1")["methods"])
+
+
+def test_the_recipe_holds_every_row_and_is_the_first_setting():
+    recipe = read(find("paper/table1"))
+    assert list(recipe.methods) == list(BY_NAME)
+    assert {row.kind for row in ROWS} == set(KINDS)
+    first = next(cell for part, cell in cells(SMALL, blocks(), {}) if part.setting.name == "mnist_k2")
+    made = read(find("paper/table1"), changes=first.changes)
+    for name, call in made.methods.items():
+        own = {key: value for key, value in recipe.methods[name].resolved().items() if key not in ("widths", "until")}
+        assert own.items() <= call.resolved().items(), name
+    assert made.resolved()["model"] == recipe.resolved()["model"]
+    assert made.settings["evaluate"].build({}) == recipe.settings["evaluate"].build({})
+    assert all(call.resolved().get("weighting", "uniform") == "uniform" for call in recipe.methods.values())
+
+
+@pytest.mark.parametrize("name", list(SCALES))
+def test_every_cell_is_a_recipe_with_the_same_data_and_clients_in_a_setting(name):
+    scale, common = SCALES[name], {}
+    for part, cell in cells(scale, blocks(), {}):
+        recipe = read(find("paper/table1"), changes=cell.changes)
+        assert tuple(recipe.methods) == tuple(row.name for row in part.rows)
+        assert recipe.seeds == part.seeds
+        options = recipe.options()
+        seen = (recipe.data.resolved(), options["cohort"], options["evaluate"], recipe.rounds)
+        assert common.setdefault(part.setting.name, seen) == seen
+        assert len(options["evaluate"].rounds) <= 15 or name == "paper"
+        assert scale.tune_seed not in recipe.seeds
+    for _, cell, grid in tuning(scale, blocks()):
+        assert read(find("paper/table1"), changes=cell.changes).seeds == (scale.tune_seed,)
+        assert all(len(axis.partition("=")[2].split(",")) == 3 for axis in grid)
+
+
+def test_the_small_scale_is_the_one_that_is_asked_for():
+    found = {(part.setting.name, row.name): part.seeds for part in parts(SMALL) for row in part.rows}
+    mnist = [name for name in (setting.name for setting in SMALL.settings) if name.startswith("mnist")]
+    assert len(mnist) == 5
+    assert all(found[name, row.name] == (0, 1, 2) for name in mnist for row in ROWS if row.name != "full_size_only")
+    assert {name for name, row in found if row == "full_size_only"} == {
+        "mnist_k2",
+        "mnist_k5",
+        "mnist_k2_rare",
+        "cifar10_k2",
+    }
+    for row in ROWS:
+        assert found["cifar10_k2", row.name] == ((0, 1, 2) if row.main else (0,))
+        assert found.get(("cifar10_k2_weak", row.name)) == ((0, 1, 2) if row.main else None)
+
+
+def test_arguments_follow_the_fleet():
+    weak = SETTINGS["mnist_k2_weak"]
+    assert BY_NAME["largest"].at(weak) == {"width": 0.5}
+    assert BY_NAME["smallest"].at(weak) == {"width": 0.0625}
+    zoo = BY_NAME["feddf"].at(weak)["zoo"]
+    assert {level: block["widths"] for level, block in zoo.items()} == {
+        "0.5": [8, 16, 16], "0.25": [4, 8, 8], "0.125": [2, 4, 4], "0.0625": [1, 2, 2]}  # fmt: skip
+    heads = {block["widths"][-1] for block in BY_NAME["fedet"].at(weak)["zoo"].values()}
+    assert heads == {32}
+    nets = [models.resnet((3, 8, 8), 10, width=block["width"], features=block["features"], blocks=[1, 1])
+            for block in BY_NAME["fedet"].at(SETTINGS["cifar10_k2"])["zoo"].values()]  # fmt: skip
+    assert {tuple(net.head.weight.shape) for net in nets} == {(10, 32)}
+    rare = SETTINGS["mnist_k2_rare"]
+    assert (rare.draw, rare.partition["among"]) == ("ordered", 0.6)
+
+
+def test_learning_rates_are_carried_over_within_a_data_set():
+    sweeps = [
+        (part, {"chosen": {row.name: {"settings": {f"methods.{row.name}.lr": 0.6}} for row in part.rows}})
+        for part, _, _ in tuning(SMALL, blocks())
+    ]
+    rates = chosen(SMALL, sweeps)
+    assert rates["mnist_k5_weak", "fedrolex"] == 0.6
+    assert not any(name.startswith("cifar10") for name, _ in rates)
+    for part, cell in cells(SMALL, blocks(), rates):
+        recipe = read(find("paper/table1"), changes=cell.changes)
+        lr = {call.resolved()["lr"] for call in recipe.methods.values()}
+        assert lr == ({0.6} if part.setting.data == "mnist" else {0.1})
+    with pytest.raises(FedSepError, match="no learning rate of feddf could be chosen in mnist_k2: each failed"):
+        chosen(SMALL, [(sweeps[0][0], {"chosen": {}})])
+
+
+def test_published_figures_are_the_papers():
+    """Of each row, the four columns of the paper's table."""
+    text = """FedDF 73.81 31.87 76.55 37.87; DS-FL 65.27 29.12 68.44 33.56; Fed-ET 78.66 35.78 81.13 41.58;
+    HeteroFL 63.90 52.38 73.19 57.44; Federated_Dropout 46.64 45.07 76.20 46.40; ZeroFL 64.61 51.39 83.31 53.62;
+    FedDST 67.65 54.21 84.57 54.97; Flash 67.08 54.92 84.61 55.04; FedRolex 69.44 56.57 84.45 58.73;
+    smallest 38.82 12.69 46.86 19.70; largest 75.74 60.89 84.48 62.51"""
+    for line in text.split(";"):
+        label, *figures = line.split()
+        row = next(row for row in ROWS if row.label == label.replace("_", " "))
+        columns = ("cifar10 2", "cifar100 20", "cifar10 5", "cifar100 50")
+        assert [row.published[column][0] for column in columns] == [float(each) for each in figures]
+
+
+def result(row, setting, rows=(), **more):
+    run = RunData(Path("x"), row, 0, "done", "", "accuracy", tuple(rows), more)
+    return Result(BY_NAME[row], SETTINGS[setting], (run,), {}, {})
+
+
+def test_what_the_paper_says_is_marked_where_the_protocol_is_another():
+    assert published(result("heterofl", "mnist_k5")) == "73.19 ± 1.71 (CIFAR-10)"
+    assert published(result("heterofl", "cifar10_k2")) == "63.90 ± 2.74 (other protocol)"
+    big = Result(BY_NAME["heterofl"], SCALES["paper"].settings[0], (), {}, {})
+    assert published(big) == "63.90 ± 2.74"
+    assert published(result("fjord", "cifar10_k2")) == "–"
+
+
+def test_rounds_to_the_target_and_per_cent():
+    rows = [
+        {"round": at, "test_served_accuracy": value, "served_width": 0.5}
+        for at, value in ((10, 0.7), (20, 0.91), (30, 0.8))
+    ]
+    found = result(
+        "heterofl", "mnist_k2", rows, metrics={"served_accuracy": {"last": 0.8, "best": 0.91, "mean_last": 0.80333}}
+    )
+    assert found.to_target == [20.0]
+    told = accuracy_cells(found)
+    assert (told["served: best"], told["served: mean of last"], told["served width"]) == ("91.00", "80.33", "0.5")
+    assert target_text(result("heterofl", "mnist_k5", rows)) == "not reached"
+    assert [share(level) for level in (1.0, 0.5, 0.0625, 0.3)] == ["1", "1/2", "1/16", "0.3"]
+    assert [macs_text(value) for value in (None, 12.0, 34_560, 1.2345e9)] == ["–", "12", "34.6 k", "1.23 G"]
+
+
+def test_bytes_by_capability_follow_from_ledger_cohort_and_seed(tmp_path):
+    cohort = Cohort(per_round=2, capabilities=(1.0, 0.5), draw="ordered")
+    lines = [
+        (1, 0, "down", 100),
+        (1, 0, "up", 40),
+        (1, 3, "down", 10),
+        (2, 1, "down", 60),
+        (2, 3, "down", 12),
+        (2, 3, "up", 8),
+    ]
+    text = "".join(
+        json.dumps(dict(zip(("round", "client", "direction", "payload"), line, strict=True))) + "\n" for line in lines
+    )
+    (tmp_path / "ledger.jsonl").write_text(text)
+    run = RunData(tmp_path, "m", 0, "done", "", None, ())
+    assert bytes_by_level([run], cohort, 4) == {1.0: 100.0, 0.5: 15.0}
+
+
+def test_multiply_adds_are_those_of_the_layers():
+    """A linear layer n -> m: n m forward, n m for the weights' gradient; none for the inputs' in the first layer."""
+    module = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    task = tasks.classification(module, shape=(6,))
+    method = algorithms.heterofl(task, epochs=2, batch_size=5)
+    own = Shard(Samples(random.normal(random.key(1), 10, 6), torch.arange(10) % 3))
+    found = macs_by_level(method, method.init(task.init()), own, (1.0, 0.5))
+    assert found == {level: 2 * 10 * (2 * 6 * n + 3 * 3 * n) for level, n in ((1.0, 8), (0.5, 4))}
+    assert parse(dump({"m": found})) == {"m": found}
+    idle = algorithms.exclude(task, epochs=1, batch_size=5)
+    assert macs_by_level(idle, idle.init(task.init()), own, (0.5,)) == {0.5: 0.0}
+
+
+def test_smoke_runs_every_row_and_goes_on(tmp_path, capsys, monkeypatch):
+    from fedsep.cli import invoke
+
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["paper", "table1", "--scale", "smoke"]) == 0
+    out = tmp_path / "runs/paper/table1_smoke"
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "digits, 2 classes a client, three capabilities" in shown
+    rows = json.loads((out / "table1.json").read_text())
+    assert [row["row"] for row in rows] == list(BY_NAME)
+    by_name = {row["row"]: row for row in rows}
+    assert by_name["full_size_only"]["bytes"]["0.5"] == by_name["full_size_only"]["macs"]["0.5"] == 0
+    assert (
+        by_name["heterofl"]["bytes"]["0.25"] < by_name["heterofl"]["bytes"]["0.5"] < by_name["largest"]["bytes"]["0.5"]
+    )
+    assert by_name["fedrolex"]["own_classes"]["n"] == 1
+    text = (out / "table1.md").read_text()
+    assert all(f"| {row.label} |" in text for row in ROWS)
+    assert "published, other protocol where noted" in text
+    page = (out / "table1.html").read_text()
+    assert "46.64 ± 3.05 (CIFAR-10)" in page
+    assert "<svg" in page
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("summary.json")}
+    assert len(before) == len(ROWS)
+    assert invoke(["paper", "table1", "--scale", "smoke", "-q"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("summary.json")} == before
+    assert (out / "table1.md").read_text() == text
+
+
+def write_images(file, count, seed):
+    """A parquet file of CIFAR-100's schema: images as PNG bytes, and their fine and coarse labels."""
+    import io
+
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    images = []
+    for image in pixels:
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "PNG", compress_level=0)
+        images.append({"bytes": stream.getvalue(), "path": None})
+    fine = [at % 100 for at in range(count)]
+    file.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"img": images, "fine_label": fine, "coarse_label": [at % 20 for at in fine]}), file)
+
+
+def test_the_setting_of_cifar_100_runs_on_a_set_of_its_schema(tmp_path, monkeypatch):
+    """Two rounds of HeteroFL in the setting of scale ``paper``, but for its sizes; the real data may not be at hand."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_images(tmp_path / "cifar100/train-00000-of-00001.parquet", 1200, 0)
+    write_images(tmp_path / "cifar100/test-00000-of-00001.parquet", 200, 1)
+    scale = SCALES["paper"]
+    whole = next(setting for setting in scale.settings if setting.name == "cifar100_k20")
+    sizes = {"clients": 10, "per_round": 3, "held_out": (100, 50), "calibration": 100, "rounds": 2, "evaluated": (2,)}
+    narrow = {"use": "fedsep.models.resnet", "width": 4, "blocks": [1, 1]}
+    small = dataclasses.replace(whole, **sizes, seeds=(0,), model=narrow, widths=("width", 4))
+    rows = [row for row in ROWS if row.name in ("heterofl", "fedet")]
+    made = cells(dataclasses.replace(scale, settings=(small,)), blocks(), {}, rows)
+    by_rows = {part.rows[0].name: cell for part, cell in made}
+    recipe = read(find("paper/table1"), changes=by_rows["heterofl"].changes)
+    experiment = build(recipe, 0, Sources(tmp_path))
+    assert experiment.federation.classes == 100
+    assert (experiment.federation.partition.counts > 0).sum(1).tolist() == [20] * 10
+    [job] = plan(recipe, tmp_path / "out")
+    summary = fit_one(Todo(recipe, job), experiment, How(Sources(tmp_path)), None)
+    assert {"accuracy", "served_accuracy", "average_served_accuracy", "client_held_accuracy"} <= summary[
+        "metrics"
+    ].keys()
+    heads = build(read(find("paper/table1"), changes=by_rows["fedet"].changes), 0, Sources(tmp_path)).algorithms[
+        "fedet"
+    ]
+    assert {tuple(member.init()["head.weight"].shape) for member in heads.view.zoo.members.values()} == {(100, 64)}
