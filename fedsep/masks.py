@@ -11,6 +11,7 @@ from fedsep.core import Codec, Task, View
 from fedsep.fedsep import FedSep
 from fedsep.scores import Scorer, Scores, Scoring, scorer_of
 from fedsep.servers.keep_scores import KeepScores
+from fedsep.submodels import BudgetName, Gates
 from fedsep.views.submodel import Submodel
 from fedsep.wires.by_name import ByName, by_name
 from fedsep.wires.dense import Dense
@@ -23,7 +24,15 @@ Plan = Callable[[Present, Scorer, Submodel], tuple[Codec[Any], View]]
 
 
 def ranked_submodels(
-    task: Task, method: FedSep, plan: Plan, *, scores: Scores | Scoring, images: int, memory: float
+    task: Task,
+    method: FedSep,
+    plan: Plan,
+    *,
+    scores: Scores | Scoring,
+    images: int,
+    memory: float,
+    gates: Gates = "all_tied",
+    budget: BudgetName = "width",
 ) -> FedSep:
     """A sub-model method whose units are ranked by scores.
 
@@ -34,11 +43,13 @@ def ranked_submodels(
         scores: What units are scored by.
         images: Training examples that a client scores on.
         memory: Share of the server's old scores after a round.
+        gates: Which groups of units the method cuts.
+        budget: What a capability is to it.
     """
     assert isinstance(method.view, Submodel)
     part, codec, uplink = method.view, method.codec, method.uplink
     telling = codec if isinstance(codec, Present) else Present(None)
-    codec, view = plan(telling, scorer_of(scores, task, part, images), part)
+    codec, view = plan(telling, scorer_of(scores, task, part, images, gates, budget), part)
     return replace(
         method,
         codec=codec,

@@ -22,7 +22,7 @@ from fedsep.views.submodel import Submodel
 def fedsep_mask(
     task: Task,
     *,
-    scores: Scores | Scoring = "taylor",
+    scores: Scores | Scoring = "gates",
     scored_on: ScoredOn = "full",
     refresh_every: Count | None = 2,
     rolling: Part = 0.0,
@@ -40,13 +40,14 @@ def fedsep_mask(
 
     Args:
         task: The local problem f.
-        scores: What units are scored by: ``taylor``, |parameter x gradient| summed over what makes a unit, or
-            ``activation``, its mean size where it is read; or what makes such a scorer: see ``fedsep.scores``.
+        scores: What units are scored by: ``gates``, fitted to the client's data by Eq. (7) (``fedsep.gates``);
+            ``taylor``, |parameter x gradient| summed over what makes a unit; ``activation``, its mean size where it is
+            read; or what makes such a scorer: see ``fedsep.scores``.
         scored_on: ``full``: the whole model; ``held``: the client's sub-model, starting from the first units: the units
             that it has are then ranked before all others, and the whole model is never sent.
         refresh_every: Accepted participations from one refresh to the next; None: only the first is one.
         rolling: Share of a client's units that is not its best, but a window that rolls over the rest.
-        images: Training examples that a client scores on, at most all that it has.
+        images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50.
         memory: Of the server's mean of clients' rankings, which only says what narrower model it would serve: share of
             the old mean after a round.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
@@ -76,4 +77,13 @@ def fedsep_mask(
         return Ranked(telling, scorer, view), view
 
     method = submodels(task, Static(), weighting=weighting, **rest)
-    return ranked_submodels(task, method, plan, scores=scores, images=images, memory=memory)
+    return ranked_submodels(
+        task,
+        method,
+        plan,
+        scores=scores,
+        images=images,
+        memory=memory,
+        gates=rest.get("gates", "all_tied"),
+        budget=rest.get("budget", "width"),
+    )

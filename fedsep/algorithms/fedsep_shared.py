@@ -42,15 +42,16 @@ def fedsep_shared(
 
     Args:
         task: The local problem f.
-        scores: What units are scored by: ``taylor``, |parameter x gradient| summed over what makes a unit, or
-            ``activation``, its mean size where it is read; or what makes such a scorer: see ``fedsep.scores``.
+        scores: What units are scored by: ``gates``, fitted to the client's data by Eq. (7) (``fedsep.gates``);
+            ``taylor``, |parameter x gradient| summed over what makes a unit; ``activation``, its mean size where it is
+            read; or what makes such a scorer: see ``fedsep.scores``.
         scored_on: ``full``: the whole model, which the client is sent for it; ``held``: the client's sub-model; then
             each unit's score is the mean over those who had it.
         refresh_every: Accepted participations from one scoring to the next.
         clusters: Number of rankings. A client has that of the cluster to whose scores its own last ones were most
             similar, and its scores go into that of the cluster to which they are; none until it has told some.
         rolling: Share of a client's units that is not the best, but a window that rolls over the rest, as FedRolex's.
-        images: Training examples that a client scores on, at most all that it has.
+        images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50.
         memory: Share of the old scores after a round.
         seed: Of the clusters' first scores.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
@@ -80,4 +81,13 @@ def fedsep_shared(
         return Polled(telling, scorer, view, seed), view
 
     method = submodels(task, Static(), weighting=weighting, **rest)
-    return ranked_submodels(task, method, plan, scores=scores, images=images, memory=memory)
+    return ranked_submodels(
+        task,
+        method,
+        plan,
+        scores=scores,
+        images=images,
+        memory=memory,
+        gates=rest.get("gates", "all_tied"),
+        budget=rest.get("budget", "width"),
+    )

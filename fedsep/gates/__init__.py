@@ -2,7 +2,7 @@
 
 from fedsep.gates.cost import Budget, Cost, Term, multiply_adds, parameters, resource_loss
 from fedsep.gates.fit import Adam
-from fedsep.gates.gating import Gates, Gating, hard, only_inner, spread
+from fedsep.gates.gating import Gates, Gating, hard, spread
 from fedsep.gates.hypernetwork import Free, Hypernetwork
 from fedsep.gates.making import Form, Preset, Which, gate_scores, gating_of
 from fedsep.gates.relaxation import Noise, Relaxation
@@ -10,6 +10,6 @@ from fedsep.gates.scoring import GateScores
 
 __all__ = [
     "Adam", "Budget", "Cost", "Form", "Free", "GateScores", "Gates", "Gating", "Hypernetwork", "Noise", "Preset",
-    "Relaxation", "Term", "Which", "gate_scores", "gating_of", "hard", "multiply_adds", "only_inner", "parameters",
+    "Relaxation", "Term", "Which", "gate_scores", "gating_of", "hard", "multiply_adds", "parameters",
     "resource_loss", "spread",
 ]  # fmt: skip

@@ -70,31 +70,6 @@ def _along(gates: Tensor, axis: Axis, dim: int, dims: int) -> Tensor:
     return each.reshape(*(-1 if place == dim else 1 for place in range(dims)))
 
 
-def only_inner(table: Units) -> Units:
-    """The table without the units of residual streams: those that several kernels make, and add up.
-
-    These stay whole then in every sub-model (NPPM's choice). At equal width such sub-models are far larger than those
-    with all groups: their parameters and multiply-adds fall as p, not as p squared.
-    """
-    makers: dict[str, int] = {}
-    for axes in table.axes.values():
-        if len(axes) > 1 and axes[0] is not None:
-            makers[axes[0].group] = makers.get(axes[0].group, 0) + 1
-    return without(table, [group for group, count in makers.items() if count > 1])
-
-
-def without(table: Units, groups: list[str]) -> Units:
-    """The table in which some groups' units stay whole."""
-    axes = {name: tuple(axis if axis is not None and axis.group not in groups else None for axis in each)
-            for name, each in table.axes.items()}  # fmt: skip
-    return Units(
-        {group: size for group, size in table.sizes.items() if group not in groups},
-        {name: each for name, each in axes.items() if any(each)},
-        table.outputs,
-        {group: found for group, found in table.divisors.items() if group not in groups},
-    )
-
-
 def hard(gates: Gates) -> dict[str, Tensor]:
     """1 where a gate is at least 1/2, else 0, with the derivative of the gates themselves (straight through)."""
     return {group: part + ((part >= 0.5).to(part.dtype) - part).detach() for group, part in gates.items()}

@@ -11,7 +11,7 @@ from fedsep import random
 from fedsep.core import FedSepError, Params, Task
 from fedsep.gates.cost import Budget, Cost, exponent, multiply_adds, parameters
 from fedsep.gates.fit import Adam
-from fedsep.gates.gating import Gating, only_inner, spread
+from fedsep.gates.gating import Gating, spread
 from fedsep.gates.hypernetwork import Free, Hypernetwork
 from fedsep.gates.relaxation import Noise, Relaxation
 from fedsep.gates.scoring import GateScores
@@ -114,7 +114,7 @@ def gate_scores(
         convolution and linear layer, also stem, shortcuts and head.
     """
     table = table_of(task, units)
-    table = only_inner(table) if gates == "inner" else table
+    table = table.inner() if gates == "inner" else table
     _refuse_none(table)
     traced, gating = _traced(task, table, inputs)
     settings = _PRESETS[preset]
@@ -178,4 +178,4 @@ def _cost(budget: Budget, traced: Multiplied, table: Units, params: Params, elem
 
 def _refuse_none(table: Units) -> None:
     if not table.sizes:
-        raise FedSepError("gates must be 'all_tied' where every unit belongs to a residual stream (got 'inner')")
+        raise FedSepError("gates: the model has no units that could be gated")

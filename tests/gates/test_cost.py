@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fedsep import models, random, tasks
 from fedsep.core import Ctx
-from fedsep.gates import Cost, Term, gate_scores, only_inner, parameters, resource_loss, spread
+from fedsep.gates import Cost, Term, gate_scores, parameters, resource_loss, spread
 from fedsep.models.units import kept
 
 MODELS = {
@@ -108,7 +108,7 @@ def test_residual_streams_stay_whole_with_inner_gates():
     everything = made("resnet")[1]
     assert everything.cost.at(0.5) / everything.cost.total == pytest.approx(0.25, abs=0.07)
     table = models.units(task.model.module, (3, 8, 8))
-    assert only_inner(table) == scores.gating.units
+    assert table.inner() == scores.gating.units
     assert (everything.exponent, scores.exponent) == (2, 1)
 
 

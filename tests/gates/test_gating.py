@@ -7,7 +7,7 @@ from torch import nn
 
 from fedsep import models, random, tasks
 from fedsep.core import FedSepError
-from fedsep.gates import Gating, gating_of, hard, only_inner, spread
+from fedsep.gates import Gating, gating_of, hard, spread
 from fedsep.models.tracing.declared import table as declared
 from fedsep.models.tracing.multiplying import Reader, multiplied
 from fedsep.models.units import Units, kept, units
@@ -66,7 +66,7 @@ MADE = {
 def test_zeroed_is_sliced_scalers_and_all(name, inner):
     task = tasks.classification(MADE[name](), shape=SHAPE)
     table = units(task.model.module, SHAPE)
-    table = only_inner(table) if inner else table
+    table = table.inner() if inner else table
     gating, params = gating_of(task, table), general(task)
     x = random.normal(random.key(4), 5, *SHAPE)
     for share in (0.5, 0.2):

@@ -204,7 +204,7 @@ def test_inner_gates_need_units_outside_residual_streams():
             x = self.one(x)
             return self.head(x + self.two(x))
 
-    with pytest.raises(FedSepError, match="gates must be 'all_tied'"):
+    with pytest.raises(FedSepError, match="gates must be all_tied"):
         gate_scores(tasks.classification(Stream(), shape=(6,)), gates="inner")
 
 

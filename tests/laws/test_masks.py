@@ -98,7 +98,7 @@ def test_scored_units_come_first_and_the_others_stay_in_their_order():
 def test_scores_are_due_at_every_so_many_accepted_participations(every, held):
     """Against a plain counter, over rounds from which the client stays away, and replies that are lost."""
     method = algorithms.fedsep_mask(
-        network, units=UNITS, refresh_every=every, scored_on="held" if held else "full", **LOCAL
+        network, units=UNITS, scores="taylor", refresh_every=every, scored_on="held" if held else "full", **LOCAL
     )
     draws = random.uniform(random.key(9), 40, 2)
     attendance = [{0: bool(lost > 0.3)} if there > 0.25 else {} for there, lost in draws.tolist()]
@@ -173,7 +173,7 @@ def test_the_server_would_serve_the_units_with_the_best_places_on_average():
 
 @pytest.mark.parametrize("spoil", [lambda order: order.flip(0) * 0, lambda order: order + 1, lambda order: -order])
 def test_a_ranking_that_is_none_is_refused(spoil):
-    method = algorithms.fedsep_mask(network, units=UNITS, **LOCAL)
+    method = algorithms.fedsep_mask(network, units=UNITS, scores="taylor", **LOCAL)
     state, own, ctx = method.init(network.init()), shards(network, 1)[0], context(0, capability=0.5)
     reply, _, _ = method.update(method.broadcast(state, ctx), method.enroll({}, ctx), own, ctx)
     gate = Gate(method, state, [Invitation(0, ctx), Invitation(1, ctx)])
@@ -412,7 +412,7 @@ def test_on_the_held_sub_model_held_units_are_scored_alone(make):
 def test_kinds_of_scores_that_a_task_has_not_are_refused():
     with pytest.raises(FedSepError, match="activation needs a task whose model is a module"):
         algorithms.fedsep_mask(network, units=UNITS, scores="activation")
-    with pytest.raises(FedSepError, match="scores must be one of taylor, activation, or what makes"):
+    with pytest.raises(FedSepError, match="scores must be one of gates, taylor, activation, or what makes"):
         algorithms.fedsep_mask(network, units=UNITS, scores="tailor")
 
 
