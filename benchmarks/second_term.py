@@ -27,8 +27,7 @@ from torch import Tensor
 from fedsep import data, models, random, tasks, tree
 from fedsep.core import Ctx, Decoded, Params, Shard
 from fedsep.environment import environment
-from fedsep.gates import GateScores, gate_scores
-from fedsep.gates.second_term import Relaxed, bounded, second_term
+from fedsep.gates import GateScores, Relaxed, bounded, gate_scores, second_term
 from fedsep.learners.own_classes import OwnClasses, present
 from fedsep.learners.sgd import sgd
 from fedsep.models.units import kept

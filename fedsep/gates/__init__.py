@@ -7,9 +7,10 @@ from fedsep.gates.hypernetwork import Free, Hypernetwork
 from fedsep.gates.making import Form, Preset, Which, gate_scores, gating_of
 from fedsep.gates.relaxation import Noise, Relaxation
 from fedsep.gates.scoring import GateScores
+from fedsep.gates.second_term import Relaxed, bounded, second_term
 
 __all__ = [
     "Adam", "Budget", "Cost", "Form", "Free", "GateScores", "Gates", "Gating", "Hypernetwork", "Noise", "Preset",
-    "Relaxation", "Term", "Which", "gate_scores", "gating_of", "hard", "multiply_adds", "parameters",
-    "resource_loss", "spread",
+    "Relaxation", "Relaxed", "Term", "Which", "bounded", "gate_scores", "gating_of", "hard", "multiply_adds",
+    "parameters", "resource_loss", "second_term", "spread",
 ]  # fmt: skip

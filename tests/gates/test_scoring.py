@@ -41,7 +41,7 @@ FORMS = [{"form": "hypernetwork"}, {"form": "free"}, {"preset": "nppm"}, {"prese
 
 @pytest.mark.parametrize("options", FORMS, ids=str)
 def test_one_number_a_unit_and_the_same_for_the_same_key(options):
-    scores, data, before = gate_scores(TASK, **options), shard(), {n: p.clone() for n, p in PARAMS.items()}
+    scores, data, before = gate_scores(TASK, steps=3, **options), shard(), {n: p.clone() for n, p in PARAMS.items()}
     first, second = scores(PARAMS, data, context()), scores(PARAMS, data, context())
     assert {group: tuple(part.shape) for group, part in first.items()} == {"layer1": (12,), "layer2": (10,)}
     assert all(torch.equal(first[group], second[group]) for group in first)
@@ -53,7 +53,7 @@ def test_one_number_a_unit_and_the_same_for_the_same_key(options):
 
 def drawn(scores, found):
     """The mean cost of the gated models that were trained."""
-    draws = [scores.cost(scores.relaxation.draw(found, random.key(number))) for number in range(200)]
+    draws = [scores.cost(scores.relaxation.draw(found, random.key(number))) for number in range(60)]
     return float(torch.stack(draws).mean())
 
 
@@ -89,7 +89,7 @@ def test_gates_find_the_units_that_matter():
 
 
 def test_phi_may_be_kept_and_fitted_on():
-    scores, data, ctx = gate_scores(TASK), shard(), context()
+    scores, data, ctx = gate_scores(TASK, steps=3), shard(), context()
     anew = scores.fit(scores.init(ctx.key), PARAMS, data, ctx)
     assert all(torch.equal(part, scores(PARAMS, data, ctx)[group]) for group, part in scores.scores(anew).items())
     on = scores.fit(anew, PARAMS, data, context(seed=9))
@@ -116,7 +116,7 @@ def test_scores_of_a_held_sub_model_need_nothing_else():
 @pytest.mark.parametrize("form", ["hypernetwork", "free"])
 def test_gates_of_a_held_sub_model_are_those_of_its_units(form):
     """With every unit held it is the whole model; of fewer, the budget counts those."""
-    scores, data, ctx = gate_scores(TASK, form=form), shard(), context(0.25)
+    scores, data, ctx = gate_scores(TASK, form=form, steps=3), shard(), context(0.25)
     everything = {group: torch.arange(n) for group, n in scores.gating.units.sizes.items()}
     whole = scores(PARAMS, data, ctx)
     assert all(torch.equal(part, whole[group]) for group, part in scores(PARAMS, data, ctx, everything).items())
@@ -130,10 +130,10 @@ def test_gates_of_a_held_sub_model_are_those_of_its_units(form):
 def test_validation_data_where_it_is_asked_for():
     both = Shard(shard().train, shard(seed=8).train)
     by_train, by_validation = (
-        gate_scores(TASK, data=each)(PARAMS, both, context()) for each in ("train", "validation")
+        gate_scores(TASK, data=each, steps=3)(PARAMS, both, context()) for each in ("train", "validation")
     )
     assert not torch.equal(by_train["layer1"], by_validation["layer1"])
-    swapped = gate_scores(TASK)(PARAMS, Shard(both.validation), context())
+    swapped = gate_scores(TASK, steps=3)(PARAMS, Shard(both.validation), context())
     assert torch.equal(by_validation["layer1"], swapped["layer1"])
     with pytest.raises(FedSepError, match="gates are to be fitted to validation data, and there are none"):
         gate_scores(TASK, data="validation")(PARAMS, shard(), context())
@@ -144,7 +144,7 @@ def test_absent_classes_have_no_say_where_they_are_left_out():
     data, ctx = shard(classes=2), context()
     other = {**PARAMS, "layer3.bias": PARAMS["layer3.bias"] + torch.tensor([0.0, 0.0, 5.0])}
     for number in (3, None):
-        scores = gate_scores(TASK, classes=number)
+        scores = gate_scores(TASK, classes=number, steps=3)
         same = torch.equal(scores(PARAMS, data, ctx)["layer1"], scores(other, data, ctx)["layer1"])
         assert same == (number is not None)
 

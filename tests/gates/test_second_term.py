@@ -10,8 +10,7 @@ from torch.autograd.functional import hessian, jacobian
 
 from fedsep import models, random, tasks, tree
 from fedsep.core import Batch, Ctx, Samples, Shard
-from fedsep.gates import Free, Hypernetwork, gate_scores, hard
-from fedsep.gates.second_term import Relaxed, bounded, second_term
+from fedsep.gates import Free, Hypernetwork, Relaxed, bounded, gate_scores, hard, second_term
 
 EXACT = {"steps": 300, "tolerance": 1e-12}
 
