@@ -35,7 +35,7 @@ class Central:
 
     def init(self, x: Tree) -> CentralState:
         """A secret of its own for every run, unless one was given."""
-        secret = torch.frombuffer(bytearray(new_secret(self.privacy.secret)), dtype=torch.uint8)
+        secret = torch.frombuffer(bytearray(new_secret(self.privacy.secret, self.privacy.seed)), dtype=torch.uint8)
         return CentralState(secret, torch.tensor(0), self.server.init(x))
 
     def renew(self, x: Tree, state: CentralState) -> CentralState:
@@ -97,6 +97,7 @@ def central(
     replies: Count,
     delta: Delta = 1e-5,
     secret: NonNegativeInt | None = None,
+    seed: NonNegativeInt = 0,
 ) -> FedSep:
     r"""The Gaussian mechanism at a trusted server, around a method: x moves by (sum_m clip(dx_m) + noise) / replies.
 
@@ -118,6 +119,7 @@ def central(
         delta: Of (epsilon, delta); well below 1 / clients.
         secret: A number instead of the operating system's entropy, to repeat a run bit for bit: whoever knows it can
             take the noise away again. For tests and studies.
+        seed: Goes with ``secret``: the run's seed, so that runs of several seeds have noise of their own.
 
     Bytes:
         Those of ``method``.
@@ -132,5 +134,5 @@ def central(
         McMahan, Ramage, Talwar, Zhang 2018, arXiv:1710.06963 (DP-FedAvg, with its fixed denominator).
     """
     require_plain(method, "central")
-    promised = Guarantee("central", clip, noise, replies, delta, secret=secret)
+    promised = Guarantee("central", clip, noise, replies, delta, secret=secret, seed=seed)
     return dataclasses.replace(method, server=Central(method.server, promised))

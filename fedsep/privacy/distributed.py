@@ -29,12 +29,14 @@ class NoiseShare:
         clip: Largest norm of a change.
         deviation: Standard deviation of one share, in each coordinate.
         secret: In place of the client's own entropy; None: entropy, drawn anew for every message.
+        seed: Goes with ``secret``.
         wire: Sends the sum, every number as it is.
     """
 
     clip: float
     deviation: float
     secret: int | None = None
+    seed: int = 0
     wire: Dense = field(default_factory=Dense)
 
     def init(self, like: Tree) -> Any:
@@ -44,7 +46,7 @@ class NoiseShare:
     def pack(self, tree_: Tree, memory: Any, ctx: Ctx) -> tuple[Payload, Any]:
         """clip(dx) + share."""
         # The key is public: it only tells one message from another where a secret was given for all of them.
-        noise = normal_like(new_secret(self.secret), "share", int(ctx.key), tree_)
+        noise = normal_like(new_secret(self.secret, self.seed), "share", int(ctx.key), tree_)
         noisy = tree.add(clipped(tree_, self.clip), noise, self.deviation)
         return self.wire.pack(divided(noisy, 1, tree_), memory, ctx)
 
@@ -88,6 +90,7 @@ def distributed(
     fewest: Count,
     delta: Delta = 1e-5,
     secret: NonNegativeInt | None = None,
+    seed: NonNegativeInt = 0,
 ) -> FedSep:
     r"""The Gaussian mechanism at the clients, around a method: each sends clip(dx_m) + N(0, (noise C)^2 / fewest).
 
@@ -109,6 +112,7 @@ def distributed(
         fewest: Replies whose shares must do, at most ``stop.min_replies``. A share grows as it shrinks.
         delta: Of (epsilon, delta); well below 1 / clients.
         secret: A number instead of the clients' own entropy, to repeat a run bit for bit. For tests and studies.
+        seed: Goes with ``secret``: the run's seed, so that runs of several seeds have noise of their own.
 
     Bytes:
         Those of ``method``.
@@ -129,6 +133,6 @@ def distributed(
         )
     if fewest > replies:
         raise FedSepError(f"distributed: fewest must be at most replies, {replies} (got {fewest})")
-    promised = Guarantee("distributed", clip, noise, replies, delta, fewest, secret)
-    share = NoiseShare(clip, noise * clip / math.sqrt(fewest), secret, method.uplink)
+    promised = Guarantee("distributed", clip, noise, replies, delta, fewest, secret, seed)
+    share = NoiseShare(clip, noise * clip / math.sqrt(fewest), secret, seed, method.uplink)
     return dataclasses.replace(method, uplink=share, server=FixedMean(method.server, promised))

@@ -36,6 +36,7 @@ class Guarantee:
         delta: For which epsilon is told.
         fewest: Replies without which a round is void.
         secret: A number in place of the operating system's entropy, for tests and studies; None: entropy.
+        seed: Goes with ``secret``, so that runs of several seeds have noise of their own.
     """
 
     mechanism: Mechanism
@@ -45,6 +46,7 @@ class Guarantee:
     delta: float
     fewest: int = 1
     secret: int | None = None
+    seed: int = 0
 
 
 def require_plain(method: FedSep, factory: str) -> None:

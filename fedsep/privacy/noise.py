@@ -22,9 +22,9 @@ _BLOCK = 1 << 16  # normal draws from one call of the hash: half a megabyte
 _BYTES = 8  # of a uniform draw
 
 
-def new_secret(given: int | None) -> bytes:
-    """32 bytes from the operating system, or those of a number that was given, which is then all there is to know."""
-    return os.urandom(SECRET_BYTES) if given is None else hashlib.sha256(b"fedsep secret %d" % given).digest()
+def new_secret(given: int | None, seed: int = 0) -> bytes:
+    """32 bytes from the operating system, or those of two numbers, which are then all there is to know."""
+    return os.urandom(SECRET_BYTES) if given is None else hashlib.sha256(b"fedsep %d %d" % (given, seed)).digest()
 
 
 def number(secret: bytes, purpose: str, counter: int) -> int:
