@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication
+from benchmarks import communication, privacy
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
-PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"))
+PAGES = (Path("docs/results/index.md"), Path("docs/results/communication.md"), Path("docs/results/privacy.md"))
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
@@ -242,6 +242,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "leaders k2": lambda: communication.leaders("k2"),
     "trials": communication.trials_table,
     "lasso that is re-drawn": communication.lasso_table,
+    "private": lambda: f"{privacy.private_table('private')}\n\n{made('private')}",
+    "tuning at noise 4": lambda: privacy.tuned_table(4),
+    "tuning at noise 1": lambda: privacy.tuned_table(1),
 }
 
 
