@@ -156,8 +156,8 @@ class FedSep:
 
     @property
     def privacy(self) -> Any:
-        """What the server's mechanism promises (``fedsep.privacy.Guarantee``); None where it promises nothing."""
-        return getattr(self.server, "privacy", None)
+        """What the server or the learner promises (``fedsep.privacy.Guarantee``); None where neither does."""
+        return getattr(self.server, "privacy", None) or getattr(self.learner, "privacy", None)
 
     def cohort_seed(self, state: ServerState) -> int | None:
         """Of who takes part in the round to come, where that must not follow from the run's seed."""

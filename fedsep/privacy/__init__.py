@@ -7,6 +7,7 @@
 from fedsep.privacy.accountant import Rounds, epsilon
 from fedsep.privacy.central import Central, central
 from fedsep.privacy.distributed import FixedMean, NoiseShare, distributed
+from fedsep.privacy.dp_sgd import PrivateSteps, dp_sgd
 from fedsep.privacy.guarantee import Guarantee
 from fedsep.privacy.meter import Meter
 
@@ -16,8 +17,10 @@ __all__ = [
     "Guarantee",
     "Meter",
     "NoiseShare",
+    "PrivateSteps",
     "Rounds",
     "central",
     "distributed",
+    "dp_sgd",
     "epsilon",
 ]

@@ -20,21 +20,22 @@ from fedsep.tasks.pure import Pure
 if TYPE_CHECKING:
     from fedsep.plan import Plan
 
-Mechanism = Literal["central", "distributed"]
+Mechanism = Literal["central", "distributed", "dp_sgd"]
 Delta = Annotated[float, Range(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Guarantee:
-    """The Gaussian mechanism on the sum of a round's changes.
+    """The Gaussian mechanism on a sum: of a round's changes, or of a minibatch's gradients.
 
     Attributes:
         mechanism: Who clips and adds the noise.
-        clip: Largest Euclidean norm of a client's change, over all of it together.
+        clip: Largest Euclidean norm of a client's change, or of an example's gradient, over all of it together.
         noise: Standard deviation of the noise on the sum, in units of ``clip``; distributed: at least so much.
-        replies: What the sum is divided by, whoever replies.
+        replies: What the sum is divided by, however many terms it has.
         delta: For which epsilon is told.
         fewest: Replies without which a round is void.
+        steps: Of DP-SGD, each round.
         secret: A number in place of the operating system's entropy, for tests and studies; None: entropy.
         seed: Goes with ``secret``, so that runs of several seeds have noise of their own.
     """
@@ -47,6 +48,7 @@ class Guarantee:
     fewest: int = 1
     secret: int | None = None
     seed: int = 0
+    steps: int = 0
 
 
 def require_plain(method: FedSep, factory: str) -> None:
@@ -88,7 +90,8 @@ def mistakes(plan: Plan) -> list[str]:
     promised: Guarantee | None = getattr(plan.algorithm, "privacy", None)
     if promised is None:
         return []
-    found = [*_of_the_cohort(plan, promised), *_of_the_rest(plan, promised)]
+    asked = (_of_the_examples,) if promised.mechanism == "dp_sgd" else (_of_the_cohort, _of_the_rest)
+    found = [*_of_every_client(plan, promised), *(reason for ask in asked for reason in ask(plan, promised))]
     return found or _without_accountant()
 
 
@@ -130,6 +133,26 @@ def _of_the_rest(plan: Plan, promised: Guarantee) -> Iterator[str]:
     expected = method.expected(method.init(params), Ctx(0, 1.0, random.key(0))).payload
     if isinstance(expected, dict) and "report" in expected:
         yield "method must send no report with its change: it would reach the server without noise"
+
+
+def _of_the_examples(plan: Plan, promised: Guarantee) -> Iterator[str]:
+    sizes = ((client, plan.fleet.shard(client).train.size) for client in range(plan.fleet.clients))
+    known = list(sizes)
+    client, least = min(known, key=lambda each: each[1])
+    most = max(size for _, size in known)
+    if promised.delta >= 1 / most:
+        yield (
+            f"delta must be well below 1 / examples of a client, {1 / most:.3g}: at that, to publish an example "
+            f"outright would count as private (got {promised.delta:g})"
+        )
+    if promised.replies > least:
+        yield (
+            f"batch_size must be at most the examples of each client, {least} of client {client}: a minibatch is a "
+            f"random part of them (got {promised.replies})"
+        )
+
+
+def _of_every_client(plan: Plan, promised: Guarantee) -> Iterator[str]:
     model = getattr(plan.task, "model", None)
     if isinstance(model, Pure) and is_static(model.module):
         yield (

@@ -64,11 +64,27 @@ def clipped(change: Tree, clip: float) -> Tree:
 
 def _normal_block(data: bytes) -> Tensor:
     draws = torch.frombuffer(bytearray(data), dtype=torch.int64)
-    uniform = ((draws >> 11 & ((1 << 53) - 1)).to(torch.float64) + 0.5) * 2.0**-53
+    uniform = _uniform(draws)
     radius, angle = (-2 * uniform[::2].log()).sqrt(), 2 * math.pi * uniform[1::2]
     return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).reshape(-1)
+
+
+def _uniform(draws: Tensor) -> Tensor:
+    """In (0, 1), from the upper 53 bits of each."""
+    return ((draws >> 11 & ((1 << 53) - 1)).to(torch.float64) + 0.5) * 2.0**-53
 
 
 def _stream(secret: bytes, purpose: str, counter: int, block: int, length: int) -> bytes:
     at = purpose.encode().ljust(16, b"\0") + counter.to_bytes(8, "little", signed=True) + block.to_bytes(8, "little")
     return hashlib.shake_256(secret + at).digest(length)
+
+
+def derived(secret: bytes, key: int) -> bytes:
+    """A secret for one message of one client, whose public ``key`` tells it from the others."""
+    return _stream(secret, "message", key, 0, SECRET_BYTES)
+
+
+def chosen(secret: bytes, purpose: str, counter: int, count: int, rate: float) -> Tensor:
+    """The positions below ``count``, each with chance ``rate`` on its own; int64."""
+    draws = torch.frombuffer(bytearray(_stream(secret, purpose, counter, 0, _BYTES * count)), dtype=torch.int64)
+    return (_uniform(draws) < rate).nonzero()[:, 0]

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Ctx, FedSepError, Reply, Update
-from fedsep.privacy import central, distributed
+from fedsep.privacy import central, distributed, dp_sgd
 from fedsep.testing import algorithms as laws
 
 CLIENTS, CLIP, NOISE = 3, 0.4, 1.5
@@ -51,6 +51,8 @@ METHODS = {
     "distributed fedavg": lambda: shared(fedavg()),
     "distributed sketch": lambda: shared(sketch()),
     "distributed quantised sketch in floats": lambda: shared(quantised(uplink=wires.dense())),
+    "dp-sgd": lambda: dp_sgd(fedavg(), clip=1.0, noise=1.0, batch_size=4, secret=1),
+    "dp-sgd over a sketch": lambda: dp_sgd(sketch(), clip=1.0, noise=1.0, batch_size=4, secret=1),
 }
 method_of = pytest.mark.parametrize("make", METHODS.values(), ids=METHODS.keys())
 

@@ -62,7 +62,11 @@ def test_mistakes_are_found_before_anything_runs(change, message):
 
 
 def test_mechanisms_are_listed():
-    assert [path for path, _ in parts("privacy")] == ["fedsep.privacy.central", "fedsep.privacy.distributed"]
+    assert [path for path, _ in parts("privacy")] == [
+        "fedsep.privacy.central",
+        "fedsep.privacy.distributed",
+        "fedsep.privacy.dp_sgd",
+    ]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "recipes" / "private").glob("*.yaml")), ids=lambda path: path.stem)
