@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from train.toys import SETTINGS, Fleet, Task, run
 
 from fedsep import algorithms, random, tree
-from fedsep.core import Ctx, Decoded, FedSepError, Shard
+from fedsep.core import Ctx, Decoded, FedSepError, Samples, Shard
 from fedsep.privacy import Rounds, central, dp_sgd, epsilon
 from fedsep.privacy.noise import chosen
 from fedsep.train import Cohort, Evaluate
