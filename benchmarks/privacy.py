@@ -1,6 +1,6 @@
 """Accuracy at equal epsilon: tables of docs/results/privacy.md.
 
-Usage: python -m benchmarks.records private tune_private_fedavg_4 ..., then python -m benchmarks.tables
+Usage: python -m benchmarks.records tune_private_fedavg_4 ... private_none, then python -m benchmarks.tables
 """
 
 from __future__ import annotations
@@ -14,20 +14,31 @@ from typing import Any
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
+HEAD = ("method", "epsilon", "noise", "clip", "test accuracy", "validation accuracy", "bytes up / down", "seconds")
 
 
 def private_table(record: str) -> str:
-    """A row a method and epsilon: accuracy over seeds, bytes and seconds."""
+    """A row a method: accuracy over seeds, bytes and seconds."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((RECORDS / record).rglob("summary.json")):
         summary = json.loads(path.read_text())
         groups.setdefault(summary["method"], []).append(summary)
     if not groups:
         return "Not measured yet."
-    lines = [_line(method, seeds) for method, seeds in groups.items()]
-    lines.sort(key=lambda line: (line[1] == "none", line[1], -float(str(line[4])[:6])))
-    head = ["method", "epsilon", "noise", "clip", "test accuracy", "validation accuracy", "bytes up / down", "seconds"]
-    return table(head, lines)
+    return table(HEAD, [_line(method, seeds) for method, seeds in groups.items()])
+
+
+def chosen_table(noise: int) -> str:
+    """The setting of each method that was best on validation data, with its test accuracy; and FedAvg without noise."""
+    lines: list[list[object]] = []
+    for folder in sorted(RECORDS.glob(f"tune_private_*_{noise}")):
+        found = [json.loads(path.read_text()) for path in sorted(folder.rglob("summary.json"))]
+        if found:
+            best = max(found, key=lambda each: each["metrics"]["validation_accuracy"]["last"])
+            lines.append(_line(_method(folder), [best]))
+    without = sorted((RECORDS / "private_none").rglob("summary.json"))
+    lines += [_line("fedavg, not private", [json.loads(path.read_text())]) for path in without]
+    return table(HEAD, lines) if lines else "Not measured yet."
 
 
 def _line(method: str, seeds: Sequence[dict[str, Any]]) -> list[object]:
@@ -54,10 +65,14 @@ def tuned_table(noise: int) -> str:
             setting = path.relative_to(folder).parts[0]
             setting = ", ".join(part.partition(".")[2].removeprefix("method.") for part in setting.split(","))
             text = f"**{score:.4f}**" if score == max(scores.values()) else f"{score:.4f}"
-            lines.append([folder.name.removeprefix("tune_private_").rpartition("_")[0], setting, text])
+            lines.append([f"`{_method(folder)}`", setting, text])
     if not lines:
         return "Not measured yet."
     return table(["method", "setting", "validation accuracy"], lines)
+
+
+def _method(folder: Path) -> str:
+    return folder.name.removeprefix("tune_private_").rpartition("_")[0]
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -242,9 +242,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "leaders k2": lambda: communication.leaders("k2"),
     "trials": communication.trials_table,
     "lasso that is re-drawn": communication.lasso_table,
-    "private": lambda: f"{privacy.private_table('private')}\n\n{made('private')}",
+    "private": lambda: f"{privacy.chosen_table(4)}\n\n{made('tune_private_fedavg_4')}",
+    "private seeds": lambda: privacy.private_table("private_4"),
     "tuning at noise 4": lambda: privacy.tuned_table(4),
-    "tuning at noise 1": lambda: privacy.tuned_table(1),
 }
 
 

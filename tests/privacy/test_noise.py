@@ -89,6 +89,12 @@ def test_what_is_clipped_is_no_longer_than_the_bound_and_points_where_it_did(sca
         assert_close(short[name], part.double() * factor, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("length", [1.001, 1.5, 2.0, 5.0])
+def test_what_is_a_little_too_long_is_clipped_too(length):
+    short = clipped({"a": torch.tensor([0.6, 0.0]) * length, "b": torch.tensor([[0.8]]) * length}, 1.0)
+    assert float(tree.norm(short)) == pytest.approx(1.0, rel=1e-12)
+
+
 def test_counters_cannot_be_covered_by_noise():
     with pytest.raises(FedSepError, match="floating point throughout"):
         clipped({"a": torch.ones(2), "n": torch.tensor(3)}, 1.0)
