@@ -95,6 +95,16 @@ def test_cohorts_of_fixed_size_by_a_plain_sum():
     )
 
 
+@pytest.mark.parametrize("noise", [2.0, 4.0])
+def test_cohorts_of_fixed_size_are_charged_for_two_changes(noise):
+    """Where one client is another, the sums of two cohorts differ by 2 clip; converted by hand (1905.09982)."""
+    spent = [
+        100 * fixed_size_cost(0.1, noise / 2, a) - (math.log(DELTA) + math.log(a)) / (a - 1) + math.log1p(-1 / a)
+        for a in range(2, 64)
+    ]
+    assert epsilon(Rounds("without_replacement", 0.1, noise, 100), DELTA) == pytest.approx(min(spent), rel=1e-9)
+
+
 def test_a_cohort_tells_no_more_than_everybody():
     assert fixed_size_cost(1.0, 2.0, 7) == 7 / 8
     assert fixed_size_cost(0.999, 0.5, 40) == 80.0
