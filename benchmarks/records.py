@@ -24,6 +24,26 @@ def tuned(recipe: str, grid: str) -> list[str]:
     return ["sweep", f"recipes/mnist_cnn/{recipe}.yaml", "--grid", f"methods.{grid}", "--set", "rounds=50"]
 
 
+PRIVATE = {
+    # A method's recipe, what is set in it, and its grid: three clipping norms by two rates of the server for everyone.
+    # Norms scale with sqrt(p / d), rates with d / p.
+    "fedavg": ("fedavg", {}, "0.1,0.3,1", "method.server.lr=0.3,1"),
+    "linear_500": ("fedsep_linear", {"method.p": 500}, "0.025,0.075,0.25", "method.server_lr=4.7,15.7"),
+    "linear_2000": ("fedsep_linear", {}, "0.05,0.15,0.5", "method.server_lr=1.2,3.9"),
+    "quantised_2000": ("fedsep_quantised", {}, "0.05,0.15,0.5", "method.server_lr=1.2,3.9"),
+}
+NOISES = (4,)
+
+
+def private(name: str, noise: int) -> list[str]:
+    """A sweep of a private method at one level of noise, and so at one epsilon."""
+    recipe, changes, norms, rates = PRIVATE[name]
+    changes = {**changes, "noise": noise}
+    sets = [word for path, value in changes.items() for word in ("--set", f"methods.{recipe}.{path}={value}")]
+    grids = ["--grid", f"methods.{recipe}.clip={norms}", "--grid", f"methods.{recipe}.{rates}"]
+    return ["sweep", f"recipes/private/{recipe}.yaml", *grids, *sets, "--seed", "100"]
+
+
 COMMANDS: dict[str, list[str]] = {
     # Three settings for every method, 50 rounds, one seed, chosen on validation data.
     "tune_fedavg": tuned("fedavg", "fedavg.lr=0.05,0.1,0.2"),
@@ -53,6 +73,10 @@ COMMANDS: dict[str, list[str]] = {
     "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
+    # Client-level differential privacy: six settings for every method, at one level of noise and so one epsilon.
+    **{f"tune_private_{name}_{noise}": private(name, noise) for noise in NOISES for name in PRIVATE},
+    "private_none": ["run", "recipes/private/without.yaml", "--seed", "100"],
+    "private_4": ["run", "recipes/private/mnist.yaml", *SEEDS],
     "quickstart": ["run", "recipes/quickstart.yaml", *SEEDS],
 }
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication, figures
+from benchmarks import communication, figures, privacy
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
-PAGES = tuple(Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper"))
+PAGES = tuple(Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper", "privacy"))
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
@@ -243,6 +243,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "trials": communication.trials_table,
     **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
     "lasso that is re-drawn": communication.lasso_table,
+    "private": lambda: f"{privacy.chosen_table(4)}\n\n{made('tune_private_fedavg_4')}",
+    "private seeds": lambda: privacy.private_table("private_4"),
+    "tuning at noise 4": lambda: privacy.tuned_table(4),
 }
 
 

@@ -28,16 +28,19 @@ class Cohort:
     """How many clients take part in a round, and what they can hold.
 
     Attributes:
-        per_round: Number of clients in a round, drawn without replacement; None: all of them.
+        per_round: Number of clients in a round, drawn without replacement (see ``sampling``); None: all of them.
         capabilities: Fractions of the server's model. A fraction that is listed twice is met twice as often.
         draw: ``"fixed"``: every client has one capability for the whole run, each listed one equally often
             (to within one client), at random; ``"ordered"``: the same in the order of clients, the first of them the
             first one; ``"dynamic"``: each client draws one in each round.
+        sampling: ``"fixed"``: every round has ``per_round`` clients; ``"poisson"``: so many on average, each client
+            taking part by a draw of its own, as the tightest accountant of differential privacy has it.
     """
 
     per_round: Count | None = None
     capabilities: tuple[Fraction, ...] = (1.0,)
     draw: Literal["fixed", "ordered", "dynamic"] = "fixed"
+    sampling: Literal["fixed", "poisson"] = "fixed"
 
     def errors(self, clients: int) -> list[str]:
         """What is wrong with it for a fleet of ``clients``."""
@@ -49,12 +52,17 @@ class Cohort:
         return errors
 
     def size(self, clients: int) -> int:
-        """Number of clients in a round."""
+        """Number of clients in a round; the expected number of Poisson cohorts."""
         return clients if self.per_round is None else min(self.per_round, clients)
 
     def members(self, seed: int, round: int, clients: int) -> list[int]:
         """The clients of a round in increasing order, in time and memory proportional to their number."""
-        return random.sample(random.fold(_key(seed, _MEMBERS), round), clients, self.size(clients))
+        key, size = random.fold(_key(seed, _MEMBERS), round), self.size(clients)
+        return (
+            random.bernoulli(key, clients, size / clients)
+            if self.sampling == "poisson"
+            else random.sample(key, clients, size)
+        )
 
     def capability(self, seed: int, round: int, members: Sequence[int], clients: int) -> list[float]:
         """What each of ``members`` can hold in a round."""

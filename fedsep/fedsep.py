@@ -129,7 +129,7 @@ class FedSep:
         """Line 20, over replies as they come; without replies only the clock moves."""
         x, optimizer = self.server.step(state.x, self._updates(state, replies), state.optimizer)
         x, renewed = self.codec.advance(x, state.round + 1)
-        return ServerState(x, self.server.init(x) if renewed else optimizer, state.round + 1), {}
+        return ServerState(x, self._renewed(x, optimizer) if renewed else optimizer, state.round + 1), {}
 
     def model(self, state: ServerState) -> Params:
         """The server's model."""
@@ -172,6 +172,16 @@ class FedSep:
         return params if cut is None else cut(state.x, params, ctx)
 
     @property
+    def privacy(self) -> Any:
+        """What the server or the learner promises (``fedsep.privacy.Guarantee``); None where neither does."""
+        return getattr(self.server, "privacy", None) or getattr(self.learner, "privacy", None)
+
+    def cohort_seed(self, state: ServerState) -> int | None:
+        """Of who takes part in the round to come, where that must not follow from the run's seed."""
+        draw = getattr(self.server, "cohort_seed", None)
+        return None if draw is None else draw(state.optimizer)
+
+    @property
     def clients(self) -> int | None:
         """How many clients there are, where the server's step was told."""
         return getattr(self.server, "clients", None)
@@ -186,6 +196,11 @@ class FedSep:
         x = self.downlink.unpack(payload, None, ctx)
         start, _ = self.codec.decode(x, client.codec, shard, ctx)
         return start.y, self.learner.learn(start, shard, ctx)[0]
+
+    def _renewed(self, x: Tree, optimizer: Tree) -> Tree:
+        """The server's state when x means something new: a server may have something to keep."""
+        renew = getattr(self.server, "renew", None)
+        return self.server.init(x) if renew is None else renew(x, optimizer)
 
     def _updates(self, state: ServerState, replies: Iterable[Reply]) -> Iterator[Update]:
         for reply in replies:

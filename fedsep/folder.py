@@ -105,6 +105,13 @@ class RunFolder:
                 save(unfinished)
                 os.replace(unfinished, self.path / "partition.npz")
 
+    def restrict(self) -> None:
+        """Lets nobody but its owner look at the checkpoints, which hold a private run's secret."""
+        path = self.path / "checkpoint"
+        with writing(path):
+            path.mkdir(exist_ok=True)
+            path.chmod(0o700)
+
     def clear(self) -> None:
         """Removes what an earlier run wrote, and nothing else."""
         with writing(self.path):

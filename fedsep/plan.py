@@ -14,6 +14,7 @@ from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop, option_errors
 from fedsep.pairs import findings
+from fedsep.privacy.guarantee import mistakes as private_mistakes
 from fedsep.ranges import Count, NonNegativeInt
 from fedsep.round import Accepted, Memories
 from fedsep.suited import mistakes
@@ -52,6 +53,7 @@ class Plan:
         if not errors:  # with sizes or capabilities that cannot be, nothing can be said about it
             errors += serving.mistakes(self.fleet, self.evaluate)
             errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort)
+            errors += private_mistakes(self)
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
         unfit = getattr(getattr(self.algorithm, "view", None), "errors", None)
         errors += [] if unfit is None else unfit(self.cohort.capabilities)
@@ -68,6 +70,12 @@ class Plan:
             errors.append("evaluate.clients needs clients with the model of the recipe (got a zoo of several)")
         if errors:
             raise FedSepError("\n".join(errors))
+
+    def members(self, round: int, state: Any) -> list[int]:
+        """Who takes part in ``round`` (from 0): by the run's seed, or by a secret in the state of a private method."""
+        ask = getattr(self.algorithm, "cohort_seed", None)
+        seed = None if ask is None else ask(state)
+        return self.cohort.members(self.seed if seed is None else seed, round, self.fleet.clients)
 
     def invite(self, round: int, members: Sequence[int], accepted: Accepted, memories: Memories) -> list[Invitation]:
         """The seats of ``members`` in ``round`` (from 0), with what the server knows of each."""

@@ -102,6 +102,23 @@ def permutation(key: Tensor, n: int) -> Tensor:
     return torch.argsort(bits(key, n))
 
 
+def bernoulli(key: Tensor, n: int, rate: float) -> list[int]:
+    """Each number below n with chance ``rate``, one independently of the other, in increasing order; O(rate n) time.
+
+    What is drawn are the gaps between them, which are geometric.
+    """
+    if rate >= 1:
+        return list(range(n))
+    chosen, last, start, ahead = list[int](), -1, 0, int(rate * n) + 16
+    while last < n:
+        uniform = (_shift(bits(key, ahead, start), 11).to(torch.float64) + 0.5) * 2.0**-53
+        gaps = (uniform.log() / math.log1p(-rate)).clamp_max(float(n)).to(torch.int64)
+        places = (last + (gaps + 1).cumsum(0)).tolist()
+        chosen += places
+        last, start = places[-1], start + ahead
+    return [place for place in chosen if place < n]
+
+
 def sample(key: Tensor, n: int, k: int) -> list[int]:
     """k distinct numbers below n in increasing order, in O(k) time and memory (Floyd's algorithm)."""
     if k >= n:

@@ -25,6 +25,7 @@ from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop
 from fedsep.plan import Plan, task_of
+from fedsep.privacy.meter import Meter, meter_of
 from fedsep.results import Row, Run, count, summary, write_results
 from fedsep.round import Played, play, too_few
 from fedsep.saving import Keeper, Point, memories_in, start
@@ -63,6 +64,7 @@ class _Work:
     session: Session
     parameters: int
     watch: Callable[[Progress], None] | None
+    meter: Meter | None = None
     rows: list[Row] = field(default_factory=list[Row])
     began: float = field(default_factory=time.monotonic)
 
@@ -161,7 +163,9 @@ def fit(
         session = engine.open(algorithm, task, fleet, keeper.memories.clients.recall)
         stack.callback(session.close)
         stack.enter_context(terminable())
-        work = _Work(plan, keeper, session, count(params), watch)
+        work = _Work(plan, keeper, session, count(params), watch, meter_of(plan))
+        if folder is not None and work.meter is not None:
+            folder.restrict()
         if saved is None:
             point = start(algorithm.init(params), fleet.clients)
             record_start(folder, engine, seed, fleet, recipe, choice and choice.record())
@@ -180,7 +184,8 @@ def _run(work: _Work, point: Point) -> Run:
         work.keeper.save(point)
         while point.round < plan.rounds:
             point = _advance(work, point)
-            if plan.checkpoint.due(point.round, time.monotonic() - work.keeper.at):
+            # A private model is kept before anyone is sent it: no restart may use its round's noise for another sum.
+            if work.meter is not None or plan.checkpoint.due(point.round, time.monotonic() - work.keeper.at):
                 work.keeper.save(point)
             _tell(work, point)
             if work.late():
@@ -204,7 +209,7 @@ def _run(work: _Work, point: Point) -> Run:
 def _advance(work: _Work, point: Point) -> Point:
     """One round: played, evaluated where that is due, and logged as a whole."""
     plan, memories, began = work.plan, work.keeper.memories, time.perf_counter()
-    members = plan.cohort.members(plan.seed, point.round, plan.fleet.clients)
+    members = plan.members(point.round, point.state)
     cohort = plan.invite(point.round, members, point.accepted, memories)
     rules = plan.stop.min_replies, plan.accept
     played = play(plan.algorithm, work.session, point.state, cohort, memories, point.accepted, *rules)
@@ -272,6 +277,7 @@ def _log(
         "bytes_down": point.totals.down,
         "header_bytes": point.totals.header,
         **columns,
+        **({} if work.meter is None else {"epsilon": work.meter.epsilon(point.round)}),
         "wall_seconds": point.seconds,
         "wall_evaluation_seconds": point.evaluating,
     }
@@ -295,7 +301,10 @@ def _tell(work: _Work, point: Point) -> None:
 def _close(work: _Work, point: Point, status: str, reason: str, model: Params | None = None) -> dict[str, Any]:
     """Leaves the folder as it was after the last complete round, saved and summarised; gives the summary."""
     del work.rows[point.round :]
-    facts = summary(work.plan, point, work.rows, work.parameters, work.path) | {"status": status, "reason": reason}
+    facts: dict[str, Any] = summary(work.plan, point, work.rows, work.parameters, work.path)
+    facts |= {"status": status, "reason": reason}
+    if work.meter is not None:
+        facts |= {"privacy": work.meter.facts(point.round), "notes": [*facts["notes"], *work.meter.notes(point.round)]}
     if work.folder is not None:
         work.folder.truncate(point.offsets)
         work.keeper.save(point)

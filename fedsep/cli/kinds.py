@@ -60,6 +60,7 @@ KINDS = {
     "servers": Kind("fedsep.servers", _gives("step")),
     "reductions": Kind("fedsep.servers", _reduces),
     "wires": Kind("fedsep.wires", _gives("pack")),
+    "privacy": Kind("fedsep.privacy", _gives("aggregate")),
     "engines": Kind("fedsep.engines", inspect.isfunction),
 }
 

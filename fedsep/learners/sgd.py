@@ -92,10 +92,10 @@ class SGD:
 
     def walk(self, objective: Objective, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
         """The local steps on any objective, one by one."""
-        y, velocity, lr = start.y, None, self._lr(ctx)
+        y, velocity, lr = start.y, None, self.rate(ctx)
         for number, batch in enumerate(self._batches(shard, ctx)):
             loss, gradient = value_and_gradient(lambda y, n=number, batch=batch: objective(n, y, batch), y)
-            velocity = self._velocity(gradient, y, start.y, velocity)
+            velocity = self.direction(gradient, y, start.y, velocity)
             y = start.project({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             yield Step(y, loss, gradient)
 
@@ -111,25 +111,26 @@ class SGD:
         """
         batches = [self._batches(*each) for each in zip(shards, ctxs, strict=True)]
         together = Together(starts, batches, shards[0].train.x.device)
-        lr = self._lr(ctxs[0])
+        lr = self.rate(ctxs[0])
         first = y = together.first()
         velocity, losses = None, list[Tensor]()
         for batch in together.batches():
             loss, gradient = together.gradients(self.task.loss, y, batch)
-            velocity = together.each(self._velocity, gradient, y, first, velocity)
+            velocity = together.each(self.direction, gradient, y, first, velocity)
             y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
         return together.apart(y, torch.stack(losses).mean(0))
 
     def reach(self, shard: Shard, ctx: Ctx) -> float:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
-        steps, lr = range(1, self._count(shard) + 1), self._lr(ctx)
+        steps, lr = range(1, self._count(shard) + 1), self.rate(ctx)
         return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
 
     def _batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
         return minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))
 
-    def _lr(self, ctx: Ctx) -> float:
+    def rate(self, ctx: Ctx) -> float:
+        """The learning rate of a round."""
         return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
 
     def _objective(self, start: Decoded, y: Params, batch: Batch) -> Tensor:
@@ -142,7 +143,7 @@ class SGD:
             return self.steps
         return self.epochs * per_epoch(shard.train, self.batch_size or shard.train.size)
 
-    def _velocity(self, gradient: Params, y: Params, y0: Params, velocity: Params | None) -> Params:
+    def direction(self, gradient: Params, y: Params, y0: Params, velocity: Params | None) -> Params:
         """The direction of descent: the gradient with proximal term, clipped, decayed, with momentum."""
         if self.proximal:
             gradient = tree.add(gradient, tree.sub(y, y0), self.proximal)

@@ -8,7 +8,9 @@ from fedsep.report.comparing import Level, Row
 from fedsep.report.spread import Spread
 from fedsep.report.wording import NONE, bytes_text, count_text, seconds_text, seeds_text, value_text, with_spread
 
-MERIT = ("method", "seeds", "status", "last", "best", "mean of last", "at best validation", "rounds", "time")
+MERIT = (
+    "method", "seeds", "status", "last", "best", "mean of last", "at best validation", "epsilon", "rounds", "time"
+)  # fmt: skip
 """Columns on how good a method is and how long it took."""
 
 TRAFFIC = ("up", "down", "total payload", "total header")
@@ -45,6 +47,7 @@ def _cells(row: Row, levels: Sequence[str]) -> dict[str, str]:
         "best": over(row["best"], of, value_text),
         "mean of last": over(row["mean_last"], of, value_text),
         "at best validation": over(row["selected"], of, value_text),
+        "epsilon": over(row["epsilon"], of, value_text),
         "rounds": over(row["rounds"], of, count_text),
         "time": over(row["seconds"], of, seconds_text),
         "status": _status(row),

@@ -36,7 +36,7 @@ class Row(TypedDict):
     ``bytes_up`` and ``bytes_down`` are mean payload bytes per client and round; ``payload_bytes`` (up and down) and
     ``header_bytes`` are totals over all clients and rounds. ``mean_last_of`` says how many evaluations ``mean_last``
     covers, ``selected`` is the test value at the best validation round. ``counted`` runs enter the figures: those that
-    are done, or all if none is.
+    are done, or all if none is. ``epsilon`` is that of private runs.
     """
 
     method: str
@@ -51,6 +51,7 @@ class Row(TypedDict):
     mean_last: Spread
     mean_last_of: int
     selected: Spread
+    epsilon: Spread
     bytes_up: Spread
     bytes_down: Spread
     payload_bytes: Spread
@@ -103,6 +104,7 @@ def _row(group: Group, levels: Sequence[float]) -> Row:
         mean_last=merit["mean_last"],
         mean_last_of=kept_last(runs[0]),
         selected=merit["selected"],
+        epsilon=spread(finite(run.summary.get("privacy", {}).get("epsilon")) for run in runs),
         bytes_up=spread(_per_message(run, "up") for run in runs),
         bytes_down=spread(_per_message(run, "down") for run in runs),
         payload_bytes=spread(_total_payload(run) for run in runs),

@@ -96,3 +96,25 @@ def test_the_fleet_is_not_asked_for_shards_of_others():
 
     run(FedAvg(), fleet=Watching(clients=500), rounds=3)
     assert len(asked - {1000, 1001}) <= 12
+
+
+def test_poisson_cohorts_are_draws_of_each_client_on_its_own():
+    cohort, rounds, clients = Cohort(per_round=5, sampling="poisson"), 2000, 20
+    drawn = [cohort.members(0, round, clients) for round in range(rounds)]
+    assert all(each == sorted(set(each)) for each in drawn)
+    assert all(0 <= each[0] <= each[-1] < clients for each in drawn if each)
+    counts = Counter(client for each in drawn for client in each)
+    deviation = (rounds * 0.25 * 0.75) ** 0.5
+    assert all(abs(counts[client] - rounds * 0.25) < 5 * deviation for client in range(clients))
+    sizes = torch.tensor([len(each) for each in drawn], dtype=torch.float64)
+    assert abs(sizes.mean() - 5) < 5 * (3.75 / rounds) ** 0.5
+    assert abs(sizes.var() - 3.75) < 0.6  # binomial: 20 x 0.25 x 0.75; a cohort of fixed size has 0
+    both = sum(0 in each and 19 in each for each in drawn) / rounds
+    assert abs(both - 0.0625) < 5 * (0.0625 * 0.9375 / rounds) ** 0.5
+
+
+def test_poisson_cohorts_of_large_fleets_cost_no_more_than_their_size_and_of_everybody_are_everybody():
+    drawn = Cohort(per_round=100, sampling="poisson").members(0, 0, 10**9)
+    assert 50 < len(drawn) < 160
+    assert Cohort(sampling="poisson").members(0, 3, 7) == list(range(7))
+    assert Cohort(per_round=1, sampling="poisson").members(0, 0, 1) == [0]
