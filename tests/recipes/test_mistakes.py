@@ -136,7 +136,8 @@ def method(**arguments):
             "r.yaml: cohort.per_round: must be >= 1 (got 0)",
             "r.yaml: cohort.capabilities.1: must be > 0 and <= 1 (got 1.5)",
             "r.yaml: cohort.draw: must be one of fixed, dynamic (got 'static')",
-            "r.yaml: cohort.size: cohort has no such key (got 3; did you mean per_round, capabilities, draw or sampling?)"]),
+            "r.yaml: cohort.size: cohort has no such key "
+            "(got 3; did you mean per_round, capabilities, draw or sampling?)"]),
         (tree_with(cohort=[1]), ["r.yaml: cohort: must be a block (got [1])"]),
         (tree_with(engine={"use": "fedsep.engines.worker"}), [
             "r.yaml: engine.use: there is no fedsep.engines.worker (did you mean fedsep.engines.workers?)"]),
