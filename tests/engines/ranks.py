@@ -37,7 +37,7 @@ def _forked(act: Callable[[int], Any], folder: Path, environment: dict[str, str]
         return child
     code, rank = 0, int(environment["RANK"])
     try:
-        signal.alarm(60)
+        signal.alarm(300)  # whatever hangs, the tests do not
         os.environ.update(environment)
         told = _told(act, rank)
         if rank == 0:

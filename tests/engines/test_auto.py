@@ -36,8 +36,12 @@ GPU = CNN._replace(device="cuda", no_fork="CUDA is in use")
         (GPU, False, "vectorised"),
         (GPU._replace(apart="of its own making"), False, "sequential"),
         (GPU._replace(cohort=1), False, "sequential"),
-        (MLP, False, "vectorised"),
-        (MLP._replace(parameters=100_001), False, "workers"),
+        (MLP._replace(cohort=32), False, "workers"),
+        (MLP._replace(cohort=32, cores=1), False, "vectorised"),
+        (MLP._replace(cohort=32, cores=1, apart="of its own making"), False, "sequential"),
+        (MLP._replace(cohort=32, cores=1, parameters=20_001), False, "sequential"),
+        (MLP._replace(cohort=32, cores=1, convolutional=True), False, "sequential"),
+        (MLP._replace(cohort=31, cores=1), False, "sequential"),
         (CNN, False, "workers"),
         (CNN._replace(no_fork="no fork here"), True, "sequential"),
         (CNN._replace(cores=1), True, "sequential"),
@@ -102,7 +106,7 @@ def test_a_run_records_its_engine_and_keeps_it_when_it_is_resumed(tmp_path, monk
 
 
 def test_what_rounds_differently_is_kept(tmp_path, monkeypatch):
-    here_are(monkeypatch)
+    here_are(monkeypatch, cores=1, cohort=40)
     run = toys.run(toys.FedAvg(), tmp_path, engine=auto(exact=False), stop=Stop(seconds=1e-9))
     assert told(run)["chosen"]["engine"] == "vectorised"
     again = toys.run(toys.FedAvg(), tmp_path, engine=auto(), resume=True)
