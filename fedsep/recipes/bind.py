@@ -104,7 +104,7 @@ class Binder:
         """One argument: a plain value, a block, a function's path, or a list or mapping of these."""
         if isinstance(value, dict) and "use" in value:
             return self._made(value, hint, path, scope)
-        if isinstance(value, str) and any(is_callable(arm) for arm in arms(hint)):
+        if isinstance(value, str) and _names_function(value, hint):
             target = self._target(value, path, Any)
             return target and Reference(value, target)
         if isinstance(value, list) and _holds_block(value):
@@ -214,6 +214,12 @@ def _few(names: list[str]) -> str:
 
 def _holds_block(values: list[Any]) -> bool:
     return any(isinstance(value, dict) and "use" in value for value in values)
+
+
+def _names_function(text: str, hint: Any) -> bool:
+    """Whether a text is meant as the path of a function: where names are wanted too, a path has a dot."""
+    names = [arm for arm in arms(hint) if get_origin(bare(arm)) is typing.Literal]
+    return any(is_callable(arm) for arm in arms(hint)) and ("." in text or not names)
 
 
 def _mapped(hint: Any) -> Any:

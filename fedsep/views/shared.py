@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Ctx, FedSepError, Params, Tree
-from fedsep.models.ranking import chosen, ranked, shortened
+from fedsep.models.ranking import chosen, natural, ranked, shortened
 from fedsep.models.units import kept
+from fedsep.tree import zeros_like
 from fedsep.views.personal import Scored
 from fedsep.views.refresh import Refresh
 from fedsep.views.submodel import Submodel
@@ -82,15 +83,7 @@ class Shared:
         keep = self.keep(x, ctx)
         self._require_units(dx, keep, ctx)
         value, cover = self.part.spread(dx, x["model"], keep, ctx)
-        votes = {group: torch.zeros_like(part) for group, part in x["scores"].items()}
-        heard = {group: torch.zeros_like(part) for group, part in x["scores"].items()}
-        if self.refresh.due(ctx):
-            told = dx["scores"] if self.clusters == 1 else dx["report"]["scores"]
-            at = keep if self.held else {group: torch.arange(n) for group, n in self.part.units.sizes.items()}
-            row = nearest(x["scores"], told, at)
-            for group, part in x["scores"].items():
-                votes[group][row, at[group]] = scaled(told[group], part[row, at[group]])
-                heard[group][row, at[group]] = 1.0
+        votes, heard = self._votes(dx, x, keep) if self.refresh.due(ctx) else [zeros_like(x["scores"])] * 2
         return {"model": value, "scores": votes}, {"model": cover, "scores": heard}
 
     def keeps(self, x: Scored, ctx: Ctx) -> dict[str, Tensor]:
@@ -115,10 +108,20 @@ class Shared:
         """Those of the client's cluster."""
         if self.clusters == 1 or ctx.report is None:
             return {group: part.mean(0) for group, part in x["scores"].items()}
-        sizes = self.part.units.sizes
-        every = {group: torch.arange(n) for group, n in sizes.items()}
-        row = nearest(x["scores"], ctx.report["scores"], self._units_of(ctx.report) if self.held else every)
+        at = self._units_of(ctx.report) if self.held else natural(self.part.units.sizes)
+        row = nearest(x["scores"], ctx.report["scores"], at)
         return {group: part[row] for group, part in x["scores"].items()}
+
+    def _votes(self, dx: Any, x: Scored, keep: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """A client's scores, scaled, in its cluster's row, and where there are any."""
+        told = dx["scores"] if self.clusters == 1 else dx["report"]["scores"]
+        at = keep if self.held else natural(self.part.units.sizes)
+        row = nearest(x["scores"], told, at)
+        votes, heard = zeros_like(x["scores"]), zeros_like(x["scores"])
+        for group, part in x["scores"].items():
+            votes[group][row, at[group]] = scaled(told[group], part[row, at[group]])
+            heard[group][row, at[group]] = 1.0
+        return [votes, heard]
 
     def _require_units(self, dx: Any, keep: Mapping[str, Tensor], ctx: Ctx) -> None:
         """Refuses a report about other units than the client was sent: what it says is relied on in later rounds."""
