@@ -104,7 +104,7 @@ class Binder:
         """One argument: a plain value, a block, a function's path, or a list or mapping of these."""
         if isinstance(value, dict) and "use" in value:
             return self._made(value, hint, path, scope)
-        if isinstance(value, str) and any(is_callable(arm) for arm in arms(hint)):
+        if isinstance(value, str) and any(is_callable(arm) for arm in arms(hint)) and not _is_word(value, hint):
             target = self._target(value, path, Any)
             return target and Reference(value, target)
         if isinstance(value, list) and _holds_block(value):
@@ -214,6 +214,11 @@ def _few(names: list[str]) -> str:
 
 def _holds_block(values: list[Any]) -> bool:
     return any(isinstance(value, dict) and "use" in value for value in values)
+
+
+def _is_word(value: str, hint: Any) -> bool:
+    """Whether a text is one of the words that a hint lists, and so no path, though functions are taken as well."""
+    return any(get_origin(bare(arm)) is typing.Literal and value in typing.get_args(bare(arm)) for arm in arms(hint))
 
 
 def _mapped(hint: Any) -> Any:
