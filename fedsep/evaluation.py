@@ -29,7 +29,9 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
         return lambda width: params if cut is None else cut(point.state, params, width)
 
     if not hasattr(getattr(algorithm, "view", None), "narrower"):
-        judge = judge._replace(options=replace(judge.options, levels=()))  # every share of the units is the whole model
+        judge = judge._replace(
+            options=replace(judge.options, levels=None)
+        )  # every share of the units is the whole model
     params = algorithm.model(point.state)
     columns = judged(judge, params, narrower(params))
     if point.average is not None:

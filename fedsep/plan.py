@@ -12,6 +12,7 @@ from fedsep import serving
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
+from fedsep.holding import cuts
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop, option_errors
 from fedsep.pairs import findings
 from fedsep.privacy.guarantee import mistakes as private_mistakes
@@ -51,7 +52,7 @@ class Plan:
         if told not in (None, clients):
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
         if not errors:  # with sizes or capabilities that cannot be, nothing can be said about it
-            errors += serving.mistakes(self.fleet, self.evaluate)
+            errors += serving.mistakes(self.fleet, self.evaluate) + self._unfit_widths()
             errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort)
             errors += private_mistakes(self)
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
@@ -85,6 +86,15 @@ class Plan:
             return memories.reports.recall(client, told[client])
 
         return self.cohort.invitations(self.seed, round, members, accepted.seen, report)
+
+    def _unfit_widths(self) -> list[str]:
+        """Why sub-models cannot be evaluated that no client may ever be sent."""
+        view: Any = getattr(self.algorithm, "view", None)
+        if not cuts(self.algorithm) or not hasattr(view, "mistakes"):
+            return []
+        held = [] if self.evaluate.held is None else [self.evaluate.held]
+        shares = {*self.evaluate.served, *(self.evaluate.levels or ()), *held} - {*self.cohort.capabilities}
+        return [f"evaluate: {text}" for text in dict.fromkeys(view.mistakes(sorted(shares)))]
 
     def _own_errors(self) -> list[str]:
         errors = [error.removeprefix("fit.") for error in option_errors("fit", self)]

@@ -69,7 +69,7 @@ def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], na
     """
     whole = judge.ready(params)
     columns = _named({split: judge.metrics(whole, split) for split in SPLITS}, name)
-    served, levels = judge.options.served, judge.options.levels
+    served, levels = judge.options.served, judge.options.levels or ()
     models = {width: whole if width == 1 else judge.ready(narrower(width)) for width in {*served, *levels}}
     for width in sorted(levels, reverse=True):
         columns |= _named({"test": judge.metrics(models[width], "test")}, f"{name}level_{width:g}_")

@@ -157,8 +157,8 @@ def _name(level: float) -> str:
 
 def width_of(task: Task, public: Samples) -> int:
     """How many outputs a task's model has."""
-    with torch.no_grad():
-        return task.predict(task.init(), public.take(slice(0, 1)).x).shape[-1]
+    with torch.no_grad():  # of two examples, as a batch of one has no statistics
+        return task.predict(task.init(), public.take(slice(0, 2)).x).shape[-1]
 
 
 def outputs(task: Task, params: Params, samples: Samples, at: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Classes:
 
 @checked
 def classes(
-    k: Count, *, mode: Mode = "balanced", rare: Sequence[NonNegativeInt] = (), among: Fraction = 1.0
+    k: Count, *, mode: Mode = "balanced", rare: Sequence[NonNegativeInt] | None = None, among: Fraction | None = None
 ) -> Classes:
     """Every client holds k classes.
 
@@ -66,7 +66,7 @@ def classes(
             shards and every client gets k of them at random; a shard may reach into the next class.
         rare: Classes, by number, that only the last clients hold: with ``cohort.draw: ordered`` the weakest. With mode
             ``balanced`` only; everything else is as without.
-        among: Share of the clients, counted from the last, that may hold them.
+        among: Share of the clients, counted from the last, that may hold them; None: all.
 
     Raises:
         FedSepError: An unknown mode, or rare classes in another mode than balanced. When dealing: more classes than
@@ -76,7 +76,7 @@ def classes(
         raise FedSepError(f"mode must be one of {', '.join(_MODES)} (got {mode!r})")
     if rare and mode != "balanced":
         raise FedSepError(f"rare classes need mode balanced (got mode {mode!r})")
-    return Classes(k, mode, tuple(rare), among)
+    return Classes(k, mode, tuple(rare or ()), 1.0 if among is None else among)
 
 
 def _check(rule: Classes, pool: Pool, clients: int) -> None:

@@ -125,7 +125,7 @@ def test_ablations_are_interrupted_and_gone_on_with(here, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["fig4"], "paper: there are fig2, fig3, ablation (got 'fig4'; did you mean fig"),
+        (["fig4"], "paper: there are fig2, fig3, ablation, table1 (got 'fig4'; did you mean fig"),
         (["abblation"], "did you mean ablation?"),
         (["fig2", "--scale", "smal"], "--scale: there are smoke, small, paper (got 'smal'; did you mean small?)"),
         (["fig2", "--scale", "xx"], "--scale: there are smoke, small, paper (got 'xx')"),

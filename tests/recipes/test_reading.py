@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from fedsep.fedsep import FedSep
 from fedsep.recipes import RecipeError, build, find, from_tree, read
+from fedsep.recipes.bind import Binder, Scope
+from fedsep.recipes.call import Reference
 from fedsep.recipes.resolve import UnknownPath, resolve
 from fedsep.recipes.text import dump, parse
 
@@ -193,3 +197,13 @@ def test_a_block_where_a_function_is_wanted_sets_its_arguments_or_makes_it():
         from_tree(tree, "r.yaml")
     assert "operator.p: is filled in from where it is used: leave it out (got 3)" in str(caught.value)
     assert "did you mean orthonormal?" in str(caught.value)
+
+
+def test_a_word_that_a_hint_lists_is_no_path_where_functions_are_taken_too():
+    hint = Literal["taylor", "activation"] | Callable[[int], int]
+    binder = Binder()
+    assert binder.value("taylor", hint, "methods.m.scores", Scope()) == "taylor"
+    assert binder.mistakes == []
+    assert isinstance(binder.value("fedsep.operators.gaussian", hint, "methods.m.scores", Scope()), Reference)
+    assert binder.value("tailor", hint, "methods.m.scores", Scope()) is None
+    assert [mistake.path for mistake in binder.mistakes] == ["methods.m.scores"]

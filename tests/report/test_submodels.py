@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedsep import algorithms, data, models, tasks
-from fedsep.core import Ctx
+from fedsep.core import Ctx, FedSepError
 from fedsep.coverage import BINS, covered, overlaps
 from fedsep.report import read_run
 from fedsep.report.grouping import group_runs
@@ -140,3 +140,18 @@ def test_the_page_has_pictures_of_sub_models_where_there_are_any(out):
     dropped = read_submodels(read_run(out / "federated_dropout/seed0"))
     assert all(alike < 1 for _, alike, _ in dropped.overlap)
     assert seen.share("convs.0").shape == (4, 4)
+
+
+def test_widths_that_cannot_be_cut_are_refused_before_a_run(federation):
+    module = models.resnet(federation.shape, 10, blocks=[1], width=8, norm="group", groups=4)
+    grouped = tasks.classification(module, shape=federation.shape)
+    cohort = Cohort(3, (1.0, 0.5))
+    for options in (Evaluate(held=0.25), Evaluate(levels=(1.0, 0.25)), Evaluate(served=(1.0, 0.25))):
+        with pytest.raises(
+            FedSepError, match=r"evaluate: group normalisation .* has 4 groups, which do not divide the 2"
+        ):
+            fit(algorithms.heterofl(grouped), grouped, federation, rounds=1, cohort=cohort, evaluate=options)
+    with pytest.raises(FedSepError, match=r"evaluate.levels must be > 0 and <= 1 \(got 1.5\)"):
+        fit(
+            algorithms.heterofl(grouped), grouped, federation, rounds=1, cohort=cohort, evaluate=Evaluate(levels=(1.5,))
+        )
