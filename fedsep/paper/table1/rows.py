@@ -127,11 +127,16 @@ ROWS = (
     Row("fedrolex", "FedRolex", "pt", _paper(69.44, 1.50, 56.57, 0.15, 84.45, 0.36, 58.73, 0.33), main=True),
     Row("fjord", "Fjord", "pt", at=_widths),
     Row("splitmix", "Split-Mix", "pt"),
+    Row("fedsep_mask", "FedSep mask", "fedsep", _paper(71.13, 0.94, 58.16, 0.25, 84.61, 0.37, 61.41, 0.29), main=True),
+    Row("fedsep_mask_mean", "FedSep mask, divided by all (Remark 3)", "fedsep"),
+    Row("fedsep_shared", "FedSep, one plan by averaged scores", "fedsep"),
     Row("importance", "HeteroFL, importance-weighted (ours)", "fedsep", main=True),
     Row("smallest", "smallest", "bound", _paper(38.82, 0.88, 12.69, 0.50, 46.86, 0.54, 19.70, 0.34), _smallest),
     Row("largest", "largest", "bound", _paper(75.74, 0.42, 60.89, 0.60, 84.48, 0.58, 62.51, 0.20), _largest),
     Row("full_size_only", "only full-size clients", "control", where=_full_size),
     Row("half_and_more", "only clients of 1/2 and more", "control"),
     Row("shuffled", "importance, shuffled", "control"),
+    Row("kept_random", "random masks, kept", "control"),
+    Row("shared_random", "one random plan a round", "control"),
 )
 """All rows, in the order of the table."""
