@@ -1,0 +1,195 @@
+"""Looks for a reduction of sub-models' changes that is better than averaging by importance.
+
+Every idea is HeteroFL (nested sub-models) but for what its row says; controls stand beside them. MNIST pooled to 14 x
+14, 100 clients, 10 a round, 100 rounds, as in Table 1 at the small scale. What is compared is validation accuracy of
+the server's model at the width that would be served, and of its running average, each the mean of the last ten
+evaluations, over seeds 100 to 102. Test data are not looked at.
+
+Usage: python -m benchmarks.ideas_submodels [--settings k2 k2_weak ...] [--ideas NAME ...] [--seeds 100 101 102]
+       [--jobs 2] [--rounds 100] [--out records/ideas_submodels.json]      (what is in the file is not run again)
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsep import Cohort, Evaluate, FedSep, algorithms, data, engines, fit, models, servers, tasks, tree
+from fedsep.core import Ctx, Params, Task, Update
+from fedsep.environment import environment
+from fedsep.learners.weighing import relative
+from fedsep.views.submodel import Importance, Submodel
+
+ALL, WEAK = (1.0, 0.5, 0.25, 0.125, 0.0625), (0.5, 0.25, 0.125, 0.0625)
+RARE = {"rare": [6, 7, 8, 9], "among": 0.6}
+SETTINGS: dict[str, tuple[int, tuple[float, ...], str, Mapping[str, Any]]] = {
+    "k2": (2, ALL, "dynamic", {}),
+    "k2_weak": (2, WEAK, "dynamic", {}),
+    "k5": (5, ALL, "dynamic", {}),
+    "k5_weak": (5, WEAK, "dynamic", {}),
+    "k2_rare": (2, ALL, "ordered", RARE),
+}
+"""Classes of a client, capabilities, how they are drawn, and further arguments of ``classes``."""
+EVALUATED = (10, 20, 30, 40, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 100)
+LAST = 10
+LOCAL: dict[str, Any] = {"lr": 0.3, "epochs": 1, "batch_size": 50, "clip": 1.0}
+
+
+@dataclass(frozen=True)
+class Shaped(Importance):
+    """Importance to a power, times capability to a power; ``raw``: not relative to the client's other units."""
+
+    sharpness: float = 1.0
+    strength: float = 1.0
+    raw: bool = False
+
+    def weights(self, told: Mapping[str, Tensor], ctx: Ctx) -> dict[str, Tensor]:
+        """One number for each of the client's units."""
+        found = dict(told) if self.raw else relative(dict(told))
+        return {group: part**self.sharpness * ctx.capability**self.strength for group, part in found.items()}
+
+
+@dataclass(frozen=True)
+class Agreeing:
+    """A server that gives a client's row of a tensor more weight, the more it points where the last step went."""
+
+    server: Any
+    floor: float = 0.1
+
+    def init(self, x: Params) -> tuple[Any, Params]:
+        """The server's state, and no step so far."""
+        return self.server.init(x), tree.zeros_like(x)
+
+    def step(self, x: Params, updates: Iterable[Update], state: tuple[Any, Params]) -> tuple[Params, Any]:
+        """The server's step on reweighted changes."""
+        inner, last = state
+        after, inner = self.server.step(x, self._weighed(updates, last), inner)
+        return after, (inner, tree.sub(after, x))
+
+    def _weighed(self, updates: Iterable[Update], last: Params) -> Iterator[Update]:
+        for update in updates:
+            cover: Params = update.cover or {}
+            yield update._replace(cover={name: part * self._rows(update.value[name], last[name], part)
+                                         for name, part in cover.items()})  # fmt: skip
+
+    def _rows(self, change: Tensor, last: Tensor, cover: Tensor) -> Tensor:
+        rows = [part.reshape(len(part), -1) for part in (change, last * (cover > 0))]
+        like = torch.nn.functional.cosine_similarity(*rows, dim=1, eps=1e-20)
+        return (self.floor + (1 + like) / 2).reshape(-1, *(1 for _ in change.shape[1:]))
+
+
+Make = Callable[[Task], FedSep]
+
+
+def shaped(task: Task, **how: Any) -> FedSep:
+    """HeteroFL whose importances are put to use in another way."""
+    method = algorithms.heterofl(task, reduce="importance", **LOCAL)
+    assert isinstance(method.view, Submodel)
+    return replace(method, view=replace(method.view, importance=Shaped(**how)))
+
+
+def agreeing(task: Task, reduce: Any) -> FedSep:
+    """HeteroFL with weights by agreement with the last step."""
+    method = algorithms.heterofl(task, reduce=reduce, **LOCAL)
+    return replace(method, server=Agreeing(method.server))
+
+
+def plain(name: str, **how: Any) -> Make:
+    """A method of the library."""
+    return lambda task: getattr(algorithms, name)(task, **LOCAL, **how)
+
+
+def _shape(**how: Any) -> Make:
+    return functools.partial(shaped, **how)
+
+
+IDEAS: dict[str, Make] = {
+    "heterofl": plain("heterofl"),
+    "importance": plain("heterofl", reduce="importance"),
+    "half and more": plain("exclude", least=0.5),
+    "half and more, importance": plain("exclude", least=0.5, reduce="importance"),
+    "capability squared": _shape(strength=2.0),
+    "capability to the 3": _shape(strength=3.0),
+    "capability left out": _shape(strength=0.0),
+    "importance squared": _shape(sharpness=2.0),
+    "root of importance": _shape(sharpness=0.5),
+    "importance squared, capability squared": _shape(sharpness=2.0, strength=2.0),
+    "raw importance": _shape(raw=True),
+    "raw importance squared": _shape(raw=True, sharpness=2.0),
+    "importance, server momentum .5": plain("heterofl", reduce="importance", server=servers.sgd(lr=0.5, momentum=0.5)),
+    "importance, server momentum .9": plain("heterofl", reduce="importance", server=servers.sgd(lr=0.1, momentum=0.9)),
+    "importance, server rate 1.5": plain("heterofl", reduce="importance", server=servers.sgd(lr=1.5)),
+    "agreement": functools.partial(agreeing, reduce="coverage_mean"),
+    "importance and agreement": functools.partial(agreeing, reduce="importance"),
+    "one plan by Taylor, importance": plain("fedsep_shared", scores="taylor", reduce="importance"),
+    "one plan by gates, importance": plain("fedsep_shared", scores="gates", reduce="importance"),
+    "two clusters, importance": plain("fedsep_shared", scores="taylor", reduce="importance", clusters=2),
+    "one plan, half rolls, importance": plain("fedsep_shared", scores="taylor", reduce="importance", rolling=0.5),
+    "one slow plan, importance": plain("fedsep_shared", scores="taylor", reduce="importance", memory=0.98),
+    "fedrolex, importance": plain("fedrolex", reduce="importance"),
+}  # fmt: skip
+
+
+def run(setting: str, idea: str, seed: int, rounds: int) -> dict[str, Any]:
+    """One run: means of the last evaluations on validation data."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    k, capabilities, draw, more = SETTINGS[setting]
+    fleet = data.mnist(clients=100, partition=data.classes(k, **more), validation=5000, seed=seed)
+    task = tasks.classification(models.small_cnn(fleet.shape, fleet.classes, seed=seed), shape=fleet.shape)
+    found = fit(
+        IDEAS[idea](task),
+        task,
+        fleet,
+        rounds=rounds,
+        seed=seed,
+        cohort=Cohort(10, capabilities, draw=draw),  # type: ignore[arg-type]
+        engine=engines.sequential(),
+        evaluate=Evaluate(rounds=[r for r in EVALUATED if r <= rounds], served=(1.0, 0.5, 0.25), average=0.8),
+    )
+    columns = ("validation_served_accuracy", "validation_average_served_accuracy", "validation_served_width")
+    rows = [row for row in found.metrics if columns[0] in row][-LAST:]
+    means = {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in columns if name in rows[0]}
+    seconds = round(time.perf_counter() - began, 1)
+    return {"setting": setting, "idea": idea, "seed": seed, "rounds": rounds, **means, "seconds": seconds}
+
+
+def main() -> None:
+    """Runs what is asked for and not in the file yet, several at a time; writes as they come."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--ideas", nargs="*", choices=list(IDEAS), default=list(IDEAS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[100, 101, 102])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path("records/ideas_submodels.json"))
+    options = parser.parse_args()
+    record = json.loads(options.out.read_text()) if options.out.is_file() else {"runs": []}
+    done = {(row["setting"], row["idea"], row["seed"], row["rounds"]) for row in record["runs"]}
+    asked = itertools.product(options.seeds, options.settings, options.ideas)
+    todo = [(s, i, seed, options.rounds) for seed, s, i in asked if (s, i, seed, options.rounds) not in done]
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for row in pool.imap_unordered(_one, todo):
+            record["runs"].append(row)
+            record["environment"] = environment("sequential", 0)
+            options.out.write_text(json.dumps(record, indent=1) + "\n")
+            print(json.dumps(row), flush=True)
+
+
+def _one(asked: Sequence[Any]) -> dict[str, Any]:
+    return run(*asked)
+
+
+if __name__ == "__main__":
+    main()
