@@ -26,11 +26,10 @@ settings.load_profile("everywhere-the-same" if os.environ.get("CI") else "here")
 
 @pytest.fixture(autouse=True)
 def double_precision() -> Iterator[None]:
-    """float64 by default in every test, whatever the test before it did."""
-    before = torch.get_default_dtype()
+    """float64 by default in every test, and in what the next module builds, whatever a test or fixture did."""
     torch.set_default_dtype(torch.float64)
     yield
-    torch.set_default_dtype(before)
+    torch.set_default_dtype(torch.float64)
 
 
 def data_folder(name: str) -> Path:
