@@ -135,7 +135,7 @@ def method(**arguments):
         (tree_with(cohort={"per_round": 0, "capabilities": [1, 1.5], "draw": "static", "size": 3}), [
             "r.yaml: cohort.per_round: must be >= 1 (got 0)",
             "r.yaml: cohort.capabilities.1: must be > 0 and <= 1 (got 1.5)",
-            "r.yaml: cohort.draw: must be one of fixed, dynamic (got 'static')",
+            "r.yaml: cohort.draw: must be one of fixed, ordered, dynamic (got 'static')",
             "r.yaml: cohort.size: cohort has no such key (got 3; did you mean per_round, capabilities or draw?)"]),
         (tree_with(cohort=[1]), ["r.yaml: cohort: must be a block (got [1])"]),
         (tree_with(engine={"use": "fedsep.engines.worker"}), [
