@@ -83,6 +83,9 @@ def _announce(work: Work, found: Mapping[str, tuple[Part, Folder]], blocks: Mapp
         seconds += tries * sum(known.seconds(one, row.name, work.scale.tune_rounds) for row in part.rows)
         told += f"First {len(grid) * tries} runs of {work.scale.tune_rounds} rounds that choose learning rates.\n"
     announce(work.screen, own, known, work.how.jobs, told, seconds)
+    work.screen.result(
+        "Every client is taken to be full-size, and the server's work to grow with them; runs take less."
+    )
     return DONE
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedsep import checkpoint
+from torch import Tensor
+
+from fedsep import checkpoint, tree
 from fedsep.checkpoint import Saved
 from fedsep.core import Algorithm, Ctx, FedSepError, Params, Task, Tree
 from fedsep.plan import task_of
@@ -99,8 +101,14 @@ def finished(folder: Path, sources: Sources, allow: tuple[str, ...] = (), *, ave
     if saved is None:
         raise FedSepError(f"{folder}: the run's checkpoint is missing, which holds what its server and clients know")
     experiment = build(recipe := read(written, allow=allow), recipe.seeds[0], sources)
+    saved = saved._replace(trees=tree.map(_home, saved.trees))
     made = Finished(folder, summary, experiment, saved, {}, average)
     return replace(made, params=_average(made) if average else made.algorithm.model(made.state))
+
+
+def _home(leaf: Any) -> Any:
+    """A run on a GPU is exported where its data and module are: in main memory."""
+    return leaf.cpu() if isinstance(leaf, Tensor) else leaf
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -216,6 +216,17 @@ def test_smoke_runs_every_row_and_goes_on(tmp_path, capsys, monkeypatch):
     assert (out / "table1.md").read_text() == text
 
 
+@pytest.mark.slow  # plays two rounds of every row
+def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
+    from fedsep.cli import invoke
+
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["paper", "table1", "--scale", "smoke", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert all(row.name in told for row in ROWS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def write_images(file, count, seed):
     """A parquet file of CIFAR-100's schema: images as PNG bytes, and their fine and coarse labels."""
     import io

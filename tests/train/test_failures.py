@@ -144,7 +144,7 @@ def test_every_mistake_is_told_at_once():
     for part in (
         "rounds must be >= 1 (got 0)", "seed must be >= 0 (got -1)", "name must be", "cohort.per_round must be at most",
         "cohort.capabilities must be > 0 and <= 1 (got 1.5)", "(got nan)",
-        "cohort.draw must be fixed, ordered or dynamic",
+        "cohort.draw must be one of fixed, ordered, dynamic",
         "stop.min_replies must be at most", "stop.patience must be >= 1", "checkpoint.every must be >= 1",
         "evaluate.every must be >= 1", "evaluate.rounds must be >= 1", "states must be memory or disk (got 'tape')",
     ):  # fmt: skip
