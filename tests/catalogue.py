@@ -188,37 +188,37 @@ def changed(played: Played, number: int, client: int) -> int:
     return sum(int(sum(each[name] for each in moved).bool().sum()) for name in models[0]) if moved else 0
 
 
-def _golomb_bits(places: Tensor, count: int, size: int = network.d) -> int:
+def _golomb_bits(places: Tensor, count: int, size: int) -> int:
     """Unary quotient, a zero, and the low bits of each gap; written down from the formula."""
     low = max(0, 1 + math.floor(math.log2(math.log((math.sqrt(5) - 1) / 2) / math.log(1 - count / size))))
     gaps = [b - a - 1 for a, b in itertools.pairwise([-1, *places.tolist()])]
     return sum((gap >> low) + 1 + low for gap in gaps)
 
 
-def _read_places(wire: Any, payload: Any, seat: Any) -> Tensor:
-    flat = tree.ravel(dict(sorted(wire.unpack(payload, network.init(), seat.ctx).items())))[0]
+def _read_places(wire: Any, payload: Any, seat: Any, task: Tiny) -> Tensor:
+    flat = tree.ravel(dict(sorted(wire.unpack(payload, task.init(), seat.ctx).items())))[0]
     return flat.nonzero()[:, 0]
 
 
-def gaps(k: int) -> Size:
+def gaps(k: int, task: Tiny = network) -> Size:
     """Bits of the positions that a client sends."""
     wire = wires.error_feedback(wires.topk(k, values=wires.sign(), index="golomb"))
 
     def count(played: Played, number: int, client: int) -> int:
         seat = played.seats[number][client]
-        return _golomb_bits(_read_places(wire, seat.reply, seat), k)
+        return _golomb_bits(_read_places(wire, seat.reply, seat, task), k, task.d)
 
     return count
 
 
-def gaps_down(k: int) -> Size:
+def gaps_down(k: int, task: Tiny = network) -> Size:
     """Bits of the positions that a client is sent; nothing in round 0."""
     wire = wires.topk(k, values=wires.sign(), index="golomb")
 
     def count(played: Played, number: int, client: int) -> int:
         seat = played.seats[number][client]
         missed = seat.sent["missed"]
-        return sum(_golomb_bits(_read_places(wire, news[0], seat), k) for news in missed)
+        return sum(_golomb_bits(_read_places(wire, news[0], seat, task), k, task.d) for news in missed)
 
     return count
 
