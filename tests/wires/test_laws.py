@@ -33,6 +33,8 @@ WIRES = {
         wires.random_k(27, unbiased=True, values=wires.random_k(13, unbiased=True)),
         Unbiased,
     ),
+    "random_k shared": (wires.random_k(10, shared=3), Contraction),
+    "random_k shared and scaled": (wires.random_k(10, unbiased=True, shared=3), Lossy),
     "less than a bit": (wires.random_k(fraction=0.5, values=wires.lloyd_max(bits=1)), Contraction),
     "sign": (wires.sign(), Contraction),
     "sign of each tensor": (wires.sign(per="tensor"), Contraction),
