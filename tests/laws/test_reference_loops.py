@@ -6,7 +6,7 @@ from catalogue import Tiny, network, shards
 
 from fedsep import algorithms, random, servers
 from fedsep.core import FedSepError
-from fedsep.operators import gaussian
+from fedsep.operators import dct, gaussian
 from fedsep.rates import default_period
 from fedsep.testing import play
 from fedsep.testing.draws import context
@@ -94,6 +94,19 @@ def test_the_default_rate_of_the_sketch_is_d_over_p_and_never_above_its_limit():
         assert made.server.rule["omega"].lr == pytest.approx(rate)
         drawn = algorithms.fedsep_linear(task, p=p, operator=gaussian, orthonormal=False)
         assert drawn.server.rule["omega"].lr == pytest.approx(rate * task.d / p)
+
+
+def test_the_sketch_is_made_without_a_factorisation_unless_the_gaussian_is_named(monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("a factorisation")
+
+    for name in ("cholesky", "qr", "svd", "solve", "inv"):
+        monkeypatch.setattr(torch.linalg, name, forbidden)
+    method = algorithms.fedsep_linear(network, p=5, period=1, lr=LR, steps=STEPS, batch_size=SIZE)
+    assert method.codec.operator is dct
+    after(method)
+    with pytest.raises(AssertionError, match="a factorisation"):
+        after(algorithms.fedsep_linear(network, p=5, period=1, operator=gaussian, lr=LR, steps=STEPS, batch_size=SIZE))
 
 
 def test_a_rate_of_the_sketch_that_is_likely_unstable_is_warned_of():
