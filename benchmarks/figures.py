@@ -18,7 +18,8 @@ from fedsep.paper.scales import WORDS
 
 RUNS, RECORDS, IMAGES = Path("runs/paper"), Path("records/paper"), Path("docs/images")
 FIGURES = ("fig2", "fig3", "ablation")
-HEAD = ("method", "split", "p", "seeds", "test accuracy", "payload bytes a round", "communication rate")
+HEAD = ("method", "split", "p", "seeds", "test accuracy", "payload bytes a round", "rate", "rate up", "rate down",
+        "rate, dense down", "p/d")  # fmt: skip
 
 
 def keep(figure: str) -> None:
@@ -49,7 +50,9 @@ def _line(row: dict[str, str]) -> list[str]:
     accuracy = f"{float(row['accuracy']):.4f}" + (f" ± {float(row['deviation']):.4f}" if row["deviation"] else "")
     p = f"{int(row['p']):,}" if row["p"] else "–"
     sent = f"{float(row['payload_bytes']):,.0f}"
-    return [row["method"], WORDS[row["split"]], p, row["seeds"], accuracy, sent, f"{float(row['rate']):.3g}"]
+    shares = [row[name] for name in ("rate", "rate_up", "rate_down", "rate_dense_down", "p_over_d")]
+    told = [f"{float(share):.3g}" if share else "–" for share in shares]
+    return [row["method"], WORDS[row["split"]], p, row["seeds"], accuracy, sent, *told]
 
 
 def main() -> None:

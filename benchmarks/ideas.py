@@ -1,8 +1,8 @@
 """Looks for settings of the quantised sketch that need fewer bytes: many runs at once, all clients of all runs stacked.
 
 A run here is ``fedsep_quantised`` written again for many runs at a time (an orthonormal Hartley transform under random
-signs instead of the DCT), with switches for what is being tried. It serves to choose, on validation data and seeds 100
-to 102; what is chosen is confirmed by the library itself (``benchmarks.records``).
+signs instead of the DCT), with switches for what is being tried. It serves to choose, on validation data and seed 100
+(first round) or 101 (second); what is chosen is confirmed by the library itself (``benchmarks.records``).
 
 Usage: python -m benchmarks.ideas ROUND [--device cuda] [--rounds 200] [--out records/ideas_ROUND.json]
 """

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedsep import Evaluate, FedSep, algorithms, data, fit, models, random, tasks, tree
+from fedsep import Evaluate, FedSep, algorithms, data, fit, models, operators, random, tasks, tree
 from fedsep.calendar import Calendar
 from fedsep.codecs.lasso import Lasso
 from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task
@@ -116,9 +116,13 @@ def methods(task: Task) -> dict[str, FedSep]:
         "stopped early, fixed": algorithms.fedsep_lasso(task, p=P, beta=0.01, **local),
         "stopped early, re-drawn every 25": redrawn(task, 25, **soon),
         "stopped early, re-drawn every 3": redrawn(task, 3, **soon),
-        "no penalty, fixed": algorithms.fedsep_linear(task, p=P, period="never", **local),
-        "no penalty, re-drawn every 25": algorithms.fedsep_linear(task, p=P, period=25, **local),
-        "no penalty, re-drawn every 3": algorithms.fedsep_linear(task, p=P, period=3, **local),
+        "no penalty, fixed": algorithms.fedsep_linear(task, p=P, operator=operators.gaussian, period="never", **local),
+        "no penalty, re-drawn every 25": algorithms.fedsep_linear(
+            task, p=P, operator=operators.gaussian, period=25, **local
+        ),
+        "no penalty, re-drawn every 3": algorithms.fedsep_linear(
+            task, p=P, operator=operators.gaussian, period=3, **local
+        ),
     }
 
 

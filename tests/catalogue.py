@@ -188,37 +188,37 @@ def changed(played: Played, number: int, client: int) -> int:
     return sum(int(sum(each[name] for each in moved).bool().sum()) for name in models[0]) if moved else 0
 
 
-def _golomb_bits(places: Tensor, count: int, size: int = network.d) -> int:
+def _golomb_bits(places: Tensor, count: int, size: int) -> int:
     """Unary quotient, a zero, and the low bits of each gap; written down from the formula."""
     low = max(0, 1 + math.floor(math.log2(math.log((math.sqrt(5) - 1) / 2) / math.log(1 - count / size))))
     gaps = [b - a - 1 for a, b in itertools.pairwise([-1, *places.tolist()])]
     return sum((gap >> low) + 1 + low for gap in gaps)
 
 
-def _read_places(wire: Any, payload: Any, seat: Any) -> Tensor:
-    flat = tree.ravel(dict(sorted(wire.unpack(payload, network.init(), seat.ctx).items())))[0]
+def _read_places(wire: Any, payload: Any, seat: Any, task: Tiny) -> Tensor:
+    flat = tree.ravel(dict(sorted(wire.unpack(payload, task.init(), seat.ctx).items())))[0]
     return flat.nonzero()[:, 0]
 
 
-def gaps(k: int) -> Size:
+def gaps(k: int, task: Tiny = network) -> Size:
     """Bits of the positions that a client sends."""
     wire = wires.error_feedback(wires.topk(k, values=wires.sign(), index="golomb"))
 
     def count(played: Played, number: int, client: int) -> int:
         seat = played.seats[number][client]
-        return _golomb_bits(_read_places(wire, seat.reply, seat), k)
+        return _golomb_bits(_read_places(wire, seat.reply, seat, task), k, task.d)
 
     return count
 
 
-def gaps_down(k: int) -> Size:
+def gaps_down(k: int, task: Tiny = network) -> Size:
     """Bits of the positions that a client is sent; nothing in round 0."""
     wire = wires.topk(k, values=wires.sign(), index="golomb")
 
     def count(played: Played, number: int, client: int) -> int:
         seat = played.seats[number][client]
         missed = seat.sent["missed"]
-        return sum(_golomb_bits(_read_places(wire, news[0], seat), k) for news in missed)
+        return sum(_golomb_bits(_read_places(wire, news[0], seat, task), k, task.d) for news in missed)
 
     return count
 
@@ -345,9 +345,10 @@ CATALOGUE = [
     row("scaffold with local momentum", clients=8, momentum=0.5, epochs=1, converged=None),
     row("fedsep_linear", p=6, period=2, sizes=_p),
     row("fedsep_linear drawn once", p=6, period="never", sizes=_p),
-    row("fedsep_linear as drawn", p=6, period=3, orthonormal=False, server_lr=1.0, sizes=_p),
+    row("fedsep_linear as drawn", p=6, period=3, operator=operators.gaussian, orthonormal=False, server_lr=1.0,
+        sizes=_p),
     row("fedsep_linear with p = d", p=network.d, period=2, sizes=_d),
-    row("fedsep_linear over cosines", p=6, period=2, operator=operators.dct, sizes=_p),
+    row("fedsep_linear over a Gaussian", p=6, period=2, operator=operators.gaussian, sizes=_p),
     row("fedsep_linear over Hadamard blocks", p=6, period=2, operator=operators.block_srht, sizes=_p),
     row("fedsep_linear over sparse signs", p=6, period=2, operator=_two_signs, server_lr=1.0, sizes=_p),
     row("fedsep_linear over layers", p=6, period=2, operator=operators.per_layer(network), sizes=_p),

@@ -13,7 +13,7 @@ from fedsep.codecs.linear import Linear
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
-from fedsep.operators import MakeOperator, gaussian
+from fedsep.operators import MakeOperator, dct, gaussian
 from fedsep.operators.gaussian import check_stored
 from fedsep.ranges import Count, Positive, checked
 from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
@@ -31,7 +31,7 @@ def fedsep_linear(
     period: Count | Literal["auto", "never"] = "auto",
     server_lr: Positive | None = None,
     server: Rule | None = None,
-    operator: MakeOperator = gaussian,
+    operator: MakeOperator = dct,
     orthonormal: bool = True,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -54,9 +54,11 @@ def fedsep_linear(
         server_lr: eta_g; None: c min(d/p, 6 sqrt(d/p)), where S S^T is about c I (c = 1 with orthonormal rows).
         server: Server optimiser of x, from ``fedsep.servers``, instead of averaging at ``server_lr``; its state
             starts anew with every sketch.
-        operator: Makes S, from ``fedsep.operators``; S^+ is computed exactly whatever it is, by conjugate gradients
-            where S S^T is not I.
-        orthonormal: Of the Gaussian: rows orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
+        operator: Makes S, from ``fedsep.operators``. The default, ``dct``, has exactly orthonormal rows for every d
+            with nothing to factorise, so that a new S costs next to nothing; ``gaussian``, the law of the paper's
+            theory, is stored and factorised at every re-draw. S^+ is computed exactly whatever S is, by conjugate
+            gradients where S S^T is not I.
+        orthonormal: Of ``operator=gaussian``: rows orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
         downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded.
@@ -72,7 +74,7 @@ def fedsep_linear(
 
     Memory:
         Server: the anchor, x, and the x of the last d/p periods: 4 (2 d + 2 p) bytes. Client: the anchor, 4 d.
-        Both: S; 4 p d for the Gaussian, the others: see there.
+        Both: S; 8 p for ``dct``, 4 p d for ``gaussian``, the others: see there.
 
     Reference:
         FedSep (NeurIPS 2023), Remark 2, read with the pseudo-inverse; the re-drawn sketch is this library's.
@@ -106,5 +108,7 @@ def _scale(operator: MakeOperator, p: int, d: int, key: Tensor, orthonormal: boo
         check_stored(p, d)
         return 1.0 if orthonormal else d / p
     if not orthonormal:
-        raise FedSepError("fedsep_linear: orthonormal is the Gaussian's: another operator has the rows it has")
+        raise FedSepError(
+            "fedsep_linear: orthonormal=False is for operator=fedsep.operators.gaussian: another has the rows it has"
+        )
     return operator(p, d, key).scale

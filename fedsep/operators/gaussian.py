@@ -88,7 +88,7 @@ def check_stored(p: int, d: int) -> None:
     size = p * d * torch.get_default_dtype().itemsize
     if size > _LARGEST:
         raise FedSepError(
-            f"p: a stored {p} x {d} matrix takes {size / 2**30:.1f} GiB, the limit is 2: choose a smaller p, or an "
+            f"p must be smaller: a stored {p} x {d} matrix takes {size / 2**30:.1f} GiB, the limit is 2; or choose an "
             "operator that is not stored (block_srht, dct, sparse_signs; regenerated is Gaussian, but slow)"
         )
 

@@ -26,7 +26,8 @@ from fedsep.report.spread import spread
 from fedsep.report.wording import bytes_text, seconds_text, value_text
 
 _READING = (
-    "One argument is varied at a time, the others are the recipe's; nothing was tuned for a value. Test accuracy of "
+    "One argument is varied at a time, the others are the recipe's; nothing was tuned for a value. Each has three "
+    "values, but a sketch is shared or private: there is no third. Test accuracy of "
     "the server's model against rounds; for the sketch, mean accuracy of the models that the clients decode, since "
     "with private sketches the server's model is nobody's."
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from fedsep.core import HEADER_BYTES
 from fedsep.paper.cells import Chosen
 from fedsep.paper.lines import Line, Tries
-from fedsep.paper.panels import key, paper_panels, training_panels
+from fedsep.paper.panels import Key, key, paper_panels, rate_key, rate_panels, training_panels
 from fedsep.paper.results import Result, csv_text
 from fedsep.paper.scales import WORDS, Scale
 from fedsep.report.cells import over
@@ -27,8 +27,13 @@ from fedsep.report.wording import bytes_text, plural, value_text
 
 _DEFINED = (
     "Test {metric} after the last round, mean and standard deviation over seeds. Communication rate: payload bytes up "
-    f"+ down of a client and round over 2 · 4 d, all as measured, indices included; the constant header of "
-    f"{HEADER_BYTES} bytes a message is not in it."
+    f"+ down of a client and round over 2 · 4 d, all as measured, indices included; rate up and rate down: each "
+    f"direction over 4 d. The constant header of {HEADER_BYTES} bytes a message is in none of them."
+)
+
+_DENSE = (
+    "Top-K's download is the union of what the clients sent; dotted, the rate that it has if, as is often counted, the "
+    "whole model is sent down."
 )
 
 _TRAINING = "The course of training; bytes are payload of one client since the start, as measured."
@@ -58,12 +63,13 @@ class Drawn:
 def write_figure(found: Drawn, out: Path) -> list[Path]:
     """Writes the page, its table as comma-separated values, and its pictures; the files."""
     asked, training = paper_panels(found.results, "a"), training_panels(found.results, _closest(found), "b")
+    apart = rate_panels(found.results, "c")
     pictures = {
-        found.name: sheet(found.title, asked, key(found.results), caption(found)),
+        found.name: sheet(found.title, [*asked, *apart], rate_key(found.results), caption(found)),
         f"{found.name}_training": sheet(found.title, training, key(found.results), caption(found, _TRAINING)),
     }
     rows = [{"method": each.line.label, "split": each.split, "p": each.p, **each.figures} for each in found.results]
-    files = [write_text(out / f"{found.name}.html", _page(found, asked, training)),
+    files = [write_text(out / f"{found.name}.html", _page(found, asked, apart, training)),
              write_text(out / f"{found.name}.csv", csv_text(rows))]  # fmt: skip
     return files + [write_text(out / f"{name}.svg", svg) for name, svg in pictures.items()]
 
@@ -80,6 +86,10 @@ def cells(found: Drawn) -> list[dict[str, str]]:
             "bytes a round": bytes_text(float(round(result.round_bytes))),
             "header": bytes_text(float(round(result.header_bytes))),
             "rate": f"{result.rate:.3g}",
+            "up": f"{result.rate_up:.3g}",
+            "down": f"{result.rate_down:.3g}",
+            "dense down": "–" if result.rate_dense_down is None else f"{result.rate_dense_down:.3g}",
+            "p/d": "–" if result.p_over_d is None else f"{result.p_over_d:.3g}",
         }
         for result in found.results
     ]
@@ -88,22 +98,27 @@ def cells(found: Drawn) -> list[dict[str, str]]:
 def caption(found: Drawn, about: str = "") -> str:
     """What must be known of a picture: its scale, what was tuned, what its data are."""
     groups = [result.group for result in found.results]
-    defined = about or _DEFINED.format(metric=groups[0].metric or "accuracy")
+    defined = about or " ".join([_DEFINED.format(metric=groups[0].metric or "accuracy"), *_dense(found)])
     data = [f"Data: {note}." for note in _data_notes(found)]
     return " ".join([defined, f"Setting: {setting(groups)}. Scale {found.scale.told}.", tuned(found), *data])
 
 
 def tuned(found: Drawn) -> str:
     """What was tuned, among what, on what; everything else stands in the recipe."""
-    if not found.chosen:
-        return "Nothing was tuned."
     lines = list(dict.fromkeys(result.line for result in found.results))
+    notes = "".join(f" {line.label}: {line.note}." for line in lines if line.note)
+    if not found.chosen:
+        return "Nothing was tuned." + (f" Settled before:{notes}" if notes else "")
     choices = [f"{line.label}: {_choices(found, line)}" for line in lines if isinstance(line.tries, Tries)]
     return (
         f"Tuned on validation data, on each split by itself, at p = {found.scale.tune_at:,} with "
         f"{found.scale.tune_rounds} rounds of seed {found.scale.tune_seed}, and carried over to every p: "
-        + "; ".join(choices) + ". Dashed lines of a colour take the solid line's choice."
+        + "; ".join(choices) + ". Dashed lines of a colour take the solid line's choice." + notes
     )  # fmt: skip
+
+
+def _dense(found: Drawn) -> list[str]:
+    return [_DENSE] if any(result.line.dense for result in found.results) else []
 
 
 def _choices(found: Drawn, line: Line) -> str:
@@ -116,9 +131,10 @@ def _choices(found: Drawn, line: Line) -> str:
     return f"{line.tries.argument} {picked} of {among}"
 
 
-def _page(found: Drawn, asked: Sequence[Panel], training: Sequence[Panel]) -> str:
+def _page(found: Drawn, asked: Sequence[Panel], apart: Sequence[Panel], training: Sequence[Panel]) -> str:
     sections: list[tuple[str, str, Content]] = [
-        ("paper", "The paper's panels", _figures(found, asked, caption(found))),
+        ("paper", "The paper's panels", _figures(found, asked, caption(found), rate_key(found.results))),
+        ("apart", "Up and down apart", _figures(found, apart, caption(found))),
         (
             "training",
             "Against rounds and real bytes",
@@ -139,8 +155,8 @@ def _page(found: Drawn, asked: Sequence[Panel], training: Sequence[Panel]) -> st
     return document(found.title, tag("body", body))
 
 
-def _figures(found: Drawn, panels: Sequence[Panel], reading: str) -> Content:
-    return [legend(key(found.results)), _charts(panels), _beside(reading)] if panels else ""
+def _figures(found: Drawn, panels: Sequence[Panel], reading: str, shown: Key | None = None) -> Content:
+    return [legend(shown or key(found.results)), _charts(panels), _beside(reading)] if panels else ""
 
 
 def _charts(panels: Sequence[Panel]) -> Html:
@@ -172,7 +188,12 @@ def _table(found: Drawn) -> Html:
         [named(result.line.style, row["method"]), *(row[name] for name in names[1:])]
         for result, row in zip(found.results, rows, strict=True)
     ]
-    return table(names, body, "The figures behind the panels.", "Bytes: payload of a client in a round, up + down.")
+    return table(
+        names,
+        body,
+        "The figures behind the panels.",
+        "Bytes: payload of a client in a round, up + down; rates as defined above.",
+    )
 
 
 def _settings(found: Drawn) -> Content:

@@ -11,7 +11,7 @@ from fedsep.paper.lines import Line
 from fedsep.report.curve import Curve
 from fedsep.report.grouping import Group
 from fedsep.report.reading import RunData, finite
-from fedsep.report.spread import Spread, figures, payload, spread
+from fedsep.report.spread import Spread, figures, spread
 
 FLOAT = 4
 """Bytes of a number, with which the communication rate is defined."""
@@ -39,19 +39,54 @@ class Result:
         return spread(figures(run, run.metric or "")["last"] for run in self.runs)
 
     @property
+    def up_bytes(self) -> float:
+        """Payload bytes that a client sends in a round."""
+        return self._of_a_round("bytes_up")
+
+    @property
+    def down_bytes(self) -> float:
+        """Payload bytes that a client is sent in a round."""
+        return self._of_a_round("bytes_down")
+
+    @property
     def round_bytes(self) -> float:
         """Payload bytes of a client in a round, up + down."""
-        return _mean([(payload(run.rows[-1]) or 0.0) / _client_rounds(run) for run in self.runs])
+        return self.up_bytes + self.down_bytes
 
     @property
     def header_bytes(self) -> float:
         """Header bytes of a client in a round."""
-        return _mean([(finite(run.rows[-1].get("header_bytes")) or 0.0) / _client_rounds(run) for run in self.runs])
+        return self._of_a_round("header_bytes")
+
+    @property
+    def d(self) -> int:
+        """Parameters of the model."""
+        return int(self.runs[0].summary["parameters"])
 
     @property
     def rate(self) -> float:
         """(up + down bytes) / (2 * 4 d): 1 where the model travels both ways."""
-        return self.round_bytes / (2 * FLOAT * float(self.runs[0].summary["parameters"]))
+        return self.round_bytes / (2 * FLOAT * self.d)
+
+    @property
+    def rate_up(self) -> float:
+        """Up bytes / 4 d."""
+        return self.up_bytes / (FLOAT * self.d)
+
+    @property
+    def rate_down(self) -> float:
+        """Down bytes / 4 d."""
+        return self.down_bytes / (FLOAT * self.d)
+
+    @property
+    def rate_dense_down(self) -> float | None:
+        """The rate if the whole model were sent down, 4 d; None for lines of which nobody counts that."""
+        return (self.rate_up + 1) / 2 if self.line.dense else None
+
+    @property
+    def p_over_d(self) -> float | None:
+        """p / d; None without p."""
+        return None if self.p is None else self.p / self.d
 
     @property
     def figures(self) -> dict[str, float | int | None]:
@@ -63,12 +98,20 @@ class Result:
             "payload_bytes": round(self.round_bytes, 1),
             "header_bytes": self.header_bytes,
             "rate": self.rate,
+            "rate_up": self.rate_up,
+            "rate_down": self.rate_down,
+            "rate_dense_down": self.rate_dense_down,
+            "p_over_d": self.p_over_d,
         }
 
     @property
     def group(self) -> Group:
         """The runs as the report's curves take them."""
         return Group(self.line.label, self.runs, {})
+
+    def _of_a_round(self, column: str) -> float:
+        """A cumulative column at the end, per client and round; mean over seeds."""
+        return _mean([(finite(run.rows[-1].get(column)) or 0.0) / _client_rounds(run) for run in self.runs])
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:

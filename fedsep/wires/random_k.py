@@ -1,4 +1,4 @@
-"""Random coordinates that both ends know: no positions travel."""
+"""Random coordinates that both ends know, each client its own or all the same: no positions travel."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class RandomK:
     fraction: float | None = None
     values: Wire[Any] = field(default_factory=Dense)
     unbiased: bool = False
+    shared: int | None = None
 
     def count(self, size: int) -> int:
         """How many of ``size`` coordinates are sent.
@@ -57,12 +58,17 @@ class RandomK:
         return scattered(values, places, layout)
 
     def promise(self, size: int) -> Promise:
-        """Scaled: unbiased with omega = (1 + omega of the values) n/k - 1. Not scaled: delta = k/n times theirs."""
+        """Scaled: unbiased with omega = (1 + omega of the values) n/k - 1. Not scaled: delta = k/n times theirs.
+
+        With a shared support a client's key decides nothing, and a round may miss the whole message: the mean is
+        over rounds, which is less than a promise.
+        """
         count = self.count(size)
         inner = promise_of(self.values, count)
+        fixed = self.shared is not None and count < size
         if not self.unbiased:
-            return keep_part(inner, count / max(size, 1))
-        if not isinstance(inner, Exact | Unbiased):
+            return keep_part(inner, 0.0 if fixed else count / max(size, 1))
+        if fixed or not isinstance(inner, Exact | Unbiased):
             return Lossy()
         return Unbiased((1 + (inner.omega if isinstance(inner, Unbiased) else 0.0)) * size / max(count, 1) - 1)
 
@@ -71,7 +77,8 @@ class RandomK:
 
     def _places(self, size: int, ctx: Ctx) -> Tensor:
         """Increasing; the draws at different counters of a key are all different, so there are no ties."""
-        draws = random.bits(random.fold(ctx.key, _KEY), size)
+        key = ctx.key if self.shared is None else random.fold(random.key(self.shared), ctx.round)
+        draws = random.bits(random.fold(key, _KEY), size)
         return torch.topk(draws, self.count(size), sorted=False).indices.sort().values
 
 
@@ -82,8 +89,13 @@ def random_k(
     fraction: Fraction | None = None,
     values: Wire[Any] | None = None,
     unbiased: bool = False,
+    shared: int | None = None,
 ) -> RandomK:
-    """k coordinates, chosen at random in every round from the key that both ends have.
+    """k coordinates, chosen at random in every round from a key that both ends have.
+
+    Every client has coordinates of its own, or, with ``shared``, all have the same. Own: up to M k coordinates of the
+    mean of M clients move in a round, and the noise of the choice falls as 1/M. Shared: the mean has k coordinates,
+    exact on them and 0 elsewhere, whatever M is; it can be added up, or sent down again, as k numbers.
 
     With few-bit values this is fewer than one bit a coordinate: ``random_k(fraction=0.5, values=lloyd_max())``.
 
@@ -93,6 +105,8 @@ def random_k(
         values: The wire of the k values; plain by default.
         unbiased: Scales the values by n/k: unbiased, and not for use with error feedback. Otherwise they stay as
             they are: a contraction, for use with error feedback.
+        shared: Seed from which, with the number of the round, the coordinates of all clients are drawn. None: from
+            the key of the client and round.
 
     Bytes:
         Those of ``values``: 4 * k in float32. No positions travel.
@@ -101,4 +115,4 @@ def random_k(
         Stich et al. 2018, arXiv:1809.07599; Konečný et al. 2016, arXiv:1610.05492.
     """
     one_of("random_k", k, fraction)
-    return RandomK(k, fraction, values or Dense(), unbiased)
+    return RandomK(k, fraction, values or Dense(), unbiased, shared)

@@ -68,7 +68,7 @@ def test_figure_2_is_killed_gone_on_with_and_drawn(here, capsys):
     picture = (out / "fig2.svg").read_text()
     assert all(f">{line.label}<" in picture for line in LINES if line.name != "fedsep_lasso_srht")
     assert "FedSep quantised (ours)" in told
-    assert {path.name for path in out.glob("fig2*")} == {"fig2.html", "fig2.svg", "fig2_training.svg"}
+    assert {path.name for path in out.glob("fig2*")} == {"fig2.csv", "fig2.html", "fig2.svg", "fig2_training.svg"}
     tuned = json.loads((out / "k2/tuning/sweep.json").read_text())
     assert tuned["select"] == "validation"
     assert tuned["recipe"].endswith("paper/fig2.yaml")
@@ -114,7 +114,8 @@ def test_ablations_are_interrupted_and_gone_on_with(here, capsys):
     assert [line.split("steps")[1].split()[0] for line in rows] == ["1", "2", "5"]
     assert out.count("(recipe)") == 6
     folder = here / "runs/paper/ablation_smoke"
-    assert {path.name for path in folder.iterdir() if path.is_file()} == {"ablation.html", "ablation.svg"}
+    written = {path.name for path in folder.iterdir() if path.is_file()}
+    assert written == {"ablation.csv", "ablation.html", "ablation.svg"}
     assert len(finished(here)) == 12
     assert before.items() <= finished(here).items()
     private = (folder / "sketch/private/fedsep_lasso/seed0/recipe.yaml").read_text()

@@ -8,7 +8,7 @@ from catalogue import Tiny, network, shards
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsep import algorithms, servers, tree, wires
+from fedsep import algorithms, operators, servers, tree, wires
 from fedsep.testing import play
 from fedsep.testing.draws import context
 from fedsep.testing.play import Attendance
@@ -18,7 +18,7 @@ SETTINGS = {
     "a sketch of few numbers": {"p": 4, "period": 2},
     "a sketch that is soon larger than the anchor": {"p": 11, "period": 1},
     "p = d": {"p": network.d, "period": 3},
-    "as drawn": {"p": 6, "period": 2, "orthonormal": False},
+    "as drawn": {"p": 6, "period": 2, "operator": operators.gaussian, "orthonormal": False},
     "drawn once": {"p": 6, "period": "never"},
     "bfloat16 both ways": {"p": 6, "period": 2, "downlink": wires.dense(dtype="bfloat16"),
                            "uplink": wires.dense(dtype="bfloat16")},

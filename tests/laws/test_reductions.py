@@ -3,7 +3,7 @@
 import torch
 from catalogue import Tiny, network, shards
 
-from fedsep import algorithms, servers, tree
+from fedsep import algorithms, operators, servers, tree
 from fedsep.core import Batch, Samples, Shard
 from fedsep.testing import play
 from fedsep.testing.play import everybody
@@ -44,7 +44,7 @@ def test_a_square_orthonormal_sketch_that_is_redrawn_is_fedavg_too():
 def test_a_square_sketch_as_drawn_is_fedavg_where_its_rate_is_one():
     """S^+ (S^+)^T dy is dy for an invertible S only if S is orthonormal; here it is (S^T S)^-1 dy: another metric."""
     sketched = algorithms.fedsep_linear(
-        network, p=network.d, period="never", orthonormal=False, server_lr=1e-3, **LOCAL
+        network, p=network.d, period="never", operator=operators.gaussian, orthonormal=False, server_lr=1e-3, **LOCAL
     )
     plain = algorithms.fedavg(network, weighting="uniform", server=servers.sgd(lr=1e-3), **LOCAL)
     assert not torch.allclose(model_after(sketched, 1)["0.weight"], model_after(plain, 1)["0.weight"], atol=1e-6)

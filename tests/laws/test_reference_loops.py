@@ -6,7 +6,7 @@ from catalogue import Tiny, network, shards
 
 from fedsep import algorithms, random, servers
 from fedsep.core import FedSepError
-from fedsep.operators import gaussian
+from fedsep.operators import dct, gaussian
 from fedsep.rates import default_period
 from fedsep.testing import play
 from fedsep.testing.draws import context
@@ -79,7 +79,7 @@ def test_the_redrawn_sketch_equals_a_loop_over_its_projections(momentum):
         server = {n: server[n] + piece.reshape(server[n].shape) for n, piece in zip(names, pieces, strict=True)}
     mine = after(
         algorithms.fedsep_linear(
-            network, p=p, period=period, lr=LR, steps=STEPS, batch_size=SIZE, seed=9,
+            network, p=p, period=period, operator=gaussian, lr=LR, steps=STEPS, batch_size=SIZE, seed=9,
             **({"server": servers.sgd(lr=rate, momentum=momentum)} if momentum else {"server_lr": rate}),
         )
     )  # fmt: skip
@@ -92,8 +92,21 @@ def test_the_default_rate_of_the_sketch_is_d_over_p_and_never_above_its_limit():
     for task, p, rate in ((network, 6, 27 / 6), (network, 27, 1.0), (wide, 20, 6 * (wide.d / 20) ** 0.5)):
         made = algorithms.fedsep_linear(task, p=p)
         assert made.server.rule["omega"].lr == pytest.approx(rate)
-        drawn = algorithms.fedsep_linear(task, p=p, orthonormal=False)
+        drawn = algorithms.fedsep_linear(task, p=p, operator=gaussian, orthonormal=False)
         assert drawn.server.rule["omega"].lr == pytest.approx(rate * task.d / p)
+
+
+def test_the_sketch_is_made_without_a_factorisation_unless_the_gaussian_is_named(monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("a factorisation")
+
+    for name in ("cholesky", "qr", "svd", "solve", "inv"):
+        monkeypatch.setattr(torch.linalg, name, forbidden)
+    method = algorithms.fedsep_linear(network, p=5, period=1, lr=LR, steps=STEPS, batch_size=SIZE)
+    assert method.codec.operator is dct
+    after(method)
+    with pytest.raises(AssertionError, match="a factorisation"):
+        after(algorithms.fedsep_linear(network, p=5, period=1, operator=gaussian, lr=LR, steps=STEPS, batch_size=SIZE))
 
 
 def test_a_rate_of_the_sketch_that_is_likely_unstable_is_warned_of():

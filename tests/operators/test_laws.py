@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -28,6 +29,25 @@ from fedsep.operators import (
     srht,
 )
 
+
+@dataclass(frozen=True)
+class Layers:
+    """What ``per_layer`` asks of a task: up to three tensors, of unequal sizes, of d numbers together."""
+
+    p: int
+    d: int
+
+    def init(self):
+        others = [max(1, self.d // 4)] * (min(3, self.p) - 1)
+        sizes = [self.d - sum(others), *others]
+        return {str(at): torch.zeros(size) for at, size in enumerate(sizes)}
+
+
+def _rows(p: int) -> int:
+    """As many as divide p."""
+    return next(rows for rows in (5, 3, 1) if p % rows == 0)
+
+
 MAKERS = {
     "gaussian": gaussian,
     "gaussian as drawn": functools.partial(gaussian, orthonormal=False),
@@ -42,11 +62,13 @@ MAKERS = {
     "coordinates": coordinates,
     "count_sketch of one row": functools.partial(count_sketch, rows=1),
     "scaled": scaled(factor=-3.0, operator=dct),
+    "count_sketch of several rows": lambda p, d, key: count_sketch(p, d, key, rows=_rows(p)),
+    "per_layer": lambda p, d, key: per_layer(Layers(p, d), operator=dct)(p, d, key),
     "composed": lambda p, d, key: composed(between=(p + d) // 2, outer=dct, inner=sparse_signs)(p, d, key),
 }
 """For every p <= d."""
 ORTHONORMAL = ["gaussian", "block_srht", "block_srht of 8", "block_srht of 1", "dct", "sparse_signs", "coordinates",
-               "composed"]  # fmt: skip
+               "per_layer", "composed"]  # fmt: skip
 INTEGER_MADE = [name for name in MAKERS if not name.startswith(("gaussian", "regenerated"))]
 
 shapes = st.tuples(st.integers(1, 40), st.integers(0, 60)).map(lambda pair: (pair[0], sum(pair)))
@@ -131,10 +153,12 @@ def test_solve_makes_rmv_a_pseudo_inverse(name, p, d):
     near(sketch.mv(sketch.rmv(sketch.solve(x))), x, 1e-8)
 
 
-TARGETS = {"scaled": 9.0, "gaussian as drawn": 18 / 5, "regenerated": 18 / 5, "count_sketch of one row": 18 / 5}
+TARGETS = {"scaled": 9.0, "gaussian as drawn": 18 / 5, "regenerated": 18 / 5, "count_sketch of one row": 18 / 5,
+           "count_sketch of several rows": 18}  # fmt: skip
 
 
-@each
+# a layer's share of the rows is rounded: it is unbiased but for that
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "per_layer"])
 def test_the_mean_projection_is_unbiased(name):
     """E S^T S = p/d I, times what the operator's scale says; five standard errors, every entry."""
     p, d, draws = 5, 18, 250

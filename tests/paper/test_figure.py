@@ -11,7 +11,7 @@ from report.synthetic import write_run
 from fedsep.paper.cells import Choice
 from fedsep.paper.lines import LINES
 from fedsep.paper.page import Drawn, caption, cells, failures, write_figure
-from fedsep.paper.panels import key, paper_panels, training_panels
+from fedsep.paper.panels import key, paper_panels, rate_key, rate_panels, training_panels
 from fedsep.paper.results import Result, over_p
 from fedsep.paper.scales import SCALES
 from fedsep.report import read_run
@@ -57,6 +57,10 @@ def test_communication_rate_is_one_where_the_model_travels_both_ways(results):
     assert rates["fedavg", None] == 1
     assert rates["fedsep_linear", 500] == pytest.approx(500 / D)
     assert rates["topk_ef", 500] == pytest.approx(20 * 500 / (8 * D))
+    apart = {(one.line.name, one.p): (one.rate_up, one.rate_down, one.rate_dense_down) for one in results}
+    assert apart["fedavg", None] == (1, 1, None)
+    up = 4 * 500 / (4 * D)  # what the helper above says that Top-K sends at p = 500
+    assert apart["topk_ef", 500] == pytest.approx((up, 4 * up, (up + 1) / 2))
     whole = next(one for one in results if one.line.name == "fedavg")
     assert (whole.round_bytes, whole.header_bytes) == (8 * D, 64)
 
@@ -87,6 +91,22 @@ def test_four_panels_and_the_second_line_is_dashed_in_the_colour_of_the_first(re
     assert "stroke-dasharray" in paper_panels(results, "a")[1].svg
 
 
+def test_rates_up_and_down_are_drawn_apart_and_p_is_told_as_a_part_of_d(results):
+    assert [panel.title.partition(": ")[2] for panel in rate_panels(results, "c")] == [
+        "against the rate up",
+        "against the rate down",
+    ] * 2
+    assert ">0.0041<" in (by_p := paper_panels(results, "a")[1].svg)  # 100 / 24,234, below the tick at 100
+    assert ">100<" in by_p
+
+
+def test_top_ks_dense_download_is_drawn_once_with_a_key_of_its_own(results):
+    assert rate_key(results)[:-1] == key(results)
+    assert rate_key(results)[-1] == (16, "Top-K + EF, k = p/2, download counted dense")
+    told = [panel.svg.count("download counted dense") for panel in paper_panels(results, "a")]
+    assert told == [1, 0, 1, 0]
+
+
 def test_what_was_tuned_stands_beside_every_figure(drawn, tmp_path):
     told = caption(drawn)
     assert "at p = 500 with 50 rounds of seed 100, and carried over to every p" in told
@@ -95,7 +115,7 @@ def test_what_was_tuned_stands_beside_every_figure(drawn, tmp_path):
     page, _, *pictures = write_figure(drawn, tmp_path / "out")
     assert [path.name for path in pictures] == ["fig2.svg", "fig2_training.svg"]
     html = page.read_text()
-    assert html.count("carried over to every p") == 4
+    assert html.count("carried over to every p") == 5
     assert html.count("<svg viewBox") > 10
     assert "src=" not in html
     for picture in pictures:
@@ -128,7 +148,19 @@ def test_the_table_in_numbers(drawn, tmp_path):
     row = next(line for line in lines if (line["method"], line["p"]) == ("Top-K + EF, k = p/2", "2000"))
     assert (row["split"], row["seeds"], float(row["payload_bytes"]), row["deviation"]) == ("iid", "1", 40_000, "")
     assert float(row["rate"]) == pytest.approx(40_000 / (8 * D))
-    assert {line["p"] for line in lines if line["method"] == "FedAvg"} == {""}
+    assert float(row["rate_up"]) == pytest.approx(8_000 / (4 * D))
+    assert float(row["rate_down"]) == pytest.approx(32_000 / (4 * D))
+    assert float(row["rate_dense_down"]) == pytest.approx(0.5 + 8_000 / (8 * D))
+    assert float(row["p_over_d"]) == pytest.approx(2000 / D)
+    whole = [line for line in lines if line["method"] == "FedAvg"]
+    assert {(line["p"], line["p_over_d"], line["rate_dense_down"]) for line in whole} == {("", "", "")}
+
+
+def test_what_was_settled_by_hand_is_told(tmp_path):
+    runs = [result(tmp_path, "fetchsgd", "iid", 500, up=2000, down=2000)]
+    chosen = {("iid", "fetchsgd"): Choice("server_lr", 1.0)}
+    for found in (Drawn("fig2", "", SCALES["fig2"]["small"], runs, of) for of in (chosen, {})):
+        assert "rows = 1 and k = min(5 p, 20,000) were settled before, by hand, among nine settings" in caption(found)
 
 
 def test_failures_are_counted_and_named():

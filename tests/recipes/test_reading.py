@@ -166,8 +166,13 @@ def test_shipped_recipes_are_found_by_name(tmp_path, monkeypatch):
     assert find("mnist_cnn/fedavg").name == "fedavg.yaml"
     with pytest.raises(RecipeError, match=r"did you mean quickstart\?"):
         find("quikstart")
-    with pytest.raises(RecipeError, match=r"did you mean mnist_cnn/fedavg\?"):
+    with pytest.raises(RecipeError, match=r"did you mean mnist_cnn/dgc\?"):
         find("mnist_cnn")
+
+
+@pytest.mark.parametrize("name", ["quickstart", "mnist_cnn/fedsep_linear", "mnist_cnn/fedsep_linear_k2"])
+def test_recipes_of_kept_records_name_the_operator_that_was_the_default_when_they_were_made(name):
+    assert read(find(name)).methods["fedsep_linear"].resolved()["operator"] == "fedsep.operators.gaussian"
 
 
 def test_files_that_cannot_be_read(tmp_path):

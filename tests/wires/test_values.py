@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -138,6 +139,31 @@ def test_random_k_sends_no_positions_and_draws_every_coordinate_alike():
     assert stats.chisquare(counts.tolist()).pvalue > 1e-3
     scaled = read(wires.random_k(3, unbiased=True), torch.full((12,), 2.0))
     assert sorted(scaled.tolist())[-4:] == [0.0, 8.0, 8.0, 8.0]
+
+
+def test_a_shared_support_is_that_of_every_client_and_changes_with_the_round():
+    sent = torch.arange(1.0, 31.0)
+
+    def support(wire, number, client):
+        ctx = context(number, client=client)
+        return tuple(wire.unpack(wire.pack(sent, (), ctx)[0], sent, ctx).nonzero()[:, 0].tolist())
+
+    shared, own = wires.random_k(3, shared=5), wires.random_k(3)
+    assert len({support(shared, 0, client) for client in range(6)}) == 1
+    assert len({support(own, 0, client) for client in range(6)}) == 6
+    assert len({support(shared, number, 0) for number in range(6)}) == 6
+    assert support(shared, 0, 0) != support(wires.random_k(3, shared=6), 0, 0)
+    seen = Counter(at for number in range(1000) for at in support(shared, number, 0))
+    assert stats.chisquare([seen[at] for at in range(30)]).pvalue > 1e-3
+
+
+def test_the_mean_over_clients_of_a_shared_support_is_the_clients_mean_there():
+    wire, changes = wires.random_k(4, shared=1), [normal(20, seed=client) for client in range(3)]
+    contexts = [context(2, client=client) for client in range(3)]
+    reads = [wire.unpack(wire.pack(u, (), ctx)[0], u, ctx) for u, ctx in zip(changes, contexts, strict=True)]
+    mean, wanted = torch.stack(reads).mean(0), torch.stack(changes).mean(0)
+    assert torch.count_nonzero(mean) == 4
+    torch.testing.assert_close(mean, torch.where(mean != 0, wanted, 0.0))
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 64, 100, 1000, 1023])
