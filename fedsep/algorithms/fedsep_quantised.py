@@ -13,7 +13,7 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct
 from fedsep.ranges import Count, Positive, Range, checked
 from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
-from fedsep.servers.announce import Announce
+from fedsep.servers.announce import announcing
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.missed import Missed
@@ -66,7 +66,8 @@ def fedsep_quantised(
         operator: Makes S, from ``fedsep.operators``.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: Sends the coordinates instead of ``bits``, from ``fedsep.wires``; wrap it in error feedback yourself.
-        downlink: Sends the server's change instead of ``bits_down``; its error is fed back in any case.
+        downlink: Sends the server's change instead of ``bits_down``, without error feedback of its own: the server
+            keeps what a contracting wire leaves out, and goes on from the clients' copy with any other.
         seed: Of the sketches; the same on both ends.
         **local: The local steps: what ``learners.sgd`` takes.
 
@@ -101,6 +102,6 @@ def fedsep_quantised(
         codec=Replay(space, down, down_key),
         view=Missed(space),
         uplink=up,
-        server=Announce(Optimize({"omega": server or SGDRule(rate)}), down, down_key),
+        server=announcing(Optimize({"omega": server or SGDRule(rate)}), down, down_key, p),
         weighting=weighting,
     )

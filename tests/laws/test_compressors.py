@@ -383,6 +383,20 @@ def test_an_unbiased_downlink_leaves_nothing_behind_and_a_contracting_one_owes()
         assert same(x["omega"], x["sent"]) is not owes
 
 
+@pytest.mark.parametrize(("wire", "owes"), [
+    (wires.qsgd(1), False),
+    (wires.random_k(2, unbiased=True), False),
+    (wires.count_sketch(rows=1, cells=2), False),
+    (wires.topk(2), True),
+    (wires.lloyd_max(bits=1), True),
+])  # fmt: skip
+def test_a_sketch_is_announced_by_the_same_rule(wire, owes):
+    method, parts = algorithms.fedsep_quantised(network, p=8, period="never", downlink=wire, **LOCAL), shards(network)
+    for state in play(method, network.init(), parts, everybody(len(parts), 6)).states[1:]:
+        assert torch.equal(state.x["omega"], state.x["sent"]) is not owes
+        assert float(state.x["omega"].norm()) < 100
+
+
 @pytest.mark.parametrize(("make", "says"), [
     (lambda: algorithms.topk_ef(network), r"topk_ef: give one of k and fraction \(got k=None, fraction=None\)"),
     (lambda: algorithms.topk_ef(network, k=28), r"topk_ef: k must be at most 27.*\(got 28\)"),
@@ -392,6 +406,8 @@ def test_an_unbiased_downlink_leaves_nothing_behind_and_a_contracting_one_owes()
     (lambda: algorithms.stc(network, k=2, fraction=0.1), r"stc: give one of k and fraction"),
     (lambda: algorithms.stc(network, k=2, k_down=99), r"stc: k_down must be at most 27.*got 99"),
     (lambda: algorithms.stc(network, k=2, downlink=wires.error_feedback(wires.sign())),
+     "downlink must be a wire without error feedback"),
+    (lambda: algorithms.fedsep_quantised(network, p=6, downlink=wires.error_feedback(wires.sign())),
      "downlink must be a wire without error feedback"),
     (lambda: algorithms.eden(network, bits=9), r"eden: bits must be >= 1 and <= 8 \(got 9\)"),
     (lambda: algorithms.eden(network, bits_down=1, downlink=wires.sign()), "give bits_down or downlink, not both"),

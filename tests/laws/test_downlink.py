@@ -28,7 +28,7 @@ from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
 from fedsep.train import fit
 from fedsep.views import Calendar, Changes, Missed
-from fedsep.wires import dense
+from fedsep.wires import Contraction, dense
 
 CLIENTS, ROUNDS, KEY = 3, 10, random.key(7)
 attendances = st.lists(
@@ -48,6 +48,9 @@ class Half:
 
     def unpack(self, payload, like, ctx):
         return tree.map(lambda part, model: part.to(model.dtype), payload, like)
+
+    def promise(self, size):
+        return Contraction(0.75)
 
 
 def replay(space, rate=1.0, wire=Half(), task: Tiny = network):
