@@ -18,7 +18,7 @@ from fedsep.fedsep import FedSep
 from fedsep.servers.announce import Announce, announcing
 from fedsep.servers.reduce import coverage_mean
 from fedsep.wires.dense import Dense
-from fedsep.wires.promises import Contraction, Exact, advice, promise_of
+from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise
 
 SHARED = ("space", "calendar", "wire", "key", "sketch", "learner")
 """What two parts that both have it must have alike: both ends rely on it."""
@@ -130,6 +130,7 @@ def _announced(algorithm: FedSep, params: Params) -> Iterator[Finding]:
     if server.feedback and not ruled.feedback:
         yield Finding(f"server Announce feeds back what {wire} leaves out, and {wire} promises no contraction: the "
                       "error can grow without bound; choose feedback=False")  # fmt: skip
+    yield from (Finding(f"downlink {text}", fatal=False) for text in unwise(server.wire, size))
 
 
 def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:

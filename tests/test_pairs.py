@@ -87,6 +87,9 @@ REFUSED = {
     "more coordinates than there are": (
         lambda: algorithms.fedavg(network, uplink=wires.topk(99)),
         r"uplink TopK does not fit what codec Identity encodes: topk: k must be at most 27.*\(got 99\)"),
+    "a table of more numbers than there are": (
+        lambda: algorithms.fedavg(network, uplink=wires.count_sketch(rows=1, cells=28)),
+        r"count_sketch: rows x cells must be at most 27.*\(got 1 x 28 = 28\)"),
     "a sketch without the server that opens it": (
         lambda: algorithms.fedavg(network, uplink=Table()),
         r"server Optimize does not fit uplink Table and view Whole"),
@@ -168,6 +171,12 @@ WARNED = {
     "an error that grows": (
         lambda: algorithms.fedavg(network, uplink=wires.error_feedback(wires.qsgd(1))),
         "memory can grow without bound"),
+    "tables opened one by one": (
+        lambda: algorithms.fedavg(network, uplink=wires.error_feedback(wires.count_sketch(rows=1, cells=9))),
+        "uplink CountSketchWire opened message by message: each of 27 estimates errs by about"),
+    "changes as tables": (
+        lambda: algorithms.topk_ef(network, k=5, downlink=wires.count_sketch(rows=3, cells=5)),
+        "downlink CountSketchWire opened message by message"),
     "x itself roughly": (
         lambda: algorithms.fedsep_personal(network, downlink=Rough()),
         "downlink Rough is given x itself in every round"),
@@ -239,6 +248,7 @@ def test_what_fits_after_all_is_left_alone():
     plain, uniform = algorithms.fedavg(network), Optimize(SGDRule(), coverage_mean)
     assert findings(replace(plain, view=Halves(), server=uniform), network.init()) == []
     assert findings(algorithms.fedavg(network, uplink=wires.error_feedback(wires.sign())), network.init()) == []
+    assert findings(algorithms.fedavg(network, uplink=wires.count_sketch(rows=1, cells=27)), network.init()) == []
     assert findings(algorithms.fedsep_personal(network, downlink=wires.dense(dtype="bfloat16")), network.init()) == []
     g = ridge()
     made = {"inner": g, "initial": g.initial, "start": g.start, "serve": g.serve}
