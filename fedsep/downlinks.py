@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from torch import Tensor
+
 from fedsep import random, tree
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.patched import Patched
 from fedsep.codecs.replay import Replay
-from fedsep.codecs.spaces import Plain
+from fedsep.codecs.spaces import Plain, Space
 from fedsep.core import Codec, Params, Server, View, Wire
 from fedsep.servers.announce import announcing
 from fedsep.servers.optimize import Optimize, Rule
@@ -63,9 +65,25 @@ def replayed(start: Params, wire: Wire[Any], rule: Rule | None = None, seed: int
     Raises:
         FedSepError: The wire feeds its error back by itself.
     """
-    key, space = random.fold(random.key(seed), _MESSAGES), Plain(start)
-    server = announcing(Optimize({"omega": rule or SGDRule()}), wire, key, tree.size(start))
-    return {"codec": Replay(space, wire, key), "view": Missed(space), "server": server, "downlink": Dense()}
+    optimize, key = Optimize({"omega": rule or SGDRule()}), random.fold(random.key(seed), _MESSAGES)
+    return announced(Plain(start), wire, optimize, key, tree.size(start))
+
+
+def announced(space: Space, wire: Wire[Any], server: Server[Any], key: Tensor, size: int) -> Downlink:
+    """``replayed`` in any space: the change of x travels, whatever x is.
+
+    Args:
+        space: Where x lives.
+        wire: Sends a change of x.
+        server: Moves x.
+        key: Shared by both ends, for wires that draw.
+        size: Coordinates of x.
+
+    Raises:
+        FedSepError: The wire feeds its error back by itself.
+    """
+    told = announcing(server, wire, key, size)
+    return {"codec": Replay(space, wire, key), "view": Missed(space), "server": told, "downlink": Dense()}
 
 
 def by_wire(start: Params, wire: Wire[Any] | None, rule: Rule | None = None, seed: int = 0) -> Downlink:

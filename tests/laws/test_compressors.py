@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from laws.test_reference_loops import LR, ROUNDS, SIZE, STEPS, after, local
 from laws.test_two_phases import attendances, conserved, ravel_by_name
 
-from fedsep import algorithms, random, servers, tree, wires
+from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import FedSepError
 from fedsep.testing import play
 from fedsep.testing.draws import context
@@ -262,6 +262,36 @@ def test_what_was_read_and_what_is_remembered_is_all_there_was_under_drops(make,
     errors = replace(algorithm, uplink=_OnlyErrors(algorithm.uplink))
     for client in range(2):
         conserved(errors, _with_errors(played), parts, client)
+
+
+PERIOD = 3
+
+
+@settings(max_examples=6)
+@given(attendance=attendances)
+def test_errors_of_a_sketch_are_all_there_was_inside_a_period_under_drops(attendance):
+    """A period's errors are of its own coordinates: they begin with it, whoever was away when the last one ended."""
+    algorithm = algorithms.fedsep_quantised(network, p=8, period=PERIOD, scale_bits=32, steps=2, batch_size=4)
+    played, parts = play(algorithm, network.init(), shards(network, 2), attendance), shards(network, 2)
+    errors = replace(algorithm, uplink=_OnlyErrors(algorithm.uplink))
+    for first in range(0, len(attendance), PERIOD):
+        period = played._replace(seats=played.seats[first : first + PERIOD])
+        for client in range(2):
+            conserved(errors, _with_errors(period), parts, client)
+
+
+def test_linear_with_a_few_bits_down_is_quantised_with_floats_up():
+    few = {"p": 8, "period": 2, "uplink": wires.Dense(), "downlink": wires.lloyd_max(bits=2), **LOCAL}
+    played = [
+        play(method, network.init(), shards(network), everybody(2, 5)).states
+        for method in (
+            algorithms.fedsep_linear(network, operator=operators.dct, **few),
+            algorithms.fedsep_quantised(network, **few),
+        )
+    ]
+    assert not torch.equal(played[0][-1].x["omega"], played[0][-1].x["sent"])
+    for a, b in zip(tree.leaves(played[0]), tree.leaves(played[1]), strict=True):
+        assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
 
 
 class _OnlyErrors:
