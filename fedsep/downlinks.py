@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from torch import Tensor
+
 from fedsep import random, tree
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.patched import Patched
 from fedsep.codecs.replay import Replay
-from fedsep.codecs.spaces import Plain
-from fedsep.core import Codec, FedSepError, Params, Server, View, Wire
-from fedsep.servers.announce import Announce
+from fedsep.codecs.spaces import Plain, Space
+from fedsep.core import Codec, Params, Server, View, Wire
+from fedsep.servers.announce import announcing
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.servers.track import Track
@@ -18,7 +20,6 @@ from fedsep.views.changes import Changes
 from fedsep.views.missed import Missed
 from fedsep.views.whole import Whole
 from fedsep.wires.dense import Dense
-from fedsep.wires.promises import Contraction, Deferred, Exact, promise_of
 
 _MESSAGES = int.from_bytes(b"down", "big")  # what the seed's key is folded with for the messages' draws
 
@@ -52,9 +53,8 @@ def changed(start: Params, rule: Rule | None = None) -> Downlink:
 def replayed(start: Params, wire: Wire[Any], rule: Rule | None = None, seed: int = 0) -> Downlink:
     """What the server is ahead of the clients' copy, by any wire; the messages a client missed, or all when smaller.
 
-    What a contracting wire leaves out stays on the server and is part of the next message: error feedback. Wires
-    that promise no contraction are taken at their word instead, and the server goes on from the clients' copy: an
-    unbiased wire needs no memory, and one that errs by more than the message is long would make it grow without bound.
+    What a contracting wire leaves out stays on the server and is part of the next message; wires that promise no
+    contraction are taken at their word: see ``fedsep.servers.announce.announcing``.
 
     Args:
         start: The initial model, which both ends make from the seed.
@@ -65,13 +65,25 @@ def replayed(start: Params, wire: Wire[Any], rule: Rule | None = None, seed: int
     Raises:
         FedSepError: The wire feeds its error back by itself.
     """
-    promise = promise_of(wire, tree.size(start))
-    if isinstance(promise, Deferred):
-        raise FedSepError("downlink must be a wire without error feedback: the server keeps what it leaves out anyway")
-    key, space = random.fold(random.key(seed), _MESSAGES), Plain(start)
-    feedback = isinstance(promise, Contraction | Exact)
-    announce = Announce(Optimize({"omega": rule or SGDRule()}), wire, key, feedback)
-    return {"codec": Replay(space, wire, key), "view": Missed(space), "server": announce, "downlink": Dense()}
+    optimize, key = Optimize({"omega": rule or SGDRule()}), random.fold(random.key(seed), _MESSAGES)
+    return announced(Plain(start), wire, optimize, key, tree.size(start))
+
+
+def announced(space: Space, wire: Wire[Any], server: Server[Any], key: Tensor, size: int) -> Downlink:
+    """``replayed`` in any space: the change of x travels, whatever x is.
+
+    Args:
+        space: Where x lives.
+        wire: Sends a change of x.
+        server: Moves x.
+        key: Shared by both ends, for wires that draw.
+        size: Coordinates of x.
+
+    Raises:
+        FedSepError: The wire feeds its error back by itself.
+    """
+    told = announcing(server, wire, key, size)
+    return {"codec": Replay(space, wire, key), "view": Missed(space), "server": told, "downlink": Dense()}
 
 
 def by_wire(start: Params, wire: Wire[Any] | None, rule: Rule | None = None, seed: int = 0) -> Downlink:

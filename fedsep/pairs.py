@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from fedsep import random, tree
-from fedsep.core import Ctx, FedSepError, Params, Tree, Update
+from fedsep import tree
+from fedsep.codecs.identity import Identity
+from fedsep.core import Params, Tree
+from fedsep.dry_round import Unfit, at, attempt, change_through, client_through, named, noise, shape
 from fedsep.fedsep import FedSep
+from fedsep.servers.announce import Announce, announcing
 from fedsep.servers.reduce import coverage_mean
 from fedsep.wires.dense import Dense
-from fedsep.wires.promises import Contraction, Exact, advice, promise_of
+from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise
 
 SHARED = ("space", "calendar", "wire", "key", "sketch", "learner", "ranks")
 """What two parts that both have it must have alike: both ends rely on it."""
@@ -28,10 +31,6 @@ class Finding(NamedTuple):
 
     text: str
     fatal: bool = True
-
-
-class _Unfit(Exception):
-    """What ends a tiny round early."""
 
 
 def findings(algorithm: object, params: Params) -> list[Finding]:
@@ -48,8 +47,9 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
     if found:  # a round would only say the same in other words
         return found
     try:
-        return [*_downlink(algorithm, params), *_round(algorithm, params)]
-    except _Unfit as error:
+        found = [*_downlink(algorithm, params), *_announced(algorithm, params)]
+        return found if any(each.fatal for each in found) else [*found, *_round(algorithm, params)]
+    except Unfit as error:
         return [Finding(str(error))]
 
 
@@ -66,30 +66,36 @@ def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
     parts += [("server", _fields(server)) for server in _nested(algorithm.server, "server")]
     parts += [("uplink", {n: v for n, v in _fields(wire).items() if n == "sketch"})
               for wire in _nested(algorithm.uplink, "wire")]  # fmt: skip
+    unfit = getattr(algorithm.codec, "unfit", None)
+    why = None if unfit is None else unfit(algorithm.server)
+    if why is not None:
+        yield Finding(f"{named(algorithm, 'server')} does not fit {named(algorithm, 'codec')}: {why}")
     for number, (first, own) in enumerate(parts):
         for second, other in parts[number + 1 :]:
             for name in SHARED:
                 if first != second and name in own and name in other and not _alike(own[name], other[name]):
-                    pair = f"{first} {_name(algorithm, first)} and {second} {_name(algorithm, second)}"
+                    pair = f"{named(algorithm, first)} and {named(algorithm, second)}"
                     yield Finding(f"{pair} do not fit: each has a {name} of its own, and must have the other's")
 
 
 def _downlink(algorithm: FedSep, params: Params) -> Iterator[Finding]:
     """A wire on what is sent down as it is, in every round: nobody feeds its error back."""
-    wire, x = algorithm.downlink, algorithm.codec.init(params)
-    sent = algorithm.view.cut(x, _ctx(0))
-    name = f"downlink {type(wire).__name__}"
-    cure = "fedsep.downlinks.replayed sends changes by any wire and keeps its error on the server"
+    wire, x, view = algorithm.downlink, algorithm.codec.init(params), named(algorithm, "view")
+    sent = attempt(f"{view} does not fit {named(algorithm, 'codec')}", lambda: algorithm.view.cut(x, at(0)))
+    name = named(algorithm, "downlink")
+    cure = _cure(algorithm)
     if isinstance(wire, Dense) or not tree.leaves(sent):
         return
-    memory = _try(f"{name} does not fit view {_name(algorithm, 'view')}", lambda: wire.init(sent))
+    memory = attempt(f"{name} does not fit {view}", lambda: wire.init(sent))
     if memory not in ((), None):
         yield Finding(f"{name} remembers, and broadcast has no memory: {cure}")
         return
-    packed = _try(f"{name} does not fit view {_name(algorithm, 'view')}", lambda: wire.pack(sent, (), _ctx(0))[0])
+    packed = attempt(f"{name} does not fit {view}", lambda: wire.pack(sent, (), at(0))[0])
     try:
-        wire.unpack(packed, None, _ctx(0))
-    except FedSepError:
+        read = attempt(name, lambda: wire.unpack(packed, None, at(0)))
+    except Unfit:
+        read = None
+    if read is None or shape(read) != shape(sent):
         yield Finding(f"{name} cannot be read by clients, which do not know the shapes of x: {cure}")
         return
     promise = promise_of(wire, tree.size(sent))
@@ -98,62 +104,55 @@ def _downlink(algorithm: FedSep, params: Params) -> Iterator[Finding]:
                       fatal=False)  # fmt: skip
 
 
+def _cure(algorithm: FedSep) -> str:
+    """What to do instead, which depends on whether clients keep a copy of x to which changes can be added."""
+    codec = named(algorithm, "codec")
+    if isinstance(algorithm.codec, Identity):
+        return "fedsep.downlinks.replayed sends changes by any wire and keeps its error on the server"
+    if hasattr(algorithm.codec, "digest"):
+        return f"{codec} keeps a copy that is the server's bit for bit, so what it is sent must arrive as it is"
+    return (
+        f"{codec} takes x as it is sent, in every round, and keeps no copy of it to which changes could be added: "
+        "only a plain wire fits, fedsep.wires.dense in float32, float16 or bfloat16"
+    )
+
+
+def _announced(algorithm: FedSep, params: Params) -> Iterator[Finding]:
+    """A server that keeps what its messages leave out, with a wire whose error fed back grows without bound."""
+    server = algorithm.server
+    if not isinstance(server, Announce):
+        return
+    x = algorithm.codec.init(params)
+    size = attempt(f"server Announce does not fit {named(algorithm, 'codec')}", lambda: tree.size(x["omega"]))
+    wire = type(server.wire).__name__
+    ruled = attempt(f"server Announce does not fit its wire {wire}",
+                    lambda: announcing(server.server, server.wire, server.key, size))  # fmt: skip
+    if server.feedback and not ruled.feedback:
+        yield Finding(f"server Announce feeds back what {wire} leaves out, and {wire} promises no contraction: the "
+                      "error can grow without bound; choose feedback=False")  # fmt: skip
+    yield from (Finding(f"downlink {text}", fatal=False) for text in unwise(server.wire, size))
+
+
 def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:
-    """A change goes up and moves the server."""
-    codec, view, uplink, server = (_name(algorithm, part) for part in ("codec", "view", "uplink", "server"))
-    ctx, x = _ctx(0), algorithm.codec.init(params)
-    like = _try(f"view {view} does not fit codec {codec}", lambda: algorithm.view.like(x, ctx))
-    up = f"uplink {uplink} does not fit what codec {codec} encodes"
-    payload, _ = _try(up, lambda: algorithm.uplink.pack(_noise(like), algorithm.uplink.init(like), ctx))
-    read = _try(up, lambda: algorithm.uplink.unpack(payload, like, ctx))
-    value, cover = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(read, x, ctx))
-    takes = f"server {server} does not fit uplink {uplink} and view {view}"
-    start = _try(f"server {server} does not fit codec {codec}", lambda: algorithm.server.init(x))
-    moved, _ = _try(takes, lambda: algorithm.server.step(x, iter([Update(value, 1.0, cover)]), start))
-    if _shape(moved) != _shape(x):
-        raise _Unfit(f"{takes}: x has other names or shapes after its step")
+    """A change goes up and moves the server; a client plays along."""
+    x, like, cover = change_through(algorithm, params)
+    client_through(algorithm, params)
     size = tree.size(like)
     yield from (Finding(f"uplink {text}", fatal=False) for text in advice(algorithm.uplink, size))
     reduces = [getattr(each, "reduce", None) for each in _nested(algorithm.server, "server")]
-    if coverage_mean not in reduces or cover is not None:
-        return
-    weak = _ctx(0, 0.5)
-    narrow = _try(f"view {view} does not fit codec {codec}", lambda: algorithm.view.like(x, weak))
-    half = _try(f"view {view} does not fit uplink {uplink}", lambda: algorithm.view.paste(_noise(narrow), x, weak)[1])
+    if coverage_mean in reduces and cover is None:
+        yield from _covered(algorithm, x)
+
+
+def _covered(algorithm: FedSep, x: Tree) -> Iterator[Finding]:
+    """A server that divides by who covers what, where clients of less capability cover everything, too."""
+    codec, view, uplink, server = (named(algorithm, part) for part in ("codec", "view", "uplink", "server"))
+    weak = at(0, 0.5)
+    narrow = attempt(f"{view} does not fit {codec}", lambda: algorithm.view.like(x, weak))
+    half = attempt(f"{view} does not fit {uplink}", lambda: algorithm.view.paste(noise(narrow), x, weak)[1])
     if half is None:
-        yield Finding(f"server {server} divides by who covers what, and with view {view} everybody covers everything: "
+        yield Finding(f"{server} divides by who covers what, and with {view} everybody covers everything: "
                       "coverage_mean is mean here", fatal=False)  # fmt: skip
-
-
-def _try(pair: str, step: Callable[[], T]) -> T:
-    try:
-        return step()
-    except FedSepError as error:
-        raise _Unfit(f"{pair}: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError) as error:
-        raise _Unfit(f"{pair} ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else '-'})") from error
-
-
-def _ctx(round: int, capability: float = 1.0) -> Ctx:
-    return Ctx(round, capability, random.key(round))
-
-
-def _noise(like: Tree) -> Tree:
-    """A change as it might come: no coordinate like another; positions, which are no floats, stay as they are."""
-
-    def draw(part: Tensor) -> Tensor:
-        if not part.is_floating_point():
-            return part
-        return 1e-3 * random.normal(random.key(part.numel()), part.numel()).reshape(part.shape).to(part)
-
-    return tree.map(draw, like)
-
-
-def _shape(x: Tree) -> object:
-    """Names and shapes at the top of x, where the parts of the model and not the server's notes are."""
-    if isinstance(x, dict):
-        return {name: _shape(part) for name, part in sorted(x.items()) if name not in ("news", "history")}
-    return x.shape if isinstance(x, Tensor) else None
 
 
 def _nested(part: object, name: str) -> Iterator[object]:
@@ -166,10 +165,6 @@ def _nested(part: object, name: str) -> Iterator[object]:
 def _fields(part: object) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(part)] if dataclasses.is_dataclass(part) else []
     return {name: getattr(part, name) for name in names if name in SHARED}
-
-
-def _name(algorithm: FedSep, part: str) -> str:
-    return type(getattr(algorithm, part)).__name__
 
 
 def _alike(a: Any, b: Any) -> bool:

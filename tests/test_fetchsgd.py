@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from catalogue import network, shards
+from catalogue import Tiny, network, shards
 
 from fedsep import algorithms, random, tree, wires
 from fedsep.algorithms import fedavg, fetchsgd
@@ -154,14 +154,15 @@ def test_a_wide_table_gives_the_message_back():
 
 
 def test_defaults_of_rows_and_k():
-    for p, rows, k in ((10, 1, 1), (45, 1, 4), (50, 5, 1), (500, 5, 10), (2000, 5, 27)):
-        server = algorithms.fetchsgd(network, p=p).server.server
+    for p, rows, k in ((10, 1, 1), (45, 1, 4), (50, 5, 1), (500, 5, 10), (2000, 5, 40)):
+        server = algorithms.fetchsgd(Tiny(hidden=400), p=p).server.server
         assert (server.sketch.rows, server.sketch.cells, server.k) == (rows, p // rows, k)
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
     ({"p": 12, "rows": 2}, r"rows must be odd.*\(got 2\)"),
-    ({"p": 51}, r"p must be a multiple of rows = 5 \(got 51\)"),
+    ({"p": 14, "rows": 3}, r"p must be a multiple of rows = 3 \(got 14\)"),
+    ({"p": 28}, r"fetchsgd: p must be at most d = 27, the number of model parameters \(got 28\)"),
     ({"p": 10, "k": 28}, r"k must be at most d = 27.*\(got 28\)"),
     ({"p": 0}, r"p must be >= 1 \(got 0\)"),
     ({"p": 10, "error_update": "forget"}, r"error_update must be zero_cells or subtract"),

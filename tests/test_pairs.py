@@ -13,7 +13,8 @@ from fedsep.learners import sgd
 from fedsep.pairs import Finding, findings
 from fedsep.servers import Optimize, coverage_mean
 from fedsep.servers.sgd import SGDRule
-from fedsep.testing import LawBroken, check_algorithm
+from fedsep.testing import LawBroken, check_algorithm, play
+from fedsep.testing.play import everybody
 from fedsep.train import fit
 
 
@@ -70,10 +71,25 @@ def stc(**changed):
     return replace(method, **{part: change(method) for part, change in changed.items()})
 
 
+def linear():
+    return algorithms.fedsep_linear(network, p=6, period=2, steps=1, batch_size=4)
+
+
+def quantised():
+    return algorithms.fedsep_quantised(network, p=6, period=2, steps=1, batch_size=4)
+
+
+def built(row):
+    return next(each.build() for each in CATALOGUE if name(each) == row)
+
+
 REFUSED = {
     "more coordinates than there are": (
         lambda: algorithms.fedavg(network, uplink=wires.topk(99)),
         r"uplink TopK does not fit what codec Identity encodes: topk: k must be at most 27.*\(got 99\)"),
+    "a table of more numbers than there are": (
+        lambda: algorithms.fedavg(network, uplink=wires.count_sketch(rows=1, cells=28)),
+        r"count_sketch: rows x cells must be at most 27.*\(got 1 x 28 = 28\)"),
     "a sketch without the server that opens it": (
         lambda: algorithms.fedavg(network, uplink=Table()),
         r"server Optimize does not fit uplink Table and view Whole"),
@@ -83,17 +99,60 @@ REFUSED = {
     "messages drawn from another key": (
         lambda: stc(server=lambda m: replace(m.server, key=random.key(5))),
         "codec Replay and server Announce do not fit: each has a key of its own"),
+    "messages whose error would grow": (
+        lambda: stc(server=lambda m: replace(m.server, wire=wires.qsgd(1)),
+                    codec=lambda m: replace(m.codec, wire=wires.qsgd(1))),
+        "server Announce feeds back what QSGD leaves out, and QSGD promises no contraction.*feedback=False"),
+    "messages with two memories": (
+        lambda: stc(server=lambda m: replace(m.server, wire=wires.error_feedback(wires.sign())),
+                    codec=lambda m: replace(m.codec, wire=wires.error_feedback(wires.sign()))),
+        "downlink must be a wire without error feedback"),
     "copies that nobody sends changes to": (
         lambda: stc(server=lambda _: Optimize(SGDRule())), "server Optimize does not fit"),
     "another sketch on each side": (
         lambda: replace(algorithms.fedsep_linear(network, p=6, period=2),
                         view=algorithms.fedsep_linear(network, p=6, period=3).view),
         "codec Linear and view CatchUp do not fit: each has a calendar of its own"),
+    "messages about a model that nobody sends": (
+        lambda: stc(server=lambda _: linear().server),
+        "server Optimize does not fit codec Replay: clients follow the server's messages, and it sends none"),
+    "messages about a sketch that nobody sends": (
+        lambda: replace(quantised(), server=linear().server),
+        "server Optimize does not fit codec Replay: clients follow the server's messages, and it sends none"),
+    "messages for clients that wait for coordinates": (
+        lambda: replace(linear(), view=quantised().view), "does not fit"),
+    "coordinates for clients that wait for messages": (
+        lambda: replace(quantised(), view=linear().view),
+        r"view CatchUp does not fit codec Replay.*missed messages, or anchor and omega \(got omegas\)"),
+    "a codec that the server knows nothing of": (
+        lambda: replace(algorithms.fedavg(network), codec=linear().codec), "does not fit codec Linear"),
+    "a table where a model is": (
+        lambda: replace(algorithms.fedavg(network), codec=algorithms.fetchsgd(network, p=5).codec),
+        "does not fit codec Patched"),
+    "models of several architectures for one learner": (
+        lambda: replace(algorithms.fedavg(network), codec=built("feddf").codec),
+        "view Whole does not fit codec Population.*not the parameters of one model"),
+    "control variates averaged over the cohort": (
+        lambda: replace(algorithms.fedavg(network), codec=algorithms.scaffold(network, clients=2).codec,
+                        learner=algorithms.scaffold(network, clients=2).learner),
+        "server Optimize does not fit codec ControlVariate: c must be the mean over all clients"),
+    "x itself as tables": (
+        lambda: algorithms.fedsep_personal(
+            network, downlink=replace(wires.count_sketch(rows=1, cells=3), opened=False)),
+        "downlink CountSketchWire cannot be read by clients"),
+    "factors of x itself": (
+        lambda: algorithms.fedsep_lasso(network, p=6, downlink=wires.low_rank()),
+        "downlink LowRank cannot be read by clients.*keeps no copy of it to which changes could be added"),
+    "x itself down in few bits to clients that mend a copy": (
+        lambda: replace(algorithms.topk_ef(network, k=2), downlink=wires.low_rank()), "codec Patched keeps a copy"),
     "another learner than the codec reckons with": (
         lambda: replace(algorithms.scaffold(network, clients=2), learner=sgd(network, lr=0.5)),
         "learner SGD and codec ControlVariate do not fit: each has a learner of its own"),
     "a memory on a downlink that has none": (
         lambda: algorithms.fedsep_personal(network, downlink=wires.error_feedback(wires.sign())),
+        "downlink ErrorFeedback remembers, and broadcast has no memory: codec Implicit takes x as it is sent"),
+    "a memory on the way down of the model": (
+        lambda: replace(algorithms.fedavg(network), downlink=wires.error_feedback(wires.sign())),
         r"downlink ErrorFeedback remembers, and broadcast has no memory: fedsep\.downlinks\.replayed"),
     "x itself in a few bits": (
         lambda: algorithms.fedsep_personal(network, downlink=wires.qsgd(1)),
@@ -112,6 +171,12 @@ WARNED = {
     "an error that grows": (
         lambda: algorithms.fedavg(network, uplink=wires.error_feedback(wires.qsgd(1))),
         "memory can grow without bound"),
+    "tables opened one by one": (
+        lambda: algorithms.fedavg(network, uplink=wires.error_feedback(wires.count_sketch(rows=1, cells=9))),
+        "uplink CountSketchWire opened message by message: each of 27 estimates errs by about"),
+    "changes as tables": (
+        lambda: algorithms.topk_ef(network, k=5, downlink=wires.count_sketch(rows=3, cells=5)),
+        "downlink CountSketchWire opened message by message"),
     "x itself roughly": (
         lambda: algorithms.fedsep_personal(network, downlink=Rough()),
         "downlink Rough is given x itself in every round"),
@@ -138,10 +203,52 @@ def test_pairs_that_are_unwise_are_warned_of(make, says):
         check_algorithm(make(), network, shards(network))
 
 
+CROSSED = ("fedavg", "fetchsgd", "stc", "scaffold", "fedsep_linear", "fedsep_quantised", "fedsep_lasso",
+           "fedsep_implicit of a ridge", "heterofl", "zerofl", "feddf")  # fmt: skip
+"""A method of each kind. Those that grow masks look at gradients first: their clients can only be played with data."""
+
+WIRES = (
+    wires.error_feedback(wires.sign()), wires.topk(2), wires.random_k(2), wires.random_k(2, unbiased=True),
+    wires.sign(per="tensor"), wires.ternary(), wires.qsgd(1), wires.lloyd_max(), wires.dense(dtype="bfloat16"),
+    wires.eden(), wires.clip(1.0), wires.count_sketch(rows=1, cells=2), wires.low_rank(),
+    wires.momentum_correction(wires.topk(2)), wires.staged((wires.topk(3), wires.topk(2))),
+)  # fmt: skip
+
+
+def refused_or_played(crossing, method, clients):
+    """Whether a round is played; what is not refused must be."""
+    if any(found.fatal for found in findings(method, network.init())):
+        return False
+    try:
+        play(method, network.init(), clients, everybody(2, 2), cross=lambda payload: payload)
+    except Exception as error:
+        raise AssertionError(f"not refused: {crossing}") from error
+    return True
+
+
+@pytest.mark.parametrize("row", CROSSED)
+def test_a_part_of_another_method_is_refused_or_plays(row):
+    method, clients, played = built(row), shards(network, 2), 0
+    for other in CROSSED:
+        for part in ("codec", "view", "server"):
+            crossed = replace(method, **{part: getattr(built(other), part)})
+            played += refused_or_played((row, part, other), crossed, clients)
+    assert 3 <= played < 3 * len(CROSSED)  # its own three at least
+
+
+@pytest.mark.parametrize("row", CROSSED)
+def test_a_wire_is_refused_or_plays(row):
+    method, clients = built(row), shards(network, 2)
+    for wire in WIRES:
+        for direction in ("uplink", "downlink"):
+            refused_or_played((row, direction, wire), replace(method, **{direction: wire}), clients)
+
+
 def test_what_fits_after_all_is_left_alone():
     plain, uniform = algorithms.fedavg(network), Optimize(SGDRule(), coverage_mean)
     assert findings(replace(plain, view=Halves(), server=uniform), network.init()) == []
     assert findings(algorithms.fedavg(network, uplink=wires.error_feedback(wires.sign())), network.init()) == []
+    assert findings(algorithms.fedavg(network, uplink=wires.count_sketch(rows=1, cells=27)), network.init()) == []
     assert findings(algorithms.fedsep_personal(network, downlink=wires.dense(dtype="bfloat16")), network.init()) == []
     g = ridge()
     made = {"inner": g, "initial": g.initial, "start": g.start, "serve": g.serve}

@@ -59,7 +59,8 @@ def fedsep_lasso(
         decode_steps: I_dec, proximal steps of a decode, at most.
         tolerance: Duality gap, relative to the objective, at which decode stops; 0 takes all the steps.
             Float32 does not resolve less than about 2e-6.
-        gamma: Step of ista and of the Neumann series, below 2 / |S|^2; None: 1 / |S|^2.
+        gamma: Step of ista and of the Neumann series, below 2 / |S|^2; None: 1 / |S|^2. S is the shared sketch, also
+            with ``private``: those of clients have norms of their own, so stay well below.
         warm_start: Whether a client's decode goes on from its last y: clients whose last rounds were the same ones
             share one computation (without, all do), and the server, which keeps no y, decodes from ``start``.
         encoder: ``direct`` for the damped system, factorised once for all clients where S is stored, and by conjugate
@@ -76,7 +77,8 @@ def fedsep_lasso(
         server: Server optimiser of x, from ``fedsep.servers``, instead of averaging at ``server_lr``.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How x is sent; float32 by default.
+        downlink: How x is sent: ``wires.dense``, in float32 by default. Clients keep no x to which the changes that
+            other wires send could be added.
         seed: Of the sketch; the same on both ends.
         **local: The local steps: what ``learners.sgd`` takes.
 

@@ -8,9 +8,11 @@ from typing import Any, Literal, Unpack
 
 from torch import Tensor
 
-from fedsep import random, tree
+from fedsep import downlinks, random, tree
 from fedsep.codecs.linear import Linear
+from fedsep.codecs.spaces import Sketched
 from fedsep.core import FedSepError, Task, Wire
+from fedsep.downlinks import Downlink
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct, gaussian
@@ -21,6 +23,8 @@ from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.catch_up import CatchUp
 from fedsep.wires.dense import Dense
+
+_DOWN = 1  # what the shared key is folded with for the downlink's draws
 
 
 @checked(takes=sgd)
@@ -35,7 +39,7 @@ def fedsep_linear(
     orthonormal: bool = True,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
-    downlink: Dense | None = None,
+    downlink: Wire[Any] | None = None,
     seed: int = 0,
     **local: Unpack[LocalSGD],
 ) -> FedSep:
@@ -61,7 +65,8 @@ def fedsep_linear(
         orthonormal: Of ``operator=gaussian``: rows orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded.
+        downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded. Any
+            wire but ``wires.dense`` sends the server's changes of x, by the rules of ``fedsep_quantised``.
         seed: Of the sketches; the same on both ends.
         **local: The local steps: what ``learners.sgd`` takes.
 
@@ -84,22 +89,21 @@ def fedsep_linear(
     check_sketch("fedsep_linear", p, d, server, server_lr)
     learner = sgd(task, **local)
     calendar = sketch_calendar(period, p, d)
-    # A client that was away must get the very anchor that the others keep: rounded, it would never agree again.
-    down = dataclasses.replace(downlink or Dense(), exact=("anchor",))
     key = random.fold(random.key(seed), p)
     scale = _scale(operator, p, d, key, orthonormal)
     if operator is gaussian:
         operator = functools.partial(gaussian, orthonormal=orthonormal)
     rate = server_rate("fedsep_linear", p, d, scale, server_lr, local.get("lr", USUAL_LR))
-    return FedSep(
-        learner,
-        codec=Linear(start, p, calendar, key, operator, down.dtype),
-        view=CatchUp(calendar),
-        uplink=uplink or Dense(),
-        downlink=down,
-        server=Optimize({"omega": server or SGDRule(rate)}),
-        weighting=weighting,
-    )
+    rule = Optimize({"omega": server or SGDRule(rate)})
+    if downlink is None or isinstance(downlink, Dense):
+        # A client that was away must get the very anchor that the others keep: rounded, it would never agree again.
+        down = dataclasses.replace(downlink or Dense(), exact=("anchor",))
+        codec = Linear(start, p, calendar, key, operator, down.dtype)
+        parts = Downlink(codec=codec, view=CatchUp(calendar), server=rule, downlink=down)
+    else:
+        space = Sketched(start, p, calendar, key, operator)
+        parts = downlinks.announced(space, downlink, rule, random.fold(key, _DOWN), p)
+    return FedSep(learner, uplink=uplink or Dense(), weighting=weighting, **parts)
 
 
 def _scale(operator: MakeOperator, p: int, d: int, key: Tensor, orthonormal: bool) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Unpack
 
-from fedsep import random, tree
-from fedsep.codecs.replay import Replay
+from fedsep import downlinks, random, tree
 from fedsep.codecs.spaces import Sketched
 from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
@@ -13,10 +12,8 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct
 from fedsep.ranges import Count, Positive, Range, checked
 from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
-from fedsep.servers.announce import Announce
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
-from fedsep.views.missed import Missed
 from fedsep.wires import error_feedback, lloyd_max
 
 Bits = Annotated[int, Range(ge=1, le=8)]
@@ -66,7 +63,8 @@ def fedsep_quantised(
         operator: Makes S, from ``fedsep.operators``.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: Sends the coordinates instead of ``bits``, from ``fedsep.wires``; wrap it in error feedback yourself.
-        downlink: Sends the server's change instead of ``bits_down``; its error is fed back in any case.
+        downlink: Sends the server's change instead of ``bits_down``, without error feedback of its own: the server
+            keeps what a contracting wire leaves out, and goes on from the clients' copy with any other.
         seed: Of the sketches; the same on both ends.
         **local: The local steps: what ``learners.sgd`` takes.
 
@@ -95,12 +93,6 @@ def fedsep_quantised(
     rate = server_rate("fedsep_quantised", p, d, space.scale, server_lr, local.get("lr", USUAL_LR))
     up = uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits), renewed=calendar.renewed)
     down = downlink or lloyd_max(bits=bits_down or bits, scale_bits=scale_bits)
-    down_key = random.fold(key, _DOWN)
-    return FedSep(
-        sgd(task, **local),
-        codec=Replay(space, down, down_key),
-        view=Missed(space),
-        uplink=up,
-        server=Announce(Optimize({"omega": server or SGDRule(rate)}), down, down_key),
-        weighting=weighting,
-    )
+    rule = Optimize({"omega": server or SGDRule(rate)})
+    parts = downlinks.announced(space, down, rule, random.fold(key, _DOWN), p)
+    return FedSep(sgd(task, **local), uplink=up, weighting=weighting, **parts)

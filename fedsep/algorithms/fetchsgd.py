@@ -45,7 +45,7 @@ def fetchsgd(
 
     Args:
         task: The local problem f.
-        p: Numbers in a table, r c.
+        p: Numbers in a table, r c, at most d.
         rows: r, odd; None: 5, or 1 where p < 50. It must divide p.
         k: Coordinates that the server moves in a round, at most d. None: c / 10, at least 1. Tune k / c.
         server_lr: eta_g.
@@ -77,9 +77,11 @@ def fetchsgd(
     d = tree.size(start)
     rows = rows or (_ROWS if p >= _FEW else 1)
     require_odd("fetchsgd", rows)
+    if p > d:
+        raise FedSepError(f"fetchsgd: p must be at most d = {d}, the number of model parameters (got {p})")
     if p % rows:
         raise FedSepError(f"fetchsgd: p must be a multiple of rows = {rows} (got {p})")
-    k = min(d, max(1, round(p / rows / 10))) if k is None else k
+    k = max(1, round(p / rows / 10)) if k is None else k
     if k > d:
         raise FedSepError(f"fetchsgd: k must be at most d = {d}, the number of model parameters (got {k})")
     sketch = Table(rows, p // rows, seed)

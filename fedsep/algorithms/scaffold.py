@@ -37,7 +37,8 @@ def scaffold(
         server: Server optimiser of the model, from ``fedsep.servers``; plain averaging by default. c has none.
         uplink: How dy and dc are sent, from ``fedsep.wires``; float32 by default. c is the mean of the c_m up to
             what a rounding wire loses.
-        downlink: How x and c are sent; float32 by default.
+        downlink: How x and c are sent: ``wires.dense``, in float32 by default. Clients keep neither, so that there is
+            nothing to which the changes that other wires send could be added.
         **local: The local steps: what ``learners.sgd`` takes. With momentum, I lr is replaced by what a constant
             gradient moves y by; clipping bounds gradient and correction together.
 

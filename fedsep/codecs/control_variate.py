@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fedsep import tree
 from fedsep.core import Ctx, Decoded, Info, Params, Shard
-from fedsep.servers.control_variate import Controlled
+from fedsep.servers.control_variate import Controlled, Controls
 
 
 class Reaching(Protocol):
@@ -33,6 +33,14 @@ class ControlVariate:
     """
 
     learner: Reaching
+
+    def unfit(self, server: object) -> str | None:
+        """Why c would not be the mean of all c_m: any other step than ``Controls`` averages over the cohort."""
+        if isinstance(server, Controls):
+            return None
+        return (
+            "c must be the mean over all clients, invited or not, and fedsep.servers.Controls knows how many there are"
+        )
 
     def init(self, params: Params) -> Controlled:
         """The model, and c = 0."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep import tree
 from fedsep.codecs.spaces import Space
 from fedsep.codecs.start import require_start
-from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree, Wire
+from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Tree, Wire
 from fedsep.digest import check_digest, fold_digest, seal
 from fedsep.memo import Memo
 from fedsep.servers.announce import Announced, News, heard, message_ctx
@@ -124,6 +124,9 @@ class Replay:
         return {"anchor": self.space.anchor(), "sent": self.space.origin(), "digest": seal(self.key)}
 
     def _caught_up(self, x: Received, memory: Copy, ctx: Ctx) -> Copy:
+        strange = sorted(x.keys() - {"missed", "anchor", "omega"})
+        if strange:  # of another view: what it says would be passed over
+            raise FedSepError(f"clients are sent missed messages, or anchor and omega (got {', '.join(strange)})")
         if "missed" not in x:
             first = self._first()
             anchor, sent = x.get("anchor", first["anchor"]), x.get("omega", first["sent"])

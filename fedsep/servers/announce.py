@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, TypedDict
 from torch import Tensor
 
 from fedsep import random, tree
-from fedsep.core import Ctx, Params, Payload, Server, Tree, Update, Wire
+from fedsep.core import Ctx, FedSepError, Params, Payload, Server, Tree, Update, Wire
+from fedsep.wires.promises import Contraction, Deferred, Exact, promise_of
 
 News = tuple[Payload, ...]
 """A round's message, or nothing: at most one."""
@@ -78,6 +79,28 @@ class Announce:
         sent = heard(self.wire, x["sent"], (message,), ctx)
         omega = moved["omega"] if self.feedback else sent
         return {**moved, "omega": omega, "sent": sent, "news": (message,)}, AnnounceState(optimizer, memory)
+
+
+def announcing(server: Server[Any], wire: Wire[Any], key: Tensor, size: int) -> Announce:
+    """``Announce`` that keeps what the wire leaves out if the wire promises that this does not grow without bound.
+
+    What a contracting wire leaves out is part of the next message: error feedback. Others are taken at their word, and
+    the server goes on from the clients' copy: an unbiased wire needs no memory, and the error of one that errs by more
+    than the message is long would be fed back until nothing else is left.
+
+    Args:
+        server: Moves omega.
+        wire: What clients are sent of the change.
+        key: Shared by both ends, for wires that draw.
+        size: Coordinates of a message.
+
+    Raises:
+        FedSepError: The wire feeds its error back by itself.
+    """
+    promise = promise_of(wire, size)
+    if isinstance(promise, Deferred):
+        raise FedSepError("downlink must be a wire without error feedback: the server keeps what it leaves out anyway")
+    return Announce(server, wire, key, isinstance(promise, Contraction | Exact))
 
 
 def message_ctx(key: Tensor, round: int) -> Ctx:

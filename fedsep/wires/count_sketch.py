@@ -45,8 +45,15 @@ class CountSketchWire:
     opened: bool = True
 
     def init(self, like: Tree) -> tuple[()]:
-        """Nothing is remembered."""
-        layout_of(self, like)
+        """Nothing is remembered.
+
+        Raises:
+            FedSepError: The table has more numbers than the message.
+        """
+        size, numbers = layout_of(self, like).size, self.sketch.rows * self.sketch.cells
+        if numbers > size:
+            raise FedSepError(f"count_sketch: rows x cells must be at most {size}, the number of coordinates of the "
+                              f"message (got {self.sketch.rows} x {self.sketch.cells} = {numbers})")  # fmt: skip
         return ()
 
     def pack(self, tree: Tree, memory: tuple[()], ctx: Ctx) -> tuple[Payload, tuple[()]]:
@@ -66,6 +73,15 @@ class CountSketchWire:
         """Nothing for every message: the hashes are the same in all of them."""
         return Lossy()
 
+    def unwise(self, size: int) -> str | None:
+        """Why messages should not be opened one by one, unless there is a cell for each coordinate."""
+        if not self.opened or self.sketch.cells >= size:
+            return None
+        return (
+            f"opened message by message: each of {size} estimates errs by about |u| / sqrt({self.sketch.cells}), more "
+            "than coordinates are long: fedsep.algorithms.fetchsgd adds the tables up and opens their sum"
+        )
+
 
 @checked
 def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0) -> CountSketchWire:
@@ -84,7 +100,7 @@ def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0) -> CountSketch
         4 * rows * cells, whatever the message's length.
 
     Raises:
-        FedSepError: ``rows`` is even.
+        FedSepError: ``rows`` is even; or, once it is known what is sent, a message has fewer numbers than the table.
 
     Reference:
         Charikar, Chen, Farach-Colton 2002; for updates Rothchild et al. 2020, arXiv:2007.07682.

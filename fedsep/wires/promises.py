@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
@@ -87,6 +87,22 @@ def advice(wire: Wire[Any], size: int) -> list[str]:
         wire: The wire, as it stands on an uplink or a downlink.
         size: Number of coordinates of a message.
     """
+    return [*_promised(wire, size), *unwise(wire, size)]
+
+
+def unwise(wire: object, size: int) -> list[str]:
+    """What a wire, or one inside it, says against being used at all for messages of ``size`` coordinates.
+
+    A wire of your own says so by a method ``unwise(size) -> str | None``.
+    """
+    say: Callable[[int], str | None] | None = getattr(wire, "unwise", None)
+    own = None if say is None else say(size)
+    parts = [getattr(wire, field.name) for field in fields(wire)] if is_dataclass(wire) else []
+    return [f"{type(wire).__name__} {own}"] if own else [text for part in parts for text in unwise(part, size)]
+
+
+def _promised(wire: Wire[Any], size: int) -> list[str]:
+    """What follows from the promise."""
     match promise_of(wire, size):
         case Contraction(delta) if delta < 0.5:
             return [

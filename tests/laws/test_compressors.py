@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from laws.test_reference_loops import LR, ROUNDS, SIZE, STEPS, after, local
 from laws.test_two_phases import attendances, conserved, ravel_by_name
 
-from fedsep import algorithms, random, servers, tree, wires
+from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import FedSepError
 from fedsep.testing import play
 from fedsep.testing.draws import context
@@ -264,6 +264,36 @@ def test_what_was_read_and_what_is_remembered_is_all_there_was_under_drops(make,
         conserved(errors, _with_errors(played), parts, client)
 
 
+PERIOD = 3
+
+
+@settings(max_examples=6)
+@given(attendance=attendances)
+def test_errors_of_a_sketch_are_all_there_was_inside_a_period_under_drops(attendance):
+    """A period's errors are of its own coordinates: they begin with it, whoever was away when the last one ended."""
+    algorithm = algorithms.fedsep_quantised(network, p=8, period=PERIOD, scale_bits=32, steps=2, batch_size=4)
+    played, parts = play(algorithm, network.init(), shards(network, 2), attendance), shards(network, 2)
+    errors = replace(algorithm, uplink=_OnlyErrors(algorithm.uplink))
+    for first in range(0, len(attendance), PERIOD):
+        period = played._replace(seats=played.seats[first : first + PERIOD])
+        for client in range(2):
+            conserved(errors, _with_errors(period), parts, client)
+
+
+def test_linear_with_a_few_bits_down_is_quantised_with_floats_up():
+    few = {"p": 8, "period": 2, "uplink": wires.Dense(), "downlink": wires.lloyd_max(bits=2), **LOCAL}
+    played = [
+        play(method, network.init(), shards(network), everybody(2, 5)).states
+        for method in (
+            algorithms.fedsep_linear(network, operator=operators.dct, **few),
+            algorithms.fedsep_quantised(network, **few),
+        )
+    ]
+    assert not torch.equal(played[0][-1].x["omega"], played[0][-1].x["sent"])
+    for a, b in zip(tree.leaves(played[0]), tree.leaves(played[1]), strict=True):
+        assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+
+
 class _OnlyErrors:
     """The uplink, as ``conserved`` asks for it: it reads."""
 
@@ -383,6 +413,20 @@ def test_an_unbiased_downlink_leaves_nothing_behind_and_a_contracting_one_owes()
         assert same(x["omega"], x["sent"]) is not owes
 
 
+@pytest.mark.parametrize(("wire", "owes"), [
+    (wires.qsgd(1), False),
+    (wires.random_k(2, unbiased=True), False),
+    (wires.count_sketch(rows=1, cells=2), False),
+    (wires.topk(2), True),
+    (wires.lloyd_max(bits=1), True),
+])  # fmt: skip
+def test_a_sketch_is_announced_by_the_same_rule(wire, owes):
+    method, parts = algorithms.fedsep_quantised(network, p=8, period="never", downlink=wire, **LOCAL), shards(network)
+    for state in play(method, network.init(), parts, everybody(len(parts), 6)).states[1:]:
+        assert torch.equal(state.x["omega"], state.x["sent"]) is not owes
+        assert float(state.x["omega"].norm()) < 100
+
+
 @pytest.mark.parametrize(("make", "says"), [
     (lambda: algorithms.topk_ef(network), r"topk_ef: give one of k and fraction \(got k=None, fraction=None\)"),
     (lambda: algorithms.topk_ef(network, k=28), r"topk_ef: k must be at most 27.*\(got 28\)"),
@@ -392,6 +436,8 @@ def test_an_unbiased_downlink_leaves_nothing_behind_and_a_contracting_one_owes()
     (lambda: algorithms.stc(network, k=2, fraction=0.1), r"stc: give one of k and fraction"),
     (lambda: algorithms.stc(network, k=2, k_down=99), r"stc: k_down must be at most 27.*got 99"),
     (lambda: algorithms.stc(network, k=2, downlink=wires.error_feedback(wires.sign())),
+     "downlink must be a wire without error feedback"),
+    (lambda: algorithms.fedsep_quantised(network, p=6, downlink=wires.error_feedback(wires.sign())),
      "downlink must be a wire without error feedback"),
     (lambda: algorithms.eden(network, bits=9), r"eden: bits must be >= 1 and <= 8 \(got 9\)"),
     (lambda: algorithms.eden(network, bits_down=1, downlink=wires.sign()), "give bits_down or downlink, not both"),

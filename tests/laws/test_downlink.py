@@ -28,7 +28,7 @@ from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
 from fedsep.train import fit
 from fedsep.views import Calendar, Changes, Missed
-from fedsep.wires import dense
+from fedsep.wires import Contraction, dense
 
 CLIENTS, ROUNDS, KEY = 3, 10, random.key(7)
 attendances = st.lists(
@@ -48,6 +48,9 @@ class Half:
 
     def unpack(self, payload, like, ctx):
         return tree.map(lambda part, model: part.to(model.dtype), payload, like)
+
+    def promise(self, size):
+        return Contraction(0.75)
 
 
 def replay(space, rate=1.0, wire=Half(), task: Tiny = network):
@@ -147,6 +150,25 @@ def test_messages_are_sent_until_everything_is_smaller():
         sent = sent_to(state, algorithm, seen, rounds)
         messages = 4 * p * (rounds - seen)
         assert tree.nbytes(sent) == min(messages, 8 * network.d), seen  # a period begins with round 12: no omega
+
+
+@pytest.mark.parametrize("space", [Plain(network.init()), sketched(None)], ids=["model", "sketch"])
+@settings(max_examples=6)
+@given(attendance=attendances)
+def test_what_the_downlink_has_not_said_yet_stays_with_the_server_under_drops(space, attendance):
+    """What was said and what is owed is the sum of what accepted replies said, whoever was away or dropped."""
+    played = play(replay(space), network.init(), shards(network, CLIENTS), attendance)
+    said = moved = tree.zeros_like(space.origin())
+    for state, seats in zip(played.states[1:], played.seats, strict=True):
+        accepted = [seat.reply["omega"] for seat in seats.values() if seat.accepted]
+        for reply in accepted:
+            moved = tree.add(moved, reply, 1 / len(accepted))
+        assert len(state.x["history"][-1]) == bool(accepted)
+        for message in state.x["history"][-1]:
+            said = tree.add(said, tree.map(lambda part: part.to(torch.float64), message))
+        owed = tree.sub(state.x["omega"], state.x["sent"])
+        assert (float(tree.norm(owed)) > 0) is (float(tree.norm(moved)) > 0)
+        assert float(tree.norm(tree.sub(tree.add(said, owed), moved))) < 1e-12
 
 
 def test_what_the_downlink_has_not_said_yet_it_says_later():

@@ -1,9 +1,10 @@
 """Law: where a method's special feature is switched off, what is left is FedAvg; and FedAvg's own limits are SGD."""
 
+import pytest
 import torch
 from catalogue import Tiny, network, shards
 
-from fedsep import algorithms, operators, servers, tree
+from fedsep import algorithms, operators, servers, tree, wires
 from fedsep.core import Batch, Samples, Shard
 from fedsep.testing import play
 from fedsep.testing.play import everybody
@@ -38,6 +39,13 @@ def test_a_square_orthonormal_sketch_that_is_never_redrawn_is_fedavg():
 
 def test_a_square_orthonormal_sketch_that_is_redrawn_is_fedavg_too():
     sketched = algorithms.fedsep_linear(network, p=network.d, period=2, **LOCAL)  # the default rate is d / p = 1
+    close(model_after(sketched, 5), model_after(algorithms.fedavg(network, weighting="uniform", **LOCAL), 5))
+
+
+@pytest.mark.parametrize("downlink", [wires.Dense(), wires.topk(network.d)], ids=["dense", "all of the largest"])
+@pytest.mark.parametrize("method", [algorithms.fedsep_quantised, algorithms.fedsep_linear])
+def test_a_square_sketch_whose_changes_are_sent_whole_is_fedavg_too(method, downlink):
+    sketched = method(network, p=network.d, period=2, uplink=wires.Dense(), downlink=downlink, **LOCAL)
     close(model_after(sketched, 5), model_after(algorithms.fedavg(network, weighting="uniform", **LOCAL), 5))
 
 
