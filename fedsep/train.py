@@ -16,7 +16,7 @@ from fedsep.engines.engine import Engine, Fleet, Session
 from fedsep.engines.sequential import sequential
 from fedsep.environment import record_resumption, record_start
 from fedsep.errors import CannotWrite, Interrupted, RunFailed, terminable
-from fedsep.evaluation import evaluate_clients, evaluate_server
+from fedsep.evaluation import evaluate_at_sites, evaluate_clients, evaluate_server, has_central_data
 from fedsep.folder import CLIENTS, LEDGER, METRICS, RunFolder, finite, open_folder
 from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
@@ -165,11 +165,11 @@ def _run(work: _Work, point: Point) -> Run:
     """All rounds from ``point`` on; however that ends, the last complete round is saved."""
     plan = work.plan
     try:
-        work.keeper.save(point)
+        _save(work, point)
         while point.round < plan.rounds:
             point = _advance(work, point)
             if plan.checkpoint.due(point.round, time.monotonic() - work.keeper.at):
-                work.keeper.save(point)
+                _save(work, point)
             _tell(work, point)
             if work.late():
                 break
@@ -219,6 +219,8 @@ def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
         return point, {}, []
     judge = Judge(plan.task, plan.fleet, work.session, plan.evaluate)
     columns: Row = dict(evaluate_server(plan.algorithm, judge, point))
+    if hasattr(work.session, "evaluate") and not has_central_data(plan.fleet):
+        columns |= evaluate_at_sites(plan.algorithm, work.session, plan.evaluate, point)
     rows: list[Row] = []
     if plan.evaluate.clients:
         invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)
@@ -249,6 +251,14 @@ def _log(work: _Work, point: Point, columns: Row, clients: list[Row], played: Pl
         point = point._replace(offsets=work.folder.offsets())
     work.rows.append(row)
     return point
+
+
+def _save(work: _Work, point: Point) -> None:
+    """Makes a checkpoint; an engine whose clients keep their memories themselves is told that it is there."""
+    work.keeper.save(point)
+    saved = getattr(work.session, "saved", None)
+    if saved is not None:
+        saved(point.round)
 
 
 def _tell(work: _Work, point: Point) -> None:

@@ -2,6 +2,7 @@
 
 from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Session
 from fedsep.engines.faults import Faults, Faulty, faulty
+from fedsep.engines.flower import flower
 from fedsep.engines.sequential import sequential
 from fedsep.engines.vectorised import vectorised
 from fedsep.engines.workers import workers
@@ -15,6 +16,7 @@ __all__ = [
     "Local",
     "Session",
     "faulty",
+    "flower",
     "sequential",
     "vectorised",
     "workers",
