@@ -175,6 +175,8 @@ def _run(work: _Work, point: Point) -> Run:
                 break
         late = f"the limit of {plan.stop.seconds} s was reached" if point.round < plan.rounds else ""
         params = plan.algorithm.model(point.state)
+        if not late:
+            _deliver(work, params)
         return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
     except KeyboardInterrupt:
         _close(work, point, "interrupted", "interrupted from outside")
@@ -259,6 +261,13 @@ def _save(work: _Work, point: Point) -> None:
     saved = getattr(work.session, "saved", None)
     if saved is not None:
         saved(point.round)
+
+
+def _deliver(work: _Work, params: Params) -> None:
+    """The model that a run ends with goes to the clients, where an engine can send it."""
+    deliver = getattr(work.session, "deliver", None)
+    if deliver is not None:
+        deliver(params)
 
 
 def _tell(work: _Work, point: Point) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from fedsep.flower.evaluating import columns, needs_statistics, with_moments
 from fedsep.flower.post import Answer, Sent
 from fedsep.flower.roster import Roster
 from fedsep.replies import received
+
+_log = logging.getLogger("fedsep")
 
 _GENERATIONS = 2  # checkpoints that a run keeps
 _REPLY = {"payload", "info", "samples"}
@@ -104,12 +107,15 @@ class FlowerSession:
         traffic = {"evaluation_bytes_down": down + more_down, "evaluation_bytes_up": up + more_up}
         return {**columns(told, name), "evaluated_clients": len(told), **traffic}
 
-    def deliver(self, params: Params) -> list[str]:
-        """Sends every connected site the model that the run ends with; the names of those that have it."""
+    def deliver(self, params: Params) -> None:
+        """Sends every connected site the model that the run ends with, and logs who has it."""
         post, members = self.roster.post, dict(self.roster.members)
         letter = {"kind": "model", "model": settled(params)}
         sent = self._send("query", dict.fromkeys(members, letter))
-        return [members[node].name for node, each in sent.items() if not post.answer(each).problem]
+        for node, each in sent.items():
+            problem = post.answer(each).problem
+            told = f"does not have the final model: {problem}" if problem else "has the final model"
+            _log.log(logging.WARNING if problem else logging.INFO, "site %s %s", members[node].name, told)
 
     def saved(self, round: int) -> None:
         """A checkpoint of so many rounds is on the disk: sites may forget what only older ones need."""
