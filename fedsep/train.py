@@ -220,9 +220,10 @@ def _evaluated(work: _Work, point: Point) -> tuple[Point, Row, list[Row]]:
     if not plan.evaluate.due(point.round, plan.rounds):
         return point, {}, []
     judge = Judge(plan.task, plan.fleet, work.session, plan.evaluate)
-    columns: Row = dict(evaluate_server(plan.algorithm, judge, point))
     if hasattr(work.session, "evaluate") and not has_central_data(plan.fleet):
-        columns |= evaluate_at_sites(plan.algorithm, work.session, plan.evaluate, point)
+        columns: Row = dict(evaluate_at_sites(plan.algorithm, work.session, plan.evaluate, point))
+    else:
+        columns = dict(evaluate_server(plan.algorithm, judge, point))
     rows: list[Row] = []
     if plan.evaluate.clients:
         invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)

@@ -19,7 +19,7 @@ from fedsep.flower.reception import AUDIT, Reception
 _NODE = "flower-supernode"
 _PAUSE = 1.0
 _AGAIN = 10.0  # seconds after which a node program that ended is started again
-_EARLY = 20.0  # seconds in which it must not end: then something is wrong with what it was told
+_TAKEN = "SuperNode ID:"  # what the node program says when the server has taken it
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ def call(site: Reception, line: Line, say: Callable[[str], None]) -> None:
     line.check()
     own_block(site.rules.data, site.rules.allow)  # what is wrong with it is better said now
     with terminable(), Programs(site.folder / "flower", {SITE: str(site.save().resolve())}) as programs:
+        programs.log(_NODE).unlink(missing_ok=True)
         programs.start(_NODE, line.command())
-        began = time.monotonic()
         say(f"site {site.rules.name} answers {line.server}; what it is asked and tells is in {site.folder / AUDIT}")
         while True:
             time.sleep(_PAUSE)
             if programs.running[_NODE].poll() is None:
                 continue
-            if time.monotonic() - began < _EARLY:
-                raise FedSepError(_ended(programs, line))
+            if _TAKEN not in programs.log(_NODE).read_text(encoding="utf-8", errors="replace"):
+                raise FedSepError(_refused(programs, line))
             say(f"Flower's node program ended; it is started again in {_AGAIN:g} s")
             time.sleep(_AGAIN)
             programs.start(_NODE, line.command())
 
 
-def _ended(programs: Programs, line: Line) -> str:
-    said = programs.tail(_NODE)
-    if "auth" in said.lower() or "not found" in said.lower() or "401" in said:
-        return f"{line.server} does not take this site: is the public key of {line.key} among its nodes?\n{said}"
-    return f"Flower's node program ended:\n{said}"
+def _refused(programs: Programs, line: Line) -> str:
+    """Why a node program ended that the server never took; Flower says it in a line of its log."""
+    said = programs.tail(_NODE, 30)
+    key = "" if line.key is None else f": is the public key that belongs to {line.key} among the server's nodes?"
+    return f"{line.server} does not take this site{key} Flower's node program said:\n{said}"

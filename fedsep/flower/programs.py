@@ -72,18 +72,35 @@ class Programs:
 
     def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Starts a program in a session of its own; what it says is in ``<name>.log``."""
-        with writing(self.folder / f"{name}.log"), open(self.folder / f"{name}.log", "ab") as log:
+        with writing(self.log(name)), open(self.log(name), "ab") as log:
             self.running[name] = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
         return self.running[name]
 
-    def call(self, command: Sequence[str], seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Runs a program to its end."""
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+    def log(self, name: str) -> Path:
+        """Where a program's words go."""
+        return self.folder / f"{name}.log"
+
+    def call(self, command: Sequence[str], seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
+        """Runs a program to its end.
+
+        Raises:
+            FedSepError: It does not end in time.
+        """
+        nothing = subprocess.DEVNULL
+        try:
+            return subprocess.run(
+                command,
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                stdin=nothing,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise FedSepError(f"Flower did not answer within {seconds:g} s: {shlex.join(command)}") from error
 
     def require(self, name: str) -> None:
         """Sees that a program is still there.
@@ -97,7 +114,7 @@ class Programs:
 
     def tail(self, name: str, lines: int = 12) -> str:
         """The end of a program's log."""
-        text = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        text = self.log(name).read_text(encoding="utf-8", errors="replace")
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
     def reachable(self, name: str, host: str, port: int, seconds: float) -> None:
