@@ -12,6 +12,7 @@ from fedsep.core import FedSepError, Samples, Shard
 from fedsep.ranges import Count, Range, checked
 
 _BLANKS = 4
+_REHEARSED = 256
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,18 @@ class Sites:
     @property
     def train(self) -> Samples:
         """Blank examples of the declared form: enough to see whether a model fits it, and no more."""
-        x = torch.zeros(_BLANKS, *self.shape)
+        return self.blank(_BLANKS)
+
+    def blank(self, count: int) -> Samples:
+        """So many blank examples."""
+        x = torch.zeros(count, *self.shape)
         if self.kind == "classification":
-            return Samples(x, torch.arange(_BLANKS) % self.classes)
-        return Samples(x, torch.zeros(_BLANKS) if self.classes == 1 else torch.zeros(_BLANKS, self.classes))
+            return Samples(x, torch.arange(count) % self.classes)
+        return Samples(x, torch.zeros(count) if self.classes == 1 else torch.zeros(count, self.classes))
+
+    def rehearsal(self) -> Sites:
+        """The same with blank examples for every client: what crosses and what fits can be measured with them."""
+        return _Blank(self.shape, self.classes, self.clients, self.kind)
 
     def shard(self, client: int) -> Shard:
         """Nobody's.
@@ -52,6 +61,14 @@ class Sites:
         """One line."""
         kind = f"{self.classes} classes" if self.kind == "classification" else f"{self.classes} outputs"
         return f"{self.clients:,} clients at their sites; inputs of {' x '.join(map(str, self.shape))}, {kind}"
+
+
+class _Blank(Sites):
+    """See ``Sites.rehearsal``: nothing can be learned from it."""
+
+    def shard(self, client: int) -> Shard:
+        """Blank examples."""
+        return Shard(self.blank(_REHEARSED))
 
 
 @checked

@@ -49,7 +49,8 @@ class Line:
 
     def command(self) -> list[str]:
         """The node program, as it is started."""
-        command = [str(Path(sys.executable).with_name(_NODE)), "--superlink", self.server, "--port", str(free_port())]
+        command = [sys.executable, "-m", "fedsep.flower.guard", _NODE]
+        command += ["--superlink", self.server, "--port", str(free_port())]
         if self.authority is None:
             return [*command, "--insecure"]
         key = [] if self.key is None else ["--auth-supernode-private-key", str(self.key.resolve())]

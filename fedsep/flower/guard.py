@@ -12,9 +12,13 @@ import importlib
 import ipaddress
 import os
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+_WATCH = 0.5  # seconds
 
 SITE = "FEDSEP_FLOWER_SITE"
 """Names the file with a site's settings."""
@@ -50,8 +54,15 @@ def serverapp() -> None:
     started("flwr.superlink.cli", "flwr_serverapp")
 
 
+def supernode() -> None:
+    """``flower-supernode``: it does not outlive who started it, who may have been killed to end it."""
+    _bound()
+    started("flwr.supernode.cli", "flower_supernode")
+
+
 def superlink() -> None:
     """``flower-superlink``: sites are answered from everywhere, the control interface from this machine."""
+    _bound()
     from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
     inside = replaced("flwr.superlink.main", "_get_middleware", lambda: [Middleware(OnlyHere), *inside()])
@@ -109,7 +120,24 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
     """Installs nothing."""
 
 
-PROGRAMS = {"flwr-clientapp": clientapp, "flwr-serverapp": serverapp, "flower-superlink": superlink}
+def _bound() -> None:
+    """Ends this process when its parent is gone; Flower's other programs watch this one in the same way."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+PROGRAMS = {
+    "flwr-clientapp": clientapp,
+    "flwr-serverapp": serverapp,
+    "flower-superlink": superlink,
+    "flower-supernode": supernode,
+}
 
 if __name__ == "__main__":
     name = sys.argv.pop(1)
