@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedsep.cohort import Cohort
-from fedsep.core import Algorithm, Params, Task
+from fedsep.core import Algorithm, FedSepError, Params, Task
 from fedsep.engines.engine import Engine, Fleet, Session
 from fedsep.engines.sequential import sequential
 from fedsep.environment import record_resumption, record_start
@@ -127,6 +127,7 @@ def fit(
         RunFailed: Too few replies came for too long, something is not finite, or the disk is full.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
+    _require_reach(engine, fleet)
     task = task_of(algorithm, task)
     plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name, accept)
     plan.check()
@@ -159,6 +160,12 @@ def fit(
             point = keeper.restore(saved)
             work.rows.extend(record_resumption(folder, point.round, recipe))
         return _run(work, point)
+
+
+def _require_reach(engine: Any, fleet: Any) -> None:
+    """Refuses data that lie at sites for an engine that reaches none: every client would fail in every round."""
+    if getattr(fleet, "present", None) == () and getattr(getattr(engine, "engine", engine), "grid", None) is None:
+        raise FedSepError("the data are at their sites (fedsep.data.sites): start this run by fedsep flower server")
 
 
 def _run(work: _Work, point: Point) -> Run:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,17 +16,24 @@ from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Params, Reply, T
 from fedsep.engines.client import Job, predict, prepare
 from fedsep.engines.engine import Delivered, Fleet, Local, Split
 from fedsep.engines.settle import settled
+from fedsep.errors import RunFailed
+from fedsep.flower.answers import absent, blocks, failure, is_metrics, is_reply, latecomers, part_of, share
 from fedsep.flower.evaluating import columns, needs_statistics, with_moments
 from fedsep.flower.post import Answer, Sent
 from fedsep.flower.roster import Roster
-from fedsep.replies import received
 
 _log = logging.getLogger("fedsep")
 
 _GENERATIONS = 2  # checkpoints that a run keeps
-_REPLY = {"payload", "info", "samples"}
-_LONGEST = 4000  # characters of a reason or a traceback that are kept
 _NOTHING: Mapping[int, Any] = MappingProxyType({})
+
+
+class _Asked(NamedTuple):
+    """A client's job, or why there is none, with its site's answer and its share of both letters in bytes."""
+
+    job: Job | Failure
+    answer: Answer = Answer({})
+    shares: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -56,14 +63,14 @@ class FlowerSession:
     def round(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Delivered | Failure]:
         """Runs the cohort at its sites; first come what is left of earlier rounds: answers that are too late."""
         for sent, answer in self.roster.post.late():
-            yield from _latecomers(sent, answer)
+            yield from latecomers(sent, answer)
         for job, answer, shares in self._asked("round", state, cohort):
             if isinstance(job, Failure):
                 yield job
                 continue
-            given = _own(answer, job.invitation.client)
-            if "failure" in given or not given.keys() >= _REPLY or not isinstance(given["info"], dict):
-                yield _failure(job, given, shares)
+            given = part_of(answer, job.invitation.client)
+            if not is_reply(given):
+                yield failure(job, given, shares)
                 continue
             client, ctx = job.invitation
             reply = Reply(client, ctx, given["payload"], given["samples"], job.sent, given["info"], serialised=shares)
@@ -75,12 +82,12 @@ class FlowerSession:
             if isinstance(job, Failure):
                 yield job
                 continue
-            given = _own(answer, job.invitation.client)
+            given = part_of(answer, job.invitation.client)
             metrics = [given.get(when) for when in ("before", "after")]
-            if all(map(_is_metrics, metrics)):
+            if all(map(is_metrics, metrics)):
                 yield Local(job.invitation.client, *metrics)  # type: ignore[arg-type]
             else:
-                yield _failure(job, given)
+                yield failure(job, given)
 
     def predict(self, params: Params, split: Split) -> Tensor:
         """The model's outputs on one of the server's sets, here."""
@@ -108,14 +115,16 @@ class FlowerSession:
         return {**columns(told, name), "evaluated_clients": len(told), **traffic}
 
     def deliver(self, params: Params) -> None:
-        """Sends every connected site the model that the run ends with, and logs who has it."""
-        post, members = self.roster.post, dict(self.roster.members)
-        letter = {"kind": "model", "model": settled(params)}
-        sent = self._send("query", dict.fromkeys(members, letter))
-        for node, each in sent.items():
-            problem = post.answer(each).problem
+        """Sends every connected site the model that the run ends with, and logs who has it; the run is over anyway."""
+        members, letter = dict(self.roster.members), {"kind": "model", "model": settled(params)}
+        try:
+            sent = self._send("query", dict.fromkeys(members, letter))
+            problems = {members[node].name: self.roster.post.answer(each).problem for node, each in sent.items()}
+        except RunFailed as error:
+            problems = {member.name: str(error) for member in members.values()}
+        for name, problem in problems.items():
             told = f"does not have the final model: {problem}" if problem else "has the final model"
-            _log.log(logging.WARNING if problem else logging.INFO, "site %s %s", members[node].name, told)
+            _log.log(logging.WARNING if problem else logging.INFO, "site %s %s", name, told)
 
     def saved(self, round: int) -> None:
         """A checkpoint of so many rounds is on the disk: sites may forget what only older ones need."""
@@ -126,37 +135,35 @@ class FlowerSession:
         """Sets the number of threads back."""
         torch.set_num_threads(self.threads)
 
-    def _asked(
-        self, kind: str, state: Any, cohort: Sequence[Invitation]
-    ) -> Iterator[tuple[Job | Failure, Answer, tuple[int, int]]]:
-        """Every client's job, in the order of the cohort, with its site's answer and its share of both letters."""
+    def _asked(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[_Asked]:
+        """Every client's job, in the order of the cohort, with what came of it."""
         self.roster.update()
         jobs = [_settled(prepare(self.algorithm, state, seat, _nothing)) for seat in cohort]
+        seats = self._by_node(jobs)
+        letters = {node: self._letter(kind, cohort[0].ctx.round, own) for node, own in seats.items()}
+        about = {node: [job.invitation for job in own] for node, own in seats.items()}
+        sent = self._send("train", letters, about if kind == "round" else _NOTHING)
+        places = {seat.client: (node, i, len(own)) for node, own in about.items() for i, seat in enumerate(own)}
+        answers: dict[int, Answer] = {}
+        for job in jobs:
+            place = None if isinstance(job, Failure) else places.get(job.invitation.client)
+            if place is None:
+                yield _Asked(job if isinstance(job, Failure) else absent(job))
+                continue
+            node, i, count = place
+            if node not in answers:
+                answers[node] = self._heard(sent[node])
+            shares = share(sent[node].size, i, count), share(answers[node].size, i, count)
+            yield _Asked(job, answers[node], shares)
+
+    def _by_node(self, jobs: Sequence[Job | Failure]) -> dict[int, list[Job]]:
+        """The jobs of each node; those of clients without a site are left out."""
         seats: defaultdict[int, list[Job]] = defaultdict(list)
         for job in jobs:
             node = None if isinstance(job, Failure) else self.roster.node_of(job.invitation.client)
             if isinstance(job, Job) and node is not None:
                 seats[node].append(job)
-        letters = {node: self._letter(kind, cohort[0].ctx.round, own) for node, own in seats.items()}
-        about = {node: [job.invitation for job in own] for node, own in seats.items()}
-        places = {seat.client: (node, i, len(own)) for node, own in about.items() for i, seat in enumerate(own)}
-        sent = self._send("train", letters, about if kind == "round" else _NOTHING)
-        answers: dict[int, Answer] = {}
-        for job in jobs:
-            if isinstance(job, Failure):
-                yield job, Answer({}), (0, 0)
-            elif job.invitation.client not in places:
-                yield (
-                    Failure(*job.invitation, "absent", "no site that is connected has this client"),
-                    Answer({}),
-                    (0, 0),
-                )
-            else:
-                node, place, count = places[job.invitation.client]
-                if node not in answers:
-                    answers[node] = self._heard(sent[node])
-                shares = _share(sent[node].size, place, count), _share(answers[node].size, place, count)
-                yield job, answers[node], shares
+        return seats
 
     def _heard(self, sent: Sent) -> Answer:
         answer = self.roster.post.answer(sent)
@@ -183,55 +190,13 @@ class FlowerSession:
         self.roster.update()
         sent = self._send("evaluate", dict.fromkeys(self.roster.members, letter))
         answers = {node: self._heard(each) for node, each in sent.items()}
-        told = {client: part for answer in answers.values() for client, part in _blocks(answer).items()}
+        told = {client: part for answer in answers.values() for client, part in blocks(answer).items()}
         sizes = sum(each.size for each in sent.values()), sum(answer.size for answer in answers.values())
         return dict(sorted(told.items())), *sizes
 
     def _send(self, kind: str, letters: Mapping[int, Any], about: Mapping[int, Any] = _NOTHING) -> dict[int, Sent]:
         run = self.roster.announcement.get("run")
         return self.roster.post.send(kind, {node: {"run": run, **each} for node, each in letters.items()}, about)
-
-
-def _latecomers(sent: Sent, answer: Answer) -> Iterator[Failure]:
-    """What a letter's clients sent when nobody waited any more: it crossed, and is not read further."""
-    given = _blocks(answer)
-    late: list[Invitation] = sent.about or []
-    for place, (client, ctx) in enumerate(late):
-        payload = given.get(client, {}).get("payload")
-        if payload is not None:
-            reason = f"the reply to round {ctx.round + 1} came after the time-out"
-            up = _share(answer.size, place, len(late))
-            yield Failure(client, ctx, "late", reason, "", {}, received(payload, None), (0, up))
-
-
-def _failure(job: Job, given: Mapping[str, Any], shares: tuple[int, int] | None = None) -> Failure:
-    """What a client without a reply says of it; all of it comes from outside."""
-    told = given.get("failure")
-    told = told if isinstance(told, dict) else {"reason": "the site sent nothing for this client"}
-    stage, reason, traceback = (str(told.get(name) or "")[:_LONGEST] for name in ("stage", "reason", "traceback"))
-    return Failure(*job.invitation, stage or "site", reason, traceback, job.sent, {}, shares)
-
-
-def _own(answer: Answer, client: int) -> Mapping[str, Any]:
-    """A client's part of its site's answer."""
-    if answer.problem:
-        return {"failure": {"stage": "timeout" if answer.late else "site", "reason": answer.problem}}
-    return _blocks(answer).get(client, {})
-
-
-def _blocks(answer: Answer) -> dict[int, Mapping[str, Any]]:
-    """The parts of an answer that are of the form they should be."""
-    found = answer.letter.get("clients")
-    return {c: part for c, part in found.items() if isinstance(part, dict)} if isinstance(found, dict) else {}
-
-
-def _share(total: int, place: int, count: int) -> int:
-    """A client's part of the bytes that several share; all parts add up to ``total``."""
-    return total // count + (place < total % count)
-
-
-def _is_metrics(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(part, float) for part in value.values())
 
 
 def _settled(job: Job | Failure) -> Job | Failure:

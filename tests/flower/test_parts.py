@@ -266,6 +266,20 @@ def test_a_look_at_a_sites_data(tmp_path, capsys):
     )
 
 
+def test_a_recipe_whose_data_are_at_sites_is_checked_on_blank_examples_and_not_run_elsewhere(tmp_path, capsys):
+    text = "{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 4}"
+    (tmp_path / "r.yaml").write_text(
+        "rounds: 1\ndata: {use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}\n"
+        f"model: {{use: fedsep.models.mlp, hidden: [4]}}\nmethod: {text}\n"
+    )
+    assert invoke(["check", str(tmp_path / "r.yaml")]) == 0
+    said = capsys.readouterr()
+    assert "measured on blank examples" in said.err
+    assert "208" in said.out  # 26 numbers of 8 bytes
+    assert invoke(["run", str(tmp_path / "r.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "the data are at their sites (fedsep.data.sites): start this run by" in capsys.readouterr().err
+
+
 def test_a_client_without_what_it_needs_is_not_started(tmp_path, capsys):
     assert invoke(["flower", "client", "--data", str(tmp_path / "nowhere")]) == 2
     assert "--data: there is no folder" in capsys.readouterr().err
