@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedsep.calibrating import of_samples
 from fedsep.core import FedSepError, Samples
@@ -24,9 +26,12 @@ from fedsep.train import Stop, fit
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep[flower]'")
 
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
 from fedsep.engines.flower import Flower
 from fedsep.flower.local import LocalGrid
 from fedsep.flower.reception import Reception, reception
+from fedsep.flower.records import from_records, to_records
 
 RECIPE = """
 rounds: 4
@@ -280,3 +285,34 @@ def test_here_is_only_what_is_here():
     assert here.shard(9).train.x.item() == 1
     with pytest.raises(FedSepError, match="client 0 is not at this site"):
         here.shard(0)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["tensor", "dict", "named", "cpu", "fedsep.core:Ctx"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "tree"]), inner, max_size=2),
+    max_leaves=12,
+)
+ARRAYS = st.lists(
+    st.tuples(
+        st.sampled_from(["float32", "int64", "bool", "qint8", "object", "nothing"]),
+        st.lists(st.integers(-1, 3) | st.just(1 << 62), max_size=3),
+        st.sampled_from(["fedsep.tensor.v1", "numpy.ndarray", ""]),
+        st.binary(max_size=16),
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=200)
+@given(tree=JSON, arrays=ARRAYS)
+def test_whatever_comes_it_is_a_letter_or_it_is_refused(tree, arrays):
+    tensors = ArrayRecord({str(i): Array(kind, tuple(shape), *rest) for i, (kind, shape, *rest) in enumerate(arrays)})
+    records = RecordDict({"tensors": tensors, "letter": ConfigRecord({"tree": json.dumps(tree)})})
+    try:
+        letter = from_records(records)
+    except FedSepError:
+        return
+    to_records(letter)  # it is made of plain values and tensors, and of nothing else
