@@ -6,6 +6,7 @@ The structure is saved, not assumed, because a state may grow: a history of sket
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -177,6 +178,8 @@ def _rebuild(node: list[Any], tensors: dict[str, Tensor]) -> Tree:
 
 def _restored(part: Tensor, device: str, shape: list[int] | None = None, stride: list[int] | None = None) -> Tensor:
     if shape is not None and stride is not None:
+        if math.prod(shape) != part.numel():  # another order of the same numbers, never one number seen 2**62 times
+            raise ValueError(f"a shape of {math.prod(shape)} numbers for {part.numel()}")
         part = part.as_strided(shape, stride)
     if device.startswith("cuda") and torch.cuda.is_available():
         return part.to(device)

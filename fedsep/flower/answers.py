@@ -7,16 +7,20 @@ from typing import Any
 
 from fedsep.core import Failure, Invitation
 from fedsep.engines.client import Job
+from fedsep.flower.evaluating import LARGEST
 from fedsep.flower.post import Answer, Sent
 from fedsep.replies import received
 
-_REPLY = {"payload", "info", "samples"}
+_REPLY = {"payload", "info"}
 _LONGEST = 4000  # characters of a reason or a traceback that are kept
 
 
 def is_reply(given: Mapping[str, Any]) -> bool:
     """Whether a client's part has what a reply has; what is in it is looked at later."""
-    return "failure" not in given and given.keys() >= _REPLY and isinstance(given["info"], dict)
+    if "failure" in given or not given.keys() >= _REPLY or not isinstance(given["info"], dict):
+        return False
+    told: Mapping[str, Any] = given["info"]
+    return all(not isinstance(value, int) or abs(value) < LARGEST for value in told.values())
 
 
 def latecomers(sent: Sent, answer: Answer) -> Iterator[Failure]:

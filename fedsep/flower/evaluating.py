@@ -16,6 +16,9 @@ from fedsep.models.static_norm import StaticNorm
 from fedsep.serving import SPLITS
 from fedsep.tasks.pure import Pure
 
+LARGEST = 1 << 53
+"""Whole numbers from outside are below it: larger ones are no counts, and do not become floats."""
+
 _log = logging.getLogger("fedsep")
 
 
@@ -87,7 +90,11 @@ def columns(answers: Mapping[int, Mapping[str, Any]], prefix: str = "") -> dict[
 def _judgement(part: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     """A client's metrics on one split with its number of examples; an AUC needs two classes, and is NaN without."""
     examples, metrics = part["examples"], part["metrics"]
-    if type(examples) is not int or examples < 1 or not all(type(value) is float for value in metrics.values()):
+    if (
+        type(examples) is not int
+        or not 0 < examples < LARGEST
+        or not all(type(value) is float for value in metrics.values())
+    ):
         raise ValueError("they are not of the form that sites send")
     return [(str(name), value, examples) for name, value in metrics.items() if not math.isnan(value)]
 
@@ -101,7 +108,7 @@ def _moments(task: Task, params: Params, answer: Mapping[str, Any]) -> dict[str,
     own = {name: Moments(answer["places"][name], *answer["moments"][name]) for name in names}
     for name, (places, total, squares) in own.items():
         shape = params[f"{name}.weight"].shape if f"{name}.weight" in params else total.shape
-        if type(places) is not int or places < 1 or total.shape != shape or squares.shape != shape:
+        if type(places) is not int or not 0 < places < LARGEST or total.shape != shape or squares.shape != shape:
             raise ValueError(f"those of {name} are not of the model's shape")
         if not bool((total.isfinite() & squares.isfinite()).all()):
             raise ValueError(f"those of {name} are not finite")

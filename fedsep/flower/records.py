@@ -14,10 +14,17 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict  # pyright: ig
 from torch import Tensor
 
 from fedsep import pack
-from fedsep.core import Tree
+from fedsep.core import FedSepError, Tree
 
 _KIND = "fedsep.tensor.v1"  # of an array's bytes: those of a dense tensor, in the machine's order
-_DTYPES = {str(kind).removeprefix("torch."): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
+_DTYPES: dict[str, torch.dtype] = {
+    str(kind).removeprefix("torch."): kind
+    for kind in (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex128, torch.complex64, torch.int64,
+        torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    )
+}  # fmt: skip
+"""Plain types: of torch's quantised ones, bytes from outside can end the process."""
 _MOST_DIMS = 64
 
 
@@ -25,7 +32,7 @@ def to_records(letter: Tree) -> RecordDict:
     """A letter as records.
 
     Raises:
-        FedSepError: It holds something that is neither a plain value nor a tensor.
+        FedSepError: It holds something that is neither a plain value nor a tensor of a plain type.
     """
     structure, tensors = pack.taken_apart(letter)
     arrays = {str(i): _array(part) for i, part in enumerate(tensors)}
@@ -54,6 +61,8 @@ def serialised(records: Any) -> int:
 
 
 def _array(part: Tensor) -> Array:
+    if part.dtype not in _DTYPES.values():
+        raise FedSepError(f"tensors of {part.dtype} are not sent")
     data = part.reshape(-1).view(torch.uint8).numpy().tobytes() if part.numel() else b""
     return Array(str(part.dtype).removeprefix("torch."), tuple(part.shape), _KIND, data)
 
@@ -67,4 +76,6 @@ def _tensor(array: Any) -> Tensor:
         raise ValueError(f"an array of {len(array.data)} bytes that do not make the shape it names")
     if not array.data:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(array.data), dtype=dtype).reshape(shape).clone()
+    raw = torch.frombuffer(bytearray(array.data), dtype=torch.uint8)
+    part = raw != 0 if dtype is torch.bool else raw.clone().view(dtype)  # a truth value is 0 or 1 and nothing else
+    return part.reshape(shape)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fedsep.core import FedSepError
+from fedsep.flower.evaluating import LARGEST
 from fedsep.flower.post import Answer, Post, Sent
 from fedsep.flower.versions import facts, mismatch
 
@@ -79,6 +80,10 @@ class Roster:
         """Where a client is; None if no connected site has it."""
         return next((node for node, member in self.members.items() if client in member.samples), None)
 
+    def samples(self, client: int) -> int:
+        """Number of training examples of a client whose site takes part."""
+        return next(member.samples[client] for member in self.members.values() if client in member.samples)
+
     def absent(self) -> list[int]:
         """Clients that no connected site has."""
         here = {client for member in self.members.values() for client in member.samples}
@@ -119,7 +124,7 @@ class Roster:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < LARGEST
 
 
 def _listed(clients: list[int]) -> str:

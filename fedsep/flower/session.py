@@ -73,7 +73,8 @@ class FlowerSession:
                 yield failure(job, given, shares)
                 continue
             client, ctx = job.invitation
-            reply = Reply(client, ctx, given["payload"], given["samples"], job.sent, given["info"], serialised=shares)
+            samples = self.roster.samples(client)  # told once, when the site called
+            reply = Reply(client, ctx, given["payload"], samples, job.sent, given["info"], serialised=shares)
             yield Delivered(reply, self.fresh.pop(client, ()))
 
     def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:

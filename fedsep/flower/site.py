@@ -112,7 +112,7 @@ class Site:
             self.memories.put(client, job.invitation.ctx.round, kept)
         except Exception as error:
             return self._failed(lost(error, "site"))
-        return {"payload": result.payload, "info": result.info, "samples": result.samples} | _spent(taken)
+        return {"payload": result.payload, "info": result.info} | _spent(taken)
 
     def _local(self, letter: Mapping[str, Any], client: int, *seat: Any) -> dict[str, Any]:
         """A client's metrics before and after its local steps; nothing is remembered."""

@@ -191,7 +191,7 @@ HOSTILE = {
     "another tree": (each(lambda part: part | {"payload": [part["payload"]]}), "cannot be read|is a list"),
     "no numbers": (each(lambda part: part | {"info": {"loss": "small"}}), "loss is a str"),
     "info is a list": (each(lambda part: part | {"info": [1]}), "sent nothing"),
-    "samples": (each(lambda part: part | {"samples": -1}), "number of examples"),
+    "a number that is no float": (each(lambda part: part | {"info": {"steps": 10**400}}), "sent nothing"),
     "nothing": (lambda letter: {"clients": {}}, "sent nothing"),
     "a long story": (lambda letter: {"problem": "x" * 10**6}, "x{2000}$"),
     "a number": (lambda letter: 7, "not of the form"),

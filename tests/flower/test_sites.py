@@ -16,6 +16,7 @@ from fedsep.calibrating import of_samples
 from fedsep.core import FedSepError, Samples
 from fedsep.engines import sequential
 from fedsep.flower.announce import announcement
+from fedsep.flower.evaluating import columns
 from fedsep.flower.here import Here
 from fedsep.flower.limits import Limits
 from fedsep.flower.rules import Rules
@@ -297,7 +298,7 @@ JSON = st.recursive(
 )
 ARRAYS = st.lists(
     st.tuples(
-        st.sampled_from(["float32", "int64", "bool", "qint8", "object", "nothing"]),
+        st.sampled_from(["float32", "int64", "bool", "qint8", "quint4x2", "complex64", "object", "nothing"]),
         st.lists(st.integers(-1, 3) | st.just(1 << 62), max_size=3),
         st.sampled_from(["fedsep.tensor.v1", "numpy.ndarray", ""]),
         st.binary(max_size=16),
@@ -316,3 +317,29 @@ def test_whatever_comes_it_is_a_letter_or_it_is_refused(tree, arrays):
     except FedSepError:
         return
     to_records(letter)  # it is made of plain values and tensors, and of nothing else
+
+
+def test_one_number_that_is_seen_many_times_is_refused():
+    record = ArrayRecord({"0": Array("float32", (1,), "fedsep.tensor.v1", b"1234")})
+    tree = '["tensor",0,"cpu",[4611686018427387904],[0]]'
+    with pytest.raises(FedSepError, match="a shape of 4611686018427387904 numbers for 1"):
+        from_records(RecordDict({"tensors": record, "letter": ConfigRecord({"tree": tree})}))
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"examples": 10**400, "metrics": {"loss": 1.0}}, {"examples": 3, "metrics": {"loss": "low"}}, 7]
+)
+def test_metrics_that_cannot_be_are_left_out(part, caplog):
+    told = {0: {"test": {"examples": 4, "metrics": {"loss": 2.0}}}, 1: {"test": part}}
+    assert columns(told) == {"test_loss": 2.0}
+    assert "the metrics of client 1 are left out" in caplog.text
+
+
+def test_types_that_could_end_the_process_are_refused():
+    array = Array("qint8", (4,), "fedsep.tensor.v1", b"1234")
+    records = RecordDict({"tensors": ArrayRecord({"0": array}), "letter": ConfigRecord({"tree": '["tensor",0,"cpu"]'})})
+    with pytest.raises(FedSepError, match="not a letter"):
+        from_records(records)
+    truth = Array("bool", (3,), "fedsep.tensor.v1", b"\x00\x05\x01")
+    records["tensors"] = ArrayRecord({"0": truth})
+    assert from_records(records).view(torch.uint8).tolist() == [0, 1, 1]
