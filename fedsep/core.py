@@ -154,6 +154,7 @@ class Reply(NamedTuple):
         sent: Payload bytes that the client was sent, by top-level name of the payload.
         info: Scalars for the log.
         change: The payload as ``read`` gave it when the reply was checked, so that it is read once; None: unread.
+        serialised: Bytes, down and up, of what the engine made of this exchange to carry it; None: it does not say.
     """
 
     client: int
@@ -163,6 +164,7 @@ class Reply(NamedTuple):
     sent: dict[str, int] = {}  # noqa: RUF012 - never mutated
     info: dict[str, float] = {}  # noqa: RUF012
     change: Update | None = None
+    serialised: tuple[int, int] | None = None
 
 
 class Expected(NamedTuple):
@@ -191,6 +193,7 @@ class Failure(NamedTuple):
         traceback: Of the error, if there was one.
         sent: Payload bytes that the client was sent, by top-level name; empty if it failed before.
         received: Bytes of a reply that arrived and was refused; empty if none arrived.
+        serialised: As a reply's; the second is 0 if none arrived.
     """
 
     client: int
@@ -200,6 +203,7 @@ class Failure(NamedTuple):
     traceback: str = ""
     sent: dict[str, int] = {}  # noqa: RUF012
     received: dict[str, int] = {}  # noqa: RUF012
+    serialised: tuple[int, int] | None = None
 
 
 S = TypeVar("S")

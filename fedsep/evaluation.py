@@ -12,9 +12,10 @@ from torch import Tensor
 from fedsep.core import Algorithm, Failure, Invitation, Params
 from fedsep.coverage import CLIENTS, overlaps
 from fedsep.engines.client import own_metrics
-from fedsep.engines.engine import Local, Metrics, Session
+from fedsep.engines.engine import Fleet, Local, Metrics, Session
 from fedsep.errors import RunFailed
 from fedsep.holding import kept, units_of
+from fedsep.options import Evaluate
 from fedsep.saving import Point
 from fedsep.serving import Judge, judged
 
@@ -36,6 +37,31 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
     columns = judged(judge, params, narrower(params))
     if point.average is not None:
         columns |= judged(judge, point.average, narrower(point.average), "average_")
+    return columns
+
+
+def has_central_data(fleet: Fleet) -> bool:
+    """Whether the server has anything to judge a model on."""
+    return any(samples is not None and samples.size for samples in (fleet.validation, fleet.test))
+
+
+def evaluate_at_sites(
+    algorithm: Algorithm[Any, Any], session: Any, options: Evaluate, point: Point
+) -> dict[str, float]:
+    """The same columns without central data: every site reports counts and metrics on its clients' own parts.
+
+    Args:
+        algorithm: The method.
+        session: An engine whose sites can be asked (``evaluate``).
+        options: When and how the model is evaluated.
+        point: The run.
+    """
+    calibration = None if options.statistics == "testbatch" else options.calibration
+    columns: dict[str, float] = session.evaluate(algorithm.model(point.state), calibration)
+    if point.average is not None:
+        average: dict[str, float] = session.evaluate(point.average, calibration, "average_")
+        traffic = {name: columns[name] + average[name] for name in columns if name.startswith("evaluation_bytes")}
+        columns = {**columns, **average, **traffic}
     return columns
 
 

@@ -12,13 +12,15 @@ from fedsep.core import HEADER_BYTES, Failure, Reply
 class Message(NamedTuple):
     """One message between the server and a client; ``parts`` are payload bytes by top-level name.
 
-    ``failure`` is set on the message after which, or in which, the client failed.
+    ``failure`` is set on the message after which, or in which, the client failed; ``serialised`` are the bytes that the
+    engine made of it, None where it does not say.
     """
 
     client: int
     direction: Literal["down", "up"]
     parts: dict[str, int]
     failure: Failure | None = None
+    serialised: int | None = None
 
     @property
     def payload(self) -> int:
@@ -57,15 +59,20 @@ class Totals(NamedTuple):
 
 def exchanged(reply: Reply) -> list[Message]:
     """The two messages of a client that replied."""
-    return [Message(reply.client, "down", reply.sent), Message(reply.client, "up", tree.named_bytes(reply.payload))]
+    down, up = reply.serialised or (None, None)
+    return [
+        Message(reply.client, "down", reply.sent, serialised=down),
+        Message(reply.client, "up", tree.named_bytes(reply.payload), serialised=up),
+    ]
 
 
 def failed(failure: Failure) -> list[Message]:
     """What a client without a usable reply was sent (no parts if it failed before), and what arrived of it."""
-    down = Message(failure.client, "down", failure.sent)
+    sent, received = failure.serialised or (None, None)
+    down = Message(failure.client, "down", failure.sent, serialised=sent)
     if not failure.received:
         return [down._replace(failure=failure)]
-    up = Message(failure.client, "up", failure.received, failure)
+    up = Message(failure.client, "up", failure.received, failure, received)
     return [down, up] if failure.sent else [up]
 
 
@@ -87,7 +94,7 @@ def _row(round: int, message: Message, accepted: bool) -> dict[str, Any]:
         "direction": message.direction,
         "payload": message.payload,
         "header": message.header,
-        "serialised": None,
+        "serialised": message.serialised,
         "parts": message.parts,
     }
     if message.direction == "up":

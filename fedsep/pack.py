@@ -6,7 +6,8 @@ The structure is saved, not assumed, because a state may grow: a history of sket
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -65,6 +66,29 @@ def load(data: bytes) -> Tree:
         return _rebuild(structure, tensors)
     except (SafetensorError, ValueError, KeyError, IndexError, TypeError) as error:
         raise Damaged(f"not a tree as it was saved ({type(error).__name__}: {error})") from error
+
+
+def taken_apart(tree: Tree) -> tuple[list[Any], list[Tensor]]:
+    """The structure of a tree as plain values that JSON has, and its tensors, on the CPU, each once.
+
+    Raises:
+        FedSepError: There is something else in it than ``dump`` takes.
+    """
+    packing = _Packing()
+    return packing.outline(tree, ""), packing.tensors
+
+
+def put_together(structure: list[Any], tensors: Sequence[Tensor]) -> Tree:
+    """The tree that ``taken_apart`` took apart.
+
+    Raises:
+        Damaged: The structure is none, or has other tensors.
+        FedSepError: It holds a NamedTuple that this program does not have.
+    """
+    try:
+        return _rebuild(structure, {str(i): part for i, part in enumerate(tensors)})
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
+        raise Damaged(f"not a tree as it was taken apart ({type(error).__name__}: {error})") from error
 
 
 @dataclass(frozen=True)
@@ -154,6 +178,8 @@ def _rebuild(node: list[Any], tensors: dict[str, Tensor]) -> Tree:
 
 def _restored(part: Tensor, device: str, shape: list[int] | None = None, stride: list[int] | None = None) -> Tensor:
     if shape is not None and stride is not None:
+        if math.prod(shape) != part.numel():  # another order of the same numbers, never one number seen 2**62 times
+            raise ValueError(f"a shape of {math.prod(shape)} numbers for {part.numel()}")
         part = part.as_strided(shape, stride)
     if device.startswith("cuda") and torch.cuda.is_available():
         return part.to(device)

@@ -70,7 +70,8 @@ class Gate:
         stage, reason = self._unwanted(reply)
         if stage:
             sent = {} if stage == DUPLICATE else reply.sent  # the reply that came first has them already
-            return Failure(reply.client, reply.ctx, stage, reason, "", sent, received(reply.payload, expected))
+            crossed = received(reply.payload, expected)
+            return Failure(reply.client, reply.ctx, stage, reason, "", sent, crossed, reply.serialised)
         try:
             return self._checked(reply, expected)
         except Refused as error:
@@ -79,7 +80,7 @@ class Gate:
             stage, reason, traceback = lost(error, "reply")
             reason = f"the reply cannot be read: {reason}"
         crossed = received(reply.payload, expected)
-        return Failure(reply.client, reply.ctx, stage, reason, traceback, reply.sent, crossed)
+        return Failure(reply.client, reply.ctx, stage, reason, traceback, reply.sent, crossed, reply.serialised)
 
     def _unwanted(self, reply: Reply) -> tuple[str, str]:
         """Stage and reason of a reply that nobody waits for; empty for one that is waited for."""

@@ -23,8 +23,11 @@ def _batches_of_one(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) ->
     model, size = getattr(task, "model", None), _batch_size(algorithm)
     if size is _UNKNOWN or not isinstance(model, Pure) or not is_static(model.module):
         return []
-    sizes = (fleet.shard(client).train.size for client in range(fleet.clients))
-    client, n = next(((c, n) for c, n in enumerate(sizes) if n == 1 or size == 1 or (size and n % size == 1)), (0, 0))
+    here = getattr(
+        fleet, "present", range(fleet.clients)
+    )  # at a site, or for a server whose data lie at sites, not all
+    sizes = ((client, fleet.shard(client).train.size) for client in here)
+    client, n = next(((c, n) for c, n in sizes if n == 1 or size == 1 or (size and n % size == 1)), (0, 0))
     if not n:
         return []
     return [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from fedsep.cohort import Cohort
-from fedsep.core import Algorithm, Params, Task
+from fedsep.core import Algorithm, FedSepError, Params, Task
 from fedsep.coverage import covered
 from fedsep.engines.auto import decide
 from fedsep.engines.engine import Engine, Fleet, Session
@@ -19,7 +19,7 @@ from fedsep.engines.sequential import sequential
 from fedsep.engines.together import followed, instead, share, within
 from fedsep.environment import chosen_engine, record_resumption, record_start
 from fedsep.errors import CannotWrite, Interrupted, LostRank, RunFailed, terminable
-from fedsep.evaluation import evaluate_clients, evaluate_held, evaluate_server
+from fedsep.evaluation import evaluate_at_sites, evaluate_clients, evaluate_held, evaluate_server, has_central_data
 from fedsep.folder import CLIENTS, LEDGER, METRICS, SUBMODELS, RunFolder, finite, open_folder
 from fedsep.identity import identify
 from fedsep.ledger import rows as ledger_rows
@@ -133,6 +133,7 @@ def fit(
         RunFailed: Too few replies came for too long, something is not finite, or the disk is full.
         Interrupted: Ctrl-C or SIGTERM, after a checkpoint.
     """
+    _require_reach(engine, fleet)
     task = task_of(algorithm, task)
     plan = Plan(algorithm, task, fleet, rounds, seed, cohort, evaluate, checkpoint, stop, states, name, accept)
     plan.check()
@@ -177,21 +178,29 @@ def fit(
         return run
 
 
+def _require_reach(engine: Any, fleet: Any) -> None:
+    """Refuses data that lie at sites for an engine that reaches none: every client would fail in every round."""
+    if getattr(fleet, "present", None) == () and getattr(getattr(engine, "engine", engine), "grid", None) is None:
+        raise FedSepError("the data are at their sites (fedsep.data.sites): start this run by fedsep flower server")
+
+
 def _run(work: _Work, point: Point) -> Run:
     """All rounds from ``point`` on; however that ends, the last complete round is saved."""
     plan = work.plan
     try:
-        work.keeper.save(point)
+        _save(work, point)
         while point.round < plan.rounds:
             point = _advance(work, point)
             # A private model is kept before anyone is sent it: no restart may use its round's noise for another sum.
             if work.meter is not None or plan.checkpoint.due(point.round, time.monotonic() - work.keeper.at):
-                work.keeper.save(point)
+                _save(work, point)
             _tell(work, point)
             if work.late():
                 break
         late = f"the limit of {plan.stop.seconds} s was reached" if point.round < plan.rounds else ""
         params = plan.algorithm.model(point.state)
+        if not late:
+            _deliver(work, params)
         return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
     except KeyboardInterrupt:
         _close(work, point, "interrupted", "interrupted from outside")
@@ -251,7 +260,10 @@ def _evaluated(work: _Work, point: Point) -> _Found:
     if not plan.evaluate.due(point.round, plan.rounds):
         return _Found(point, {}, [], [])
     judge = Judge(plan.task, plan.fleet, work.session, plan.evaluate)
-    columns: Row = dict(evaluate_server(plan.algorithm, judge, point))
+    if hasattr(work.session, "evaluate") and not has_central_data(plan.fleet):
+        columns: Row = dict(evaluate_at_sites(plan.algorithm, work.session, plan.evaluate, point))
+    else:
+        columns = dict(evaluate_server(plan.algorithm, judge, point))
     rows: list[Row] = []
     held: list[Row] = []
     invite = partial(plan.invite, point.round, accepted=point.accepted, memories=work.keeper.memories)
@@ -290,6 +302,21 @@ def _log(
         point = point._replace(offsets=work.folder.offsets())
     work.rows.append(row)
     return point
+
+
+def _save(work: _Work, point: Point) -> None:
+    """Makes a checkpoint; an engine whose clients keep their memories themselves is told that it is there."""
+    work.keeper.save(point)
+    saved = getattr(work.session, "saved", None)
+    if saved is not None:
+        saved(point.round)
+
+
+def _deliver(work: _Work, params: Params) -> None:
+    """The model that a run ends with goes to the clients, where an engine can send it."""
+    deliver = getattr(work.session, "deliver", None)
+    if deliver is not None:
+        deliver(params)
 
 
 def _tell(work: _Work, point: Point) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fedsep.cli import options as o
+from fedsep.cli.flower import app as flower
 
 app = typer.Typer(
     name="fedsep",
@@ -285,5 +286,7 @@ def show(
 
     return start(name, tuple(allow or ()))
 
+
+app.add_typer(flower)
 
 __all__: list[Any] = ["app"]

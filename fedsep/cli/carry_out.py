@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ from fedsep.cli.entry import DONE, FAILED, INTERRUPTED
 from fedsep.cli.plan import Job
 from fedsep.cli.progress import Watch
 from fedsep.cli.screen import Screen
+from fedsep.engines.engine import Engine
 from fedsep.errors import CannotWrite, LostRank, RunFailed
 from fedsep.recipes import Experiment, Recipe, Sources, build
 
@@ -34,12 +35,14 @@ class How(NamedTuple):
         resume: Go on from checkpoints.
         overwrite: Replace what is there.
         jobs: Runs at a time: each in a process of its own where this is more than 1.
+        engine: Makes the engine of a run; None: as the recipe says.
     """
 
     sources: Sources
     resume: bool = False
     overwrite: bool = False
     jobs: int = 1
+    engine: Callable[[Todo], Engine] | None = None
 
 
 class Notice(Protocol):
@@ -119,7 +122,7 @@ def fit_one(one: Todo, experiment: Experiment, how: How, watch: Watch | None) ->
         experiment.federation,
         rounds=recipe.rounds,
         seed=job.seed,
-        engine=recipe.engine.build({}),
+        engine=recipe.engine.build({}) if how.engine is None else how.engine(one),
         states=recipe.states,
         out=job.folder.parent.parent,
         name=job.method,

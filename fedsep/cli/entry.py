@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -30,17 +30,30 @@ def invoke(arguments: Sequence[str]) -> int:
         The exit code.
     """
     words = [word for word in arguments if word != "--debug"]
+    return guarded(lambda: _command(words), debug=len(words) < len(arguments))
+
+
+def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
+    """Does ``work``; what goes wrong in it is said as a user should hear it.
+
+    Args:
+        work: Gives an exit code.
+        debug: Whether tracebacks are shown.
+
+    Returns:
+        The exit code.
+    """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            return _command(words)
+            return work()
     except KeyboardInterrupt as stopped:
         return _interrupted(stopped)
     except BrokenPipeError:
         sys.stderr.close()
         return FAILED
     except Exception as error:
-        return _refused(error, debug=len(words) < len(arguments))
+        return _refused(error, debug=debug)
 
 
 def _command(words: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedsep import tree
@@ -14,14 +14,23 @@ from fedsep.cli.ranks import suit
 from fedsep.cli.results import show_comparison
 from fedsep.cli.screen import Screen
 from fedsep.core import FedSepError
+from fedsep.engines.engine import Engine
 from fedsep.recipes import Change, Experiment, Recipe, Sources, build, read, write
 from fedsep.report.finding import is_run
 
 
 def run(
-    reading: Reading, sources: Sources, talk: Talk, out: Path | None, *, overwrite: bool, dry_run: bool, jobs: int = 1
+    reading: Reading,
+    sources: Sources,
+    talk: Talk,
+    out: Path | None,
+    *,
+    overwrite: bool,
+    dry_run: bool,
+    jobs: int = 1,
+    made: Callable[[Todo], Engine] | None = None,
 ) -> int:
-    """Runs a recipe into a results folder; the exit code."""
+    """Runs a recipe into a results folder, on its own engine or on what ``made`` makes; the exit code."""
     recipe, screen = reading.read(), Screen(talk)
     suit(recipe, jobs)
     out = out or Path("runs") / recipe.name
@@ -34,7 +43,7 @@ def run(
     first = build(recipe, recipe.seeds[0], sources)
     clear(out, planned)
     write(recipe.resolved(), out / TOP)
-    code = _carried_out(screen, recipe, planned, How(sources, overwrite=overwrite, jobs=jobs), first)
+    code = _carried_out(screen, recipe, planned, How(sources, overwrite=overwrite, jobs=jobs, engine=made), first)
     return _conclude(screen, planned, out, code)
 
 
@@ -46,6 +55,7 @@ def resume(
     *,
     engine: str | None = None,
     jobs: int = 1,
+    made: Callable[[Todo], Engine] | None = None,
 ) -> int:
     """Continues the runs of a folder; the exit code."""
     recipe, planned, out = _found(folder, allow, engine_changes(engine, jobs))
@@ -56,7 +66,7 @@ def resume(
     for job in planned:
         if states[job] == "done":
             screen.note(f"{job.folder} is finished")
-    code = _carried_out(screen, recipe, left, How(sources, resume=True, jobs=jobs), None)
+    code = _carried_out(screen, recipe, left, How(sources, resume=True, jobs=jobs, engine=made), None)
     return _conclude(screen, planned, out, code)
 
 

@@ -12,9 +12,10 @@ from fedsep.data.parquet import parquet
 from fedsep.data.partition import Partition
 from fedsep.data.parts import Parts
 from fedsep.data.rules import Iid, Natural, Pool, Rule, Sizes, iid, natural, sizes
+from fedsep.data.sites import Sites, sites
 
 __all__ = [
-    "Classes", "Dirichlet", "Federation", "Iid", "Natural", "Partition", "Parts", "Pool", "Rule", "Sizes",
+    "Classes", "Dirichlet", "Federation", "Iid", "Natural", "Partition", "Parts", "Pool", "Rule", "Sites", "Sizes",
     "arrays", "cifar10", "cifar100", "classes", "csv", "dataset", "digits", "dirichlet", "folder", "iid", "mnist",
-    "natural", "npz", "parquet", "sizes",
+    "natural", "npz", "parquet", "sites", "sizes",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from fedsep.engines.auto import auto
 from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Session
 from fedsep.engines.faults import Faults, Faulty, faulty
+from fedsep.engines.flower import flower
 from fedsep.engines.sequential import sequential
 from fedsep.engines.torchrun import torchrun
 from fedsep.engines.vectorised import vectorised
@@ -18,6 +19,7 @@ __all__ = [
     "Session",
     "auto",
     "faulty",
+    "flower",
     "sequential",
     "torchrun",
     "vectorised",

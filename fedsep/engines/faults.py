@@ -106,6 +106,12 @@ class _Session:
     def close(self) -> None:
         self.inner.close()
 
+    def __getattr__(self, name: str) -> Any:
+        """What only some engines can, such as to evaluate at sites."""
+        if name == "inner":  # not there yet: the session is being copied
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
     def _befallen(self, delivered: Delivered) -> list[Delivered | Failure]:
         reply = delivered.reply
         place = reply.ctx.round, reply.client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,16 +14,16 @@ from fedsep.models.static_norm import StaticNorm
 from fedsep.tasks.pure import Pure
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     """Sums over all places seen."""
 
     places: int
     total: Tensor
     squares: Tensor
 
-    def plus(self, more: _Moments) -> _Moments:
+    def plus(self, more: Moments) -> Moments:
         """Those of both."""
-        return _Moments(self.places + more.places, self.total + more.total, self.squares + more.squares)
+        return Moments(self.places + more.places, self.total + more.total, self.squares + more.squares)
 
 
 def is_static(module: nn.Module) -> bool:
@@ -42,20 +42,30 @@ def calibrated(model: Pure, params: Params, batches: Iterable[Tensor]) -> Params
         params: Its parameters, or a sub-model's.
         batches: Inputs, un-augmented, each of two examples or more; 100 or more are better.
     """
-    seen: dict[str, _Moments] = {}
+    return {**params, **finished(measure(model, params, batches))}
+
+
+def measure(model: Pure, params: Params, batches: Iterable[Tensor]) -> dict[str, Moments]:
+    """The sums that statistics are made of, by the normalisation's name; those of several clients add up."""
+    seen: dict[str, Moments] = {}
     with _measured(model.module, seen), torch.no_grad():
         for x in batches:
             model(params, x)
-    return {**params, **{key: value for name, moments in seen.items() for key, value in _statistics(name, moments)}}
+    return seen
+
+
+def finished(moments: Mapping[str, Moments]) -> Params:
+    """Mean and variance of every normalisation, under the names of its parameters."""
+    return {key: value for name, each in moments.items() for key, value in _statistics(name, each)}
 
 
 @contextmanager
-def _measured(module: nn.Module, seen: dict[str, _Moments]) -> Generator[None]:
+def _measured(module: nn.Module, seen: dict[str, Moments]) -> Generator[None]:
     """Inside, the inputs of all static normalisations are summed up."""
 
     def record(name: str, x: Tensor) -> None:
         over = [dim for dim in range(x.dim()) if dim != 1]
-        moments = _Moments(x.numel() // x.shape[1], x.sum(over), x.square().sum(over))
+        moments = Moments(x.numel() // x.shape[1], x.sum(over), x.square().sum(over))
         before = seen.get(name)
         seen[name] = moments if before is None else before.plus(moments)
 
@@ -74,7 +84,7 @@ def _measured(module: nn.Module, seen: dict[str, _Moments]) -> Generator[None]:
             handle.remove()
 
 
-def _statistics(name: str, moments: _Moments) -> list[tuple[str, Tensor]]:
+def _statistics(name: str, moments: Moments) -> list[tuple[str, Tensor]]:
     mean = moments.total / moments.places
     variance = (moments.squares / moments.places - mean.square()).clamp_min(0) * moments.places / (moments.places - 1)
     return [(f"{name}.mean", mean), (f"{name}.variance", variance)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,13 @@ class Experiment:
     algorithms: Mapping[str, Algorithm[Any, Any]]
 
 
-def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozenset[str] | None = None) -> Experiment:
+def build(
+    recipe: Recipe,
+    seed: int,
+    sources: Sources = Sources(),
+    only: frozenset[str] | None = None,
+    arrange: Callable[[Any], Any] | None = None,
+) -> Experiment:
     """Loads the data and builds the task and every algorithm.
 
     Args:
@@ -52,6 +58,7 @@ def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozens
         seed: One of its seeds.
         sources: Where data are looked for.
         only: Names of the methods to build. None: all.
+        arrange: Makes of the data what is run on, as a site does that has some of the clients. None: as they are.
 
     Raises:
         RecipeError: What could be found only with the data: every method's mistakes at once.
@@ -59,6 +66,7 @@ def build(recipe: Recipe, seed: int, sources: Sources = Sources(), only: frozens
     """
     with torch.device("cpu"):
         federation = _called(recipe, _with_sources(recipe.data, sources), _data_scope(seed, sources))
+        federation = federation if arrange is None else arrange(federation)
         model = _model(recipe, seed, federation)
     federation, model = _placed(federation), _placed(model)
     told = _told(federation, "shape")

@@ -324,7 +324,8 @@ def test_the_command_as_users_start_it(here):
 def test_usage_errors_are_2(command):
     code, _, err = command("run", "--outt", "x")
     assert code == 2
-    assert "No such option: --outt" in err
+    assert "No such option" in err  # the rest is typer's or click's wording, by version
+    assert "--outt" in err
 
 
 def environment():

@@ -1,0 +1,169 @@
+"""What ``fedsep flower`` does: orders and sites from options, and what is said meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fedsep.cli.entry import DONE
+from fedsep.cli.options import Talk
+from fedsep.cli.screen import Screen
+from fedsep.core import FedSepError
+from fedsep.flower.limits import Limits
+from fedsep.flower.rules import Rules
+from fedsep.flower.versions import require_new_transport
+
+_SHOWN = 20  # clients that --check lists
+
+
+def serve(
+    recipe: str,
+    changes: Sequence[str] | None,
+    out: Path | None,
+    data_dir: Path | None,
+    place: tuple[str, int, Path | None],
+    seed: int | None,
+    allow: Sequence[str] | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> int:
+    """Runs a recipe over sites; the exit code.
+
+    Raises:
+        FedSepError: Anything that can be found before a site is asked.
+    """
+    require_new_transport()
+    from fedsep.flower.order import Order
+    from fedsep.flower.serving import Place, serve
+    from fedsep.recipes import find
+
+    order = Order(
+        recipe=str(find(recipe).resolve()),
+        changes=tuple(changes or ()),
+        allow=tuple(allow or ()),
+        seed=seed,
+        data_dir=None if data_dir is None else str(data_dir.resolve()),
+        overwrite=overwrite,
+        resume=resume,
+    )
+    read = order.reading().read()
+    order = replace(order, out=str((out or Path("runs") / read.name).resolve()))
+    screen = Screen(Talk())
+    return serve(order, Place(*place), screen.note)
+
+
+def rules(
+    data: Path,
+    clients: str | None,
+    name: str | None,
+    allow: Sequence[str] | None,
+    max_steps: int | None,
+    max_seconds: float | None,
+) -> Rules:
+    """What a site has and gives, from its options.
+
+    Raises:
+        FedSepError: There is no such folder, or the numbers cannot be read.
+    """
+    if not data.is_dir():
+        raise FedSepError(f"--data: there is no folder {data}")
+    limits = Limits(max_steps, max_seconds)
+    limits.check()
+    return Rules(data, numbers(clients), tuple(allow or ()), limits, name or data.resolve().name)
+
+
+def numbers(text: str | None) -> tuple[int, ...] | None:
+    """``0-4,7`` as (0, 1, 2, 3, 4, 7).
+
+    Raises:
+        FedSepError: It is not of this form, or a number comes twice.
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
+        if match is None:
+            raise FedSepError(f"--clients: must be whole numbers and ranges, as in 0-4,7 (got {text!r})")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not found or len(set(found)) < len(found):
+        raise FedSepError(f"--clients: must name every client once (got {text!r})")
+    return tuple(sorted(found))
+
+
+def call(rules: Rules, server: str, ca: Path | None, key: Path | None, state: Path | None, *, insecure: bool) -> int:
+    """Takes part until it is interrupted; the exit code.
+
+    Raises:
+        FedSepError: The server cannot be reached, or does not take this site.
+    """
+    require_new_transport()
+    from fedsep.flower.calling import Line, call
+    from fedsep.flower.reception import Reception
+
+    if key is None and not insecure:
+        raise FedSepError("--key: this site's private key is missing (certs/nodes/..., made by fedsep flower certs)")
+    site = Reception(rules, state or Path("sites") / rules.name)
+    try:
+        call(site, Line(server, ca, key), Screen(Talk()).note)
+    except KeyboardInterrupt:
+        Screen(Talk()).note(f"site {rules.name} does not answer any more")
+    return DONE
+
+
+def show(rules: Rules, recipe: str | None) -> int:
+    """Says what a site's data are: schema and sample counts, for this site's eyes; nobody is asked or told.
+
+    Raises:
+        FedSepError: The data cannot be read.
+    """
+    from fedsep.flower.here import OWN, loaded, numbered, own_block
+    from fedsep.recipes import find, read
+
+    screen, own = Screen(Talk()), own_block(rules.data, rules.allow)
+    if own is None and recipe is None:
+        raise FedSepError(
+            f"{rules.data} holds no {OWN}: write one, or name the recipe whose data set it holds (--recipe)"
+        )
+    block = own or read(find(str(recipe)), allow=rules.allow).data
+    data = loaded(block, rules.data)
+    last = data.clients if own is None else max(rules.clients or (0,)) + data.clients
+    here = numbered(data, rules.clients, last, own is not None)
+    screen.result(f"{rules.name}: {getattr(data, 'name', block.use)}, inputs of {' x '.join(map(str, data.shape))}")
+    screen.result(f"classes: {data.classes}{' (' + ', '.join(data.labels) + ')' if data.labels else ''}")
+    for client in here.present[:_SHOWN]:
+        shard = here.shard(client)
+        parts = {"training": shard.train, "validation": shard.validation, "test": shard.test}
+        counts = ", ".join(f"{part.size:,} {name}" for name, part in parts.items() if part is not None and part.size)
+        screen.result(f"client {client}: {counts} samples")
+    if len(here.present) > _SHOWN:
+        screen.result(f"and {len(here.present) - _SHOWN} more")
+    screen.result(f"packages that a recipe may name here: {', '.join(('fedsep', *rules.allow))}")
+    screen.result(f"limits for a client's part of a round: {_limits(rules.limits)}")
+    return DONE
+
+
+def certify(folder: Path, hosts: Sequence[str], nodes: Sequence[str], days: int) -> int:
+    """Makes test certificates; the exit code.
+
+    Raises:
+        FedSepError: Flower is missing, or the folder has certificates already.
+    """
+    from fedsep.flower.certificates import make
+    from fedsep.flower.versions import require_flower
+
+    require_flower()
+    screen = Screen(Talk())
+    for file in make(folder, hosts, nodes, days):
+        screen.result(str(file))
+    screen.result(f"valid for {days} days; ca.key signs more, and belongs neither to the server nor to a site")
+    return DONE
+
+
+def _limits(limits: Limits) -> str:
+    steps = [] if limits.steps is None else [f"{limits.steps:,} steps"]
+    seconds = [] if limits.seconds is None else [f"{limits.seconds:g} s"]
+    return ", ".join(steps + seconds) or "none"

@@ -1,0 +1,88 @@
+"""``fedsep flower client``: a site calls its server, and answers for as long as it is let."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedsep.core import FedSepError
+from fedsep.errors import terminable
+from fedsep.flower.guard import SITE
+from fedsep.flower.here import own_block
+from fedsep.flower.programs import Programs, free_port
+from fedsep.flower.reaching import require_server
+from fedsep.flower.reception import AUDIT, Reception
+
+_NODE = "flower-supernode"
+_PAUSE = 1.0
+_AGAIN = 10.0  # seconds after which a node program that ended is started again
+_TAKEN = "SuperNode ID:"  # what the node program says when the server has taken it
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a site reaches its server.
+
+    Attributes:
+        server: HOST:PORT.
+        authority: Certificate by which the server's is checked; None: without TLS.
+        key: The site's private key; None: without authentication.
+    """
+
+    server: str
+    authority: Path | None
+    key: Path | None
+
+    def check(self) -> None:
+        """Sees that the files are there and that the server answers.
+
+        Raises:
+            FedSepError: What is missing, or who answers instead.
+        """
+        for flag, file in (("--ca", self.authority), ("--key", self.key)):
+            if file is not None and not file.is_file():
+                raise FedSepError(f"{flag}: there is no file {file}")
+        require_server(self.server, self.authority)
+
+    def command(self) -> list[str]:
+        """The node program, as it is started."""
+        command = [sys.executable, "-m", "fedsep.flower.guard", _NODE]
+        command += ["--superlink", self.server, "--port", str(free_port())]
+        if self.authority is None:
+            return [*command, "--insecure"]
+        key = [] if self.key is None else ["--auth-supernode-private-key", str(self.key.resolve())]
+        return [*command, "--root-certificates", str(self.authority.resolve()), *key]
+
+
+def call(site: Reception, line: Line, say: Callable[[str], None]) -> None:
+    """Answers the server until this process is interrupted.
+
+    Raises:
+        FedSepError: The server cannot be reached, or does not take this site.
+        KeyboardInterrupt: As it should end.
+    """
+    line.check()
+    own_block(site.rules.data, site.rules.allow)  # what is wrong with it is better said now
+    with terminable(), Programs(site.folder / "flower", {SITE: str(site.save().resolve())}) as programs:
+        programs.log(_NODE).unlink(missing_ok=True)
+        programs.start(_NODE, line.command())
+        say(f"site {site.rules.name} answers {line.server}; what it is asked and tells is in {site.folder / AUDIT}")
+        while True:
+            time.sleep(_PAUSE)
+            if programs.running[_NODE].poll() is None:
+                continue
+            if _TAKEN not in programs.log(_NODE).read_text(encoding="utf-8", errors="replace"):
+                raise FedSepError(_refused(programs, line))
+            say(f"Flower's node program ended; it is started again in {_AGAIN:g} s")
+            time.sleep(_AGAIN)
+            programs.start(_NODE, line.command())
+
+
+def _refused(programs: Programs, line: Line) -> str:
+    """Why a node program ended that the server never took; Flower says it in a line of its log."""
+    said = programs.tail(_NODE, 30)
+    key = "" if line.key is None else f": is the public key that belongs to {line.key} among the server's nodes?"
+    return f"{line.server} does not take this site{key} Flower's node program said:\n{said}"

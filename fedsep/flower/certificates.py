@@ -1,0 +1,132 @@
+"""Test certificates and node keys: what a trial needs, made in a second; real organisations bring their own."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fedsep.core import FedSepError
+from fedsep.files import write_file, writing
+
+AUTHORITY, CERTIFICATE, KEY = "ca.crt", "server.pem", "server.key"
+NODES = "nodes"
+"""Folder of the nodes' public keys, at the server."""
+
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def make(folder: Path, hosts: Sequence[str], nodes: Sequence[str], days: int) -> list[Path]:
+    """Writes an authority, a server's certificate and key, and a pair of keys for each node; the files.
+
+    Args:
+        folder: Where; it must not hold an authority already.
+        hosts: Names and addresses by which sites reach the server; this machine's own are added.
+        nodes: Names of the sites.
+        days: For how long the certificates are valid.
+
+    Raises:
+        FedSepError: There is an authority already: its certificates would not fit the new one.
+        CannotWrite: The folder cannot be written.
+    """
+    if (folder / AUTHORITY).exists():
+        raise FedSepError(f"{folder / AUTHORITY}: is there already; choose another folder, or remove it")
+    authority, server = _key(), _key()
+    root = _certificate("fedsep test authority", authority, None, authority, (), days)
+    leaf = _certificate("fedsep server", server, root, authority, (*hosts, *_LOCAL), days)
+    secret = {KEY: _private(server), "ca.key": _private(authority)}
+    public = {AUTHORITY: _pem(root), CERTIFICATE: _pem(leaf)}
+    for name in nodes:
+        pair = _node_key()
+        secret[f"{NODES}/{name}"], public[f"{NODES}/{name}.pub"] = _ssh_private(pair), _ssh_public(pair)
+    return [_write(folder / name, data, name in secret) for name, data in {**public, **secret}.items()]
+
+
+def _write(file: Path, data: bytes, secret: bool) -> Path:
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if secret:
+            file.touch(0o600)
+        write_file(file, data)
+        file.chmod(0o600 if secret else 0o644)
+    return file
+
+
+def _key() -> Any:
+    from cryptography.hazmat.primitives.asymmetric import ec  # pyright: ignore[reportMissingImports]
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _node_key() -> Any:
+    """Flower takes elliptic curves in OpenSSH's form."""
+    from cryptography.hazmat.primitives.asymmetric import ec  # pyright: ignore[reportMissingImports]
+
+    return ec.generate_private_key(ec.SECP384R1())
+
+
+def _certificate(name: str, key: Any, issuer: Any, signer: Any, hosts: Sequence[str], days: int) -> Any:
+    from cryptography import x509  # pyright: ignore[reportMissingImports]
+    from cryptography.hazmat.primitives import hashes  # pyright: ignore[reportMissingImports]
+
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now, own = datetime.now(UTC), issuer is None
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if own else issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))  # clocks differ
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=own, path_length=0 if own else None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(_usage(own), critical=True)
+    )
+    if hosts:
+        builder = builder.add_extension(x509.SubjectAlternativeName([_alternative(host) for host in hosts]), False)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _usage(own: bool) -> Any:
+    from cryptography import x509  # pyright: ignore[reportMissingImports]
+
+    signs = dict.fromkeys(("key_cert_sign", "crl_sign"), own)
+    other = ("content_commitment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only")
+    return x509.KeyUsage(digital_signature=True, key_encipherment=not own, **signs, **dict.fromkeys(other, False))
+
+
+def _alternative(host: str) -> Any:
+    from cryptography import x509  # pyright: ignore[reportMissingImports]
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(certificate: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding  # pyright: ignore[reportMissingImports]
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _private(key: Any) -> bytes:
+    from cryptography.hazmat.primitives import serialization as s  # pyright: ignore[reportMissingImports]
+
+    return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+
+
+def _ssh_private(key: Any) -> bytes:
+    from cryptography.hazmat.primitives import serialization as s  # pyright: ignore[reportMissingImports]
+
+    return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.OpenSSH, s.NoEncryption())
+
+
+def _ssh_public(key: Any) -> bytes:
+    from cryptography.hazmat.primitives import serialization as s  # pyright: ignore[reportMissingImports]
+
+    return key.public_key().public_bytes(s.Encoding.OpenSSH, s.PublicFormat.OpenSSH) + b"\n"

@@ -1,0 +1,132 @@
+"""Which site has which clients: nodes introduce themselves, also such as come later or come back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fedsep.core import FedSepError
+from fedsep.flower.evaluating import LARGEST
+from fedsep.flower.post import Answer, Post, Sent
+from fedsep.flower.versions import facts, mismatch
+
+_log = logging.getLogger("fedsep")
+
+
+class Member(NamedTuple):
+    """A site that takes part.
+
+    Attributes:
+        name: As it calls itself.
+        samples: Number of training examples of each of its clients.
+    """
+
+    name: str
+    samples: Mapping[int, int]
+
+
+@dataclass
+class Roster:
+    """The sites of a run.
+
+    Attributes:
+        post: Reaches them.
+        clients: Number of clients in the federation.
+        announcement: What a site must know to take part: the recipe as text, the method, the seed.
+    """
+
+    post: Post
+    clients: int
+    announcement: Mapping[str, Any]
+    members: dict[int, Member] = field(default_factory=dict[int, Member])
+    refused: dict[int, str] = field(default_factory=dict[int, str])
+    _asked: dict[int, Sent] = field(default_factory=dict[int, Sent])
+
+    def gather(self, seconds: float) -> None:
+        """Waits until every client has a site, or ``seconds`` have passed and some have.
+
+        Raises:
+            FedSepError: No site takes part; the message says what became of those that called.
+        """
+        until = time.monotonic() + seconds
+        self.update()
+        while self.absent() and time.monotonic() < until:
+            time.sleep(self.post.pause)
+            self.update()
+        if not self.members:
+            reasons = "; ".join(f"node {node}: {why}" for node, why in self.refused.items())
+            raise FedSepError(f"no site takes part after {seconds:g} s ({reasons or 'none has called'})")
+        if self.absent():
+            _log.warning("clients without a site so far: %s", _listed(self.absent()))
+
+    def update(self) -> None:
+        """Asks nodes that are new who they are, hears those that were asked, forgets those that are gone."""
+        there = self.post.nodes()
+        for known in (self.members, self.refused, self._asked):
+            for node in set(known).difference(there):
+                known.pop(node)
+        new = [node for node in there if node not in self.members.keys() | self.refused.keys() | self._asked.keys()]
+        hello = {"kind": "hello", "facts": facts(), **self.announcement}
+        self._asked |= self.post.send("query", dict.fromkeys(new, hello))
+        for node, sent in list(self._asked.items()):
+            if self.post.has(sent):
+                del self._asked[node]
+                self._hear(node, self.post.answer(sent))
+
+    def node_of(self, client: int) -> int | None:
+        """Where a client is; None if no connected site has it."""
+        return next((node for node, member in self.members.items() if client in member.samples), None)
+
+    def samples(self, client: int) -> int:
+        """Number of training examples of a client whose site takes part."""
+        return next(member.samples[client] for member in self.members.values() if client in member.samples)
+
+    def absent(self) -> list[int]:
+        """Clients that no connected site has."""
+        here = {client for member in self.members.values() for client in member.samples}
+        return [client for client in range(self.clients) if client not in here]
+
+    def forget(self, node: int) -> None:
+        """Has a site introduce itself again: it does not know what it should."""
+        self.members.pop(node, None)
+
+    def _hear(self, node: int, answer: Answer) -> None:
+        if answer.late:
+            return  # it is asked again
+        why = answer.problem or self._unfit(answer.letter)
+        if why:
+            self.refused[node] = why
+            _log.warning("node %d does not take part: %s", node, why)
+            return
+        member = Member(str(answer.letter["name"]), dict(answer.letter["samples"]))
+        self.members[node] = member
+        _log.info("site %s takes part with %s", member.name, _listed(sorted(member.samples)))
+
+    def _unfit(self, letter: Mapping[str, Any]) -> str:
+        """Why a site that wants to take part cannot."""
+        told, samples = letter.get("facts"), letter.get("samples")
+        why = mismatch(told if isinstance(told, dict) else {}, facts())
+        if why:
+            return why
+        if not isinstance(samples, dict) or not samples or not all(map(_is_count, [*samples, *samples.values()])):
+            return "it does not say which clients it has"
+        beyond = [client for client in samples if client >= self.clients]
+        if beyond:
+            return f"it has client {beyond[0]}, and the recipe's clients are 0 to {self.clients - 1}"
+        twice = [client for client in samples if self.node_of(client) is not None]
+        if twice:
+            other = self.members[self.node_of(twice[0]) or 0].name
+            return f"client {twice[0]} is at the site {other} already: give each site clients of its own (--clients)"
+        return ""
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < LARGEST
+
+
+def _listed(clients: list[int]) -> str:
+    shown = ", ".join(map(str, clients[:10]))
+    return f"client{'s' * (len(clients) != 1)} {shown}{f' and {len(clients) - 10} more' if len(clients) > 10 else ''}"

@@ -1,0 +1,160 @@
+"""What a site lets a server do: its recipe is text that is checked here, and names only what this site allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fedsep.core import FedSepError
+from fedsep.data.sites import Sites, sites
+from fedsep.flower.here import OWN, Here, numbered, own_block
+from fedsep.flower.limits import Limits
+from fedsep.recipes.build import Experiment, Sources, build
+from fedsep.recipes.call import Call, Reference
+from fedsep.recipes.mistakes import Mistake
+from fedsep.recipes.reading import from_tree
+from fedsep.recipes.recipe import Recipe
+from fedsep.recipes.resolve import public_names, resolve
+from fedsep.recipes.text import parse
+
+RECIPE = "the server's recipe"
+
+PARTS = (
+    "algorithms", "codecs", "data", "learners", "models", "operators", "servers", "sparsity", "tasks", "views", "wires",
+)  # fmt: skip
+"""Packages of fedsep whose parts a site runs for a server."""
+
+_LOCAL = ("path", "data_dir")  # arguments that name a place on a disk
+_LARGEST = 1 << 20  # characters of a recipe
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a site has, and what it gives.
+
+    Attributes:
+        data: Folder with its data.
+        clients: Which clients of the federation are here; None: see ``numbered``.
+        allow: Packages beside ``fedsep`` that a recipe may name here.
+        limits: What one client's part of a round may take.
+        name: What the server's log calls the site.
+    """
+
+    data: Path
+    clients: tuple[int, ...] | None = None
+    allow: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    name: str = "site"
+
+    def admitted(self, text: str) -> Recipe:
+        """The server's recipe, if this site may run it.
+
+        Raises:
+            RecipeError: With every mistake, and everything that is not allowed here.
+        """
+        if len(text) > _LARGEST:
+            raise FedSepError(f"{RECIPE} has {len(text):,} characters, more than the {_LARGEST:,} that this site reads")
+        tree = parse(text, RECIPE)
+        if isinstance(tree, dict):
+            tree = {key: part for key, part in tree.items() if key not in ("engine", "checkpoint", "stop", "accept")}
+        recipe = from_tree(tree, RECIPE, allow=self.allow)
+        found = list(_forbidden(recipe, self.allow))
+        if found:
+            raise recipe.error(found)
+        if len(recipe.methods) != 1 or len(recipe.seeds) != 1:
+            raise FedSepError(f"{RECIPE} must be of one method and one seed")
+        return recipe
+
+    def experiment(self, recipe: Recipe) -> Experiment:
+        """The run's method on this site's data.
+
+        Raises:
+            FedSepError: The data are not here, are not of the form that the recipe says, or do not fit the method.
+        """
+        own, [seed] = own_block(self.data, self.allow), recipe.seeds
+        if own is None:
+            return build(recipe, seed, Sources(self.data), arrange=lambda data: self._here(data, data.clients, False))
+        if recipe.data.target is not sites:
+            raise FedSepError(
+                f"this site has data of its own ({OWN}), and {RECIPE} deals out those of {recipe.data.use}: "
+                "it must say data: {use: fedsep.data.sites, ...}"
+            )
+        declared: Sites = recipe.data.build({})
+
+        def arrange(data: Any) -> Here:
+            here = self._here(data, declared.clients, True)
+            _require_form(here, declared)
+            return here
+
+        return build(replace(recipe, data=own), seed, Sources(self.data), arrange=arrange)
+
+    def _here(self, data: Any, clients: int, own: bool) -> Here:
+        if isinstance(data, Sites):
+            raise FedSepError(f"this site has no data: {self.data} holds no data.yaml that says how to read them")
+        return numbered(data, self.clients, clients, own)
+
+
+def _forbidden(recipe: Recipe, allow: tuple[str, ...]) -> Iterator[Mistake]:
+    """What a recipe names that a site must not run for others, or places where it must not look for them."""
+    for path, use, target, arguments in _named(recipe):
+        if id(target) not in _offered() and not any(use == root or use.startswith(f"{root}.") for root in allow):
+            yield Mistake(f"{path}.use", "is not among the parts of fedsep that a site runs for a server", use)
+        for name in _LOCAL:
+            if arguments.get(name) is not None:
+                yield Mistake(f"{path}.{name}", "is for the site to say, not for the server", repr(arguments[name]))
+        if arguments.get("download"):
+            yield Mistake(f"{path}.download", "is not for the server to ask of a site")
+
+
+def _named(recipe: Recipe) -> Iterator[tuple[str, str, Any, Mapping[str, Any]]]:
+    """Every function that a recipe names, with where and with its arguments."""
+    calls = {"data": recipe.data, "model": recipe.model, "task": recipe.task}
+    for path, call in [*calls.items(), *((f"methods.{name}", call) for name, call in recipe.methods.items())]:
+        yield from _inside(call, path)
+
+
+def _inside(value: Any, path: str) -> Iterator[tuple[str, str, Any, Mapping[str, Any]]]:
+    match value:
+        case Call():
+            yield path, value.use, value.target, value.arguments
+            for name, part in value.arguments.items():
+                yield from _inside(part, f"{path}.{name}")
+        case Reference():
+            yield path, value.path, value.function, {}
+        case dict():
+            for name, part in value.items():
+                yield from _inside(part, f"{path}.{name}")
+        case list() | tuple():
+            for i, part in enumerate(value):
+                yield from _inside(part, f"{path}.{i}")
+        case _:
+            return
+
+
+@cache
+def _offered() -> frozenset[int]:
+    """The parts that recipes are made of, however a path leads to them; by identity, since not all can be hashed."""
+    paths = (path for package in PARTS for path in public_names(f"fedsep.{package}"))
+    return frozenset(id(resolve(path)) for path in paths)
+
+
+def _require_form(data: Here, declared: Sites) -> None:
+    """The data are of the form that the recipe says.
+
+    Raises:
+        FedSepError: With every difference.
+    """
+    wrong = [
+        f"{name} is {there!r} here and {said!r} in the recipe"
+        for name, there, said in (
+            ("shape", tuple(data.shape), declared.shape),
+            ("classes", data.classes, declared.classes),
+            ("kind", "regression" if data.train.y.is_floating_point() else "classification", declared.kind),
+        )
+        if there != said
+    ]
+    if wrong:
+        raise FedSepError(f"this site's data are not of the recipe's form: {'; '.join(wrong)}")

@@ -1,0 +1,127 @@
+"""Two sites with five clients each over the loopback interface, with TLS and node authentication: takes minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from fedsep.flower.programs import free_port
+
+pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep[flower]'")
+
+pytestmark = [pytest.mark.flower, pytest.mark.slow]
+
+RECIPE = """
+rounds: %d
+data: {use: fedsep.data.digits, clients: 10, validation: 100}
+model: {use: fedsep.models.mlp, hidden: [16]}
+method: {use: fedsep.algorithms.topk_ef, k: 100, lr: 0.1, steps: 2, batch_size: 16}
+evaluate: {every: 1}
+checkpoint: {every: 2}
+engine: {use: fedsep.engines.flower, timeout: %d, wait: 600}
+"""
+PATIENCE = 900.0  # seconds: a busy machine starts Flower's programs slowly
+
+
+class Trial:
+    """A server and its sites as processes of their own."""
+
+    def __init__(self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120):
+        self.folder, self.stack, self.port = folder, stack, free_port()
+        (folder / "recipe.yaml").write_text(RECIPE % (rounds, timeout))
+        done = self.fedsep("flower", "certs", "--out", "certs")
+        assert done.wait(PATIENCE) == 0
+
+    def fedsep(self, *arguments, log="certs.log"):
+        with open(self.folder / log, "ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fedsep", *arguments], cwd=self.folder, stdout=file, stderr=file, env=os.environ
+            )
+        self.stack.enter_context(ended(process))
+        return process
+
+    def server(self, *more):
+        process = self.fedsep(
+            "flower", "server", "recipe.yaml", "--host", "127.0.0.1", "--port", str(self.port), "--out", "out", *more,
+            log="server.log",
+        )  # fmt: skip
+        self.until(lambda: "listening" in self.said("server.log"), process)
+        return process
+
+    def client(self, name, clients, key=None):
+        (self.folder / "data").mkdir(exist_ok=True)
+        place = ["--data", "data", "--server", f"127.0.0.1:{self.port}", "--key", key or f"certs/nodes/{name}"]
+        return self.fedsep("flower", "client", *place, "--clients", clients, "--name", name, log=f"{name}.log")
+
+    def said(self, log):
+        return (self.folder / log).read_text(errors="replace")
+
+    def until(self, what, process=None):
+        end = time.monotonic() + PATIENCE
+        while not what():
+            assert time.monotonic() < end
+            assert process is None or process.poll() is None, self.said("server.log")
+            time.sleep(0.5)
+
+    def rows(self, name):
+        return [json.loads(line) for line in (self.folder / "out/topk_ef/seed0" / name).read_text().splitlines()]
+
+
+@contextmanager
+def ended(process):
+    """Ends a process by its number, when all is over."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path, stack):
+    trial = Trial(tmp_path, stack, 5)
+    server = trial.server()
+    assert trial.fedsep("flower", "certs", "--out", "other", "--nodes", "1").wait(PATIENCE) == 0
+    stranger = trial.client("stranger", "0-4", key="other/nodes/site1")
+    assert stranger.wait(PATIENCE) == 2
+    assert "does not take this site" in trial.said("stranger.log")
+    sites = [trial.client("site1", "0-4"), trial.client("site2", "5-9")]
+    assert server.wait(PATIENCE) == 0, trial.said("server.log")
+    for site in sites:
+        site.send_signal(signal.SIGTERM)
+        assert site.wait(60) == 0
+    alone = trial.fedsep("run", "recipe.yaml", "--engine", "sequential", "--out", "alone", log="alone.log")
+    assert alone.wait(PATIENCE) == 0
+    models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
+    assert models[0] == models[1]
+    assert all(row["serialised"] > row["payload"] for row in trial.rows("ledger.jsonl"))
+    received = [json.loads(line)["received"] for line in trial.said("sites/site1/audit.jsonl").splitlines()]
+    assert received == ["hello", *["round"] * 5, "model"]
+
+
+def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
+    trial = Trial(tmp_path, stack, 4, timeout=60)
+    server = trial.server()
+    trial.client("site1", "0-4")
+    doomed = trial.client("site2", "5-9")
+    trial.until(lambda: "round 1/4" in trial.said("server.log"), server)
+    doomed.kill()  # Flower's program goes with it
+    assert server.wait(PATIENCE) == 0, trial.said("server.log")
+    failed = [row for row in trial.rows("ledger.jsonl") if "failure" in row]
+    assert {row["client"] for row in failed} == {5, 6, 7, 8, 9}
+    assert {row["failure"]["stage"] for row in failed} <= {"timeout", "absent", "site"}
+    assert trial.rows("metrics.jsonl")[-1]["replies"] == 5

@@ -1,0 +1,345 @@
+"""Real sites, all but the network between: recipes as text, data of their own, and nothing that they did not allow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedsep.calibrating import of_samples
+from fedsep.core import FedSepError, Samples
+from fedsep.engines import sequential
+from fedsep.flower.announce import announcement
+from fedsep.flower.evaluating import columns
+from fedsep.flower.here import Here
+from fedsep.flower.limits import Limits
+from fedsep.flower.rules import Rules
+from fedsep.models.calibration import calibrated
+from fedsep.recipes import build, from_tree
+from fedsep.recipes.text import dump, parse
+from fedsep.train import Stop, fit
+
+pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep[flower]'")
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from fedsep.engines.flower import Flower
+from fedsep.flower.local import LocalGrid
+from fedsep.flower.reception import Reception, reception
+from fedsep.flower.records import from_records, to_records
+
+RECIPE = """
+rounds: 4
+data: {use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}
+model: {use: fedsep.models.mlp, hidden: [4]}
+method: {use: fedsep.algorithms.topk_ef, k: 5, lr: 0.1, steps: 2, batch_size: 4}
+evaluate: {every: 2}
+checkpoint: {every: 2}
+"""
+OWN = "{use: fedsep.data.npz, path: own.npz, clients: %d}"
+
+
+def folder(path: Path, seed: int, clients: int, shape=(3,), classes=2) -> Path:
+    """A site's data folder."""
+    path.mkdir()
+    rng = np.random.default_rng(seed)
+    y = np.arange(40) % classes
+    np.savez(path / "own.npz", x_train=rng.normal(size=(40, *shape)) + y.reshape(-1, *[1] * len(shape)), y_train=y)
+    (path / "data.yaml").write_text(OWN % clients)
+    return path
+
+
+def sites(tmp_path, **changes) -> dict[int, Reception]:
+    """Two sites, with one and two clients."""
+    rules = [
+        Rules(folder(tmp_path / "a", 1, 1), (1,), name="a"),
+        Rules(folder(tmp_path / "b", 2, 2), (0, 2), name="b"),
+    ]
+    return {n + 1: Reception(replace(own, **changes), tmp_path / f"state{n}") for n, own in enumerate(rules)}
+
+
+def run(receptions, text=RECIPE, out=None, **changes):
+    """A server's run over sites, its recipe read as the server reads it."""
+    recipe = from_tree(parse(text, "recipe"), "recipe")
+    experiment = build(recipe, 0)
+    [(name, algorithm)] = experiment.algorithms.items()
+    single = recipe.single(name, 0)
+    engine = Flower(grid=LocalGrid(receptions), announcement=announcement(single), timeout=5, wait=0)
+    given = {**recipe.options(), "rounds": recipe.rounds, "recipe": single, **changes}
+    return fit(algorithm, experiment.task, experiment.federation, engine=engine, out=out, name=name, **given)
+
+
+class Both:
+    """What the sites have, in one place: for a run of one process to be compared with."""
+
+    clients, validation, test, shape, classes, name = 3, None, None, (3,), 2, "both"
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def shard(self, client):
+        return next(part for part in self.parts if client in part.present).shard(client)
+
+
+def gathered(receptions, text=RECIPE) -> Both:
+    told = announcement(from_tree(parse(text, "recipe"), "recipe").single("topk_ef", 0))["recipe"]
+    return Both([each.rules.experiment(each.rules.admitted(told)).federation for each in receptions.values()])
+
+
+def test_a_run_over_sites_with_data_of_their_own_is_that_of_one_process(tmp_path):
+    receptions = sites(tmp_path)
+    found = run(receptions, out=tmp_path / "out")
+    experiment = build(from_tree(parse(RECIPE, "recipe"), "recipe"), 0)
+    expected = fit(
+        experiment.algorithms["topk_ef"], experiment.task, gathered(receptions), rounds=4, engine=sequential()
+    )
+    assert all(torch.equal(found.params[name], part) for name, part in expected.params.items())
+    assert [row["replies"] for row in found.metrics] == [3, 3, 3, 3]
+    for site in receptions.values():  # the model that the run ends with
+        [file] = site.folder.glob("*/topk_ef.safetensors")
+        assert file.read_bytes() == (found.folder / "model.safetensors").read_bytes()
+
+
+def test_sites_report_counts_and_metrics_and_what_that_takes_is_counted(tmp_path):
+    receptions = sites(tmp_path)
+    found = run(receptions)
+    task, federation = build(from_tree(parse(RECIPE, "recipe"), "recipe"), 0).task, gathered(receptions)
+    tests = [federation.shard(client).test for client in range(3)]
+    x, y = (torch.cat([getattr(part.all(), name) for part in tests]) for name in ("x", "y"))
+    expected = task.metrics(task.predict(found.params, x), y)
+    last = found.metrics[-1]
+    assert last["test_accuracy"] == pytest.approx(expected["accuracy"], abs=1e-12)
+    assert last["test_loss"] == pytest.approx(expected["loss"], abs=1e-12)
+    assert last["evaluated_clients"] == 3
+    assert last["evaluation_bytes_down"] > 2 * 8 * sum(part.numel() for part in found.params.values())
+    assert last["evaluation_bytes_up"] > 0
+    assert "test_accuracy" not in found.metrics[0]
+    assert found.summary["metrics"]["accuracy"]["last"] == last["test_accuracy"]
+
+
+STATIC = RECIPE.replace("shape: [3]", "shape: [1, 8, 8]").replace(
+    "{use: fedsep.models.mlp, hidden: [4]}", "{use: fedsep.models.resnet, blocks: [1], width: 4}"
+)
+
+
+def test_static_statistics_are_measured_at_the_sites_and_added_up(tmp_path):
+    rules = [Rules(folder(tmp_path / f"{n}", n, 1 + n, (1, 8, 8)), ((0,), (1, 2))[n], name=f"{n}") for n in (0, 1)]
+    receptions = {n + 1: Reception(each, tmp_path / f"state{n}") for n, each in enumerate(rules)}
+    found = run(receptions, STATIC)
+    federation = gathered(receptions, STATIC)
+    task = build(from_tree(parse(STATIC, "recipe"), "recipe"), 0).task
+    each = [of_samples(federation.shard(client).train, 667) for client in range(3)]
+    params = calibrated(task.model, found.params, [batch for batches in each for batch in batches])
+    tests = [federation.shard(client).test for client in range(3)]
+    x, y = (torch.cat([getattr(part.all(), name) for part in tests]) for name in ("x", "y"))
+    assert found.metrics[-1]["test_loss"] == pytest.approx(task.metrics(task.predict(params, x), y)["loss"], abs=1e-9)
+
+
+def test_a_server_that_is_stopped_goes_on_with_its_sites(tmp_path):
+    def stop(event):
+        if event.round == 3:
+            raise KeyboardInterrupt
+
+    receptions = sites(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(receptions, out=tmp_path / "out", watch=stop)
+    again = {node: reception(each.save()) for node, each in receptions.items()}  # programs of their own
+    found = run(again, out=tmp_path / "out", resume=True)
+    (tmp_path / "other").mkdir()
+    expected = run(sites(tmp_path / "other"))
+    assert all(torch.equal(found.params[name], part) for name, part in expected.params.items())
+
+
+def test_a_site_writes_down_what_it_received_ran_and_sent(tmp_path):
+    receptions = sites(tmp_path)
+    run(receptions)
+    lines = [json.loads(line) for line in (tmp_path / "state1/audit.jsonl").read_text().splitlines()]
+    assert [line["received"] for line in lines] == [
+        "hello", "round", "round", "evaluate", "round", "round", "evaluate", "model",
+    ]  # fmt: skip
+    first = lines[1]
+    assert (first["round"], first["run"], sorted(first["sent"])) == (1, lines[0]["run"], ["0", "2"])
+    assert first["letter_bytes"] > 0
+    assert first["sent"]["0"]["payload_bytes"] == 5 * 12
+    assert first["sent"]["0"]["steps"] == 2
+    assert "payload" not in first["sent"]["0"]
+    assert (tmp_path / "state1/audit.jsonl").stat().st_mode & 0o077 == 0
+
+
+HOSTILE = {
+    "use: os": ("{use: os.system, command: ls}", "only paths in fedsep may be named"),
+    "through fedsep": ("{use: fedsep.tree.torch.hub.load}", "may be named|no function or class|there is no"),
+    "writes files": ("{use: fedsep.files.write_file, path: x, data: y}", "not among the parts|gives|must"),
+    "reads files": ("{use: fedsep.algorithms.topk_ef, k: 5, server: {use: fedsep.data.npz, path: /a}}", "server"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_recipe_is_refused_by_the_site(tmp_path, name):
+    method, reason = HOSTILE[name]
+    tree = parse(RECIPE, "recipe") | {"method": parse(method, "method")}
+    with pytest.raises(FedSepError, match=reason):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        ("{use: fedsep.data.npz, path: /etc/passwd, clients: 3}", "data.path: is for the site to say"),
+        ("{use: fedsep.data.mnist, clients: 3, data_dir: /etc}", "data.data_dir: is for the site to say"),
+        ("{use: fedsep.data.mnist, clients: 3, download: true}", "data.download: is not for the server to ask"),
+        ("{use: fedsep.data.mnist, clients: 3, public: {use: fedsep.data.csv, path: a.csv, target: b}}",
+         "data.public.path: is for the site to say"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_names_places_at_the_site_is_refused(tmp_path, block, reason):
+    tree = parse(RECIPE, "recipe") | {"data": parse(block, "data")}
+    with pytest.raises(FedSepError, match=reason):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
+    (tmp_path / "ours_at_home.py").write_text(
+        "from fedsep import algorithms\n"
+        "def mine(task: object, *, lr: float = 0.1) -> 'fedsep.FedSep':\n"
+        "    return algorithms.fedavg(task, lr=lr, steps=1, batch_size=4)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    text = dump(parse(RECIPE, "recipe") | {"method": {"use": "ours_at_home.mine"}})
+    rules = sites(tmp_path)[1].rules
+    with pytest.raises(FedSepError, match="only paths in fedsep may be named"):
+        rules.admitted(text)
+    assert replace(rules, allow=("ours_at_home",)).admitted(text).methods["mine"].use == "ours_at_home.mine"
+
+
+def test_refusals_reach_the_server_and_the_sites_log(tmp_path):
+    receptions = sites(tmp_path, limits=Limits(steps=1))
+    with pytest.raises(FedSepError, match="this site gives 1 local steps"):
+        run(receptions, stop=Stop(patience=1))
+    told = announcement(from_tree(parse(RECIPE, "recipe"), "recipe").single("topk_ef", 0))
+    for changes, reason in (
+        ({"recipe": "[1, 2"}, "server's recipe"),
+        ({"recipe": "x" * (2 << 20)}, "characters"),
+        ({"run": "../../etc"}, "of no run"),
+        ({"kind": "round", "run": "0" * 16, "seats": []}, "does not know the run"),
+        ({"facts": {"letters": 99}}, "letters have the form 99"),
+    ):
+        from fedsep.flower.versions import facts
+
+        answer = receptions[1].answer({"kind": "hello", "facts": facts(), **told, **changes})
+        assert reason in answer["problem"], answer
+        last = json.loads((tmp_path / "state0/audit.jsonl").read_text().splitlines()[-1])
+        assert reason in last["refused"]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (
+            "{use: fedsep.data.sites, shape: [4], classes: 2, clients: 3}",
+            r"shape is \(3,\) here and \(4,\) in the recipe",
+        ),
+        ("{use: fedsep.data.sites, shape: [3], classes: 5, clients: 3}", "classes is 2 here and 5"),
+        ("{use: fedsep.data.sites, shape: [3], classes: 2, clients: 1}", "--clients must be below 1"),
+        ("{use: fedsep.data.digits, clients: 3}", "must say data: {use: fedsep.data.sites"),
+    ],
+)
+def test_data_that_are_not_of_the_recipes_form_are_refused(tmp_path, data, reason):
+    rules = sites(tmp_path)[1].rules
+    with pytest.raises(FedSepError, match=reason):
+        rules.experiment(rules.admitted(dump(parse(RECIPE, "recipe") | {"data": parse(data, "data")})))
+
+
+def test_a_site_without_data_says_so(tmp_path):
+    rules = Rules(tmp_path, (0,))
+    with pytest.raises(FedSepError, match=r"this site has no data: .* no data\.yaml"):
+        rules.experiment(rules.admitted(RECIPE))
+
+
+def test_a_data_set_that_all_sites_deal_alike_is_shared_out_by_numbers(tmp_path):
+    text = RECIPE.replace(
+        "{use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}", "{use: fedsep.data.digits, clients: 3}"
+    )
+    receptions = {n: Reception(Rules(tmp_path, part), tmp_path / f"s{n}") for n, part in ((1, (0, 2)), (2, (1,)))}
+    found = run(receptions, text, rounds=2)
+    experiment = build(from_tree(parse(text, "recipe"), "recipe"), 0)
+    expected = fit(experiment.algorithms["topk_ef"], experiment.task, experiment.federation, rounds=2)
+    assert all(torch.equal(found.params[name], part) for name, part in expected.params.items())
+    assert found.metrics[-1]["test_accuracy"] == expected.metrics[-1]["test_accuracy"]
+
+
+def test_here_is_only_what_is_here():
+    class Data:
+        shape, clients = (3,), 2
+
+        def shard(self, client):
+            return type("Shard", (), {"train": Samples(torch.tensor([client]), torch.tensor([client]))})
+
+    here = Here(Data(), {7: 0, 9: 1}, 12)
+    assert (here.clients, here.present, here.shape) == (12, (7, 9), (3,))
+    assert here.shard(9).train.x.item() == 1
+    with pytest.raises(FedSepError, match="client 0 is not at this site"):
+        here.shard(0)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["tensor", "dict", "named", "cpu", "fedsep.core:Ctx"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "tree"]), inner, max_size=2),
+    max_leaves=12,
+)
+ARRAYS = st.lists(
+    st.tuples(
+        st.sampled_from(["float32", "int64", "bool", "qint8", "quint4x2", "complex64", "object", "nothing"]),
+        st.lists(st.integers(-1, 3) | st.just(1 << 62), max_size=3),
+        st.sampled_from(["fedsep.tensor.v1", "numpy.ndarray", ""]),
+        st.binary(max_size=16),
+    ),
+    max_size=2,
+)
+
+
+@settings(max_examples=200)
+@given(tree=JSON, arrays=ARRAYS)
+def test_whatever_comes_it_is_a_letter_or_it_is_refused(tree, arrays):
+    tensors = ArrayRecord({str(i): Array(kind, tuple(shape), *rest) for i, (kind, shape, *rest) in enumerate(arrays)})
+    records = RecordDict({"tensors": tensors, "letter": ConfigRecord({"tree": json.dumps(tree)})})
+    try:
+        letter = from_records(records)
+    except FedSepError:
+        return
+    to_records(letter)  # it is made of plain values and tensors, and of nothing else
+
+
+def test_one_number_that_is_seen_many_times_is_refused():
+    record = ArrayRecord({"0": Array("float32", (1,), "fedsep.tensor.v1", b"1234")})
+    tree = '["tensor",0,"cpu",[4611686018427387904],[0]]'
+    with pytest.raises(FedSepError, match="a shape of 4611686018427387904 numbers for 1"):
+        from_records(RecordDict({"tensors": record, "letter": ConfigRecord({"tree": tree})}))
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"examples": 10**400, "metrics": {"loss": 1.0}}, {"examples": 3, "metrics": {"loss": "low"}}, 7]
+)
+def test_metrics_that_cannot_be_are_left_out(part, caplog):
+    told = {0: {"test": {"examples": 4, "metrics": {"loss": 2.0}}}, 1: {"test": part}}
+    assert columns(told) == {"test_loss": 2.0}
+    assert "the metrics of client 1 are left out" in caplog.text
+
+
+def test_types_that_could_end_the_process_are_refused():
+    array = Array("qint8", (4,), "fedsep.tensor.v1", b"1234")
+    records = RecordDict({"tensors": ArrayRecord({"0": array}), "letter": ConfigRecord({"tree": '["tensor",0,"cpu"]'})})
+    with pytest.raises(FedSepError, match="not a letter"):
+        from_records(records)
+    truth = Array("bool", (3,), "fedsep.tensor.v1", b"\x00\x05\x01")
+    records["tensors"] = ArrayRecord({"0": truth})
+    assert from_records(records).view(torch.uint8).tolist() == [0, 1, 1]
