@@ -86,13 +86,15 @@ def cells(found: Drawn) -> list[dict[str, str]]:
             "bytes a round": bytes_text(float(round(result.round_bytes))),
             "header": bytes_text(float(round(result.header_bytes))),
             "rate": f"{result.rate:.3g}",
-            "up": f"{result.rate_up:.3g}",
-            "down": f"{result.rate_down:.3g}",
-            "dense down": "–" if result.rate_dense_down is None else f"{result.rate_dense_down:.3g}",
-            "p/d": "–" if result.p_over_d is None else f"{result.p_over_d:.3g}",
         }
         for result in found.results
     ]
+
+
+def _shares(result: Result) -> dict[str, str]:
+    """What the page's table has beside ``cells``: a terminal has no room for it."""
+    of = {"up": result.rate_up, "down": result.rate_down, "dense down": result.rate_dense_down, "p/d": result.p_over_d}
+    return {name: "–" if value is None else f"{value:.3g}" for name, value in of.items()}
 
 
 def caption(found: Drawn, about: str = "") -> str:
@@ -182,7 +184,7 @@ def _frontiers(found: Drawn) -> Content:
 
 
 def _table(found: Drawn) -> Html:
-    rows = cells(found)
+    rows = [{**row, **_shares(result)} for row, result in zip(cells(found), found.results, strict=True)]
     names = list(rows[0])
     body: list[list[Content]] = [
         [named(result.line.style, row["method"]), *(row[name] for name in names[1:])]

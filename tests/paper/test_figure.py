@@ -135,12 +135,17 @@ def test_lossy_images_are_told_beside_every_figure(tmp_path):
     assert "Nothing was tuned." in caption(found)
 
 
-def test_the_table(drawn):
+def test_the_table(drawn, tmp_path):
     rows = cells(drawn)
     assert rows[0]["rate"] == "1"
     assert rows[0]["p"] == "–"
     row = next(row for row in rows if (row["method"], row["p"]) == ("Top-K + EF, k = p/2", "2,000"))
     assert (row["bytes a round"], row["header"], row["split"], row["seeds"]) == ("40.0 kB", "64 B", "i.i.d.", "1")
+    html = write_figure(drawn, tmp_path / "out")[0].read_text()
+    assert all(f">{name}<" in html for name in ("up", "down", "dense down", "p/d"))
+    assert (
+        html.count(">0.541<") == 2
+    )  # (1 + 2,000 / d) / 2: Top-K at p = 2,000, its download counted dense, on each split
 
 
 def test_the_table_in_numbers(drawn, tmp_path):
