@@ -71,7 +71,7 @@ def test_every_engine_side_by_side(command, here, inside):
     assert "of a plain loop" in out
     assert "fedavg: 2 rounds of 4 clients" in out
     assert "auto picks " in out
-    assert "fedavg · vectorised · 4 of 5" in err
+    assert "fedavg · vectorised · 5 of 6" in err
     assert [path.name for path in here.iterdir()] == ["tiny.yaml"]
     [launched] = [words for words in inside if "torch.distributed.run" in words]
     assert launched[:4] == [sys.executable, "-m", "torch.distributed.run", "--standalone"]
