@@ -54,9 +54,12 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
 
 
 def brief(algorithm: T) -> T:
-    """The method with a server whose step is as short as it can be, where it says how: distillation takes one step."""
-    shorter = getattr(algorithm.server, "brief", None) if isinstance(algorithm, FedSep) else None
-    return algorithm if shorter is None else dataclasses.replace(algorithm, server=shorter())  # type: ignore[type-var]
+    """The method with a server and a codec that take as few steps as they can, where they say how, as distillation."""
+    if not isinstance(algorithm, FedSep):
+        return algorithm
+    parts: dict[str, Any] = {"server": algorithm.server, "codec": algorithm.codec}
+    shorter = {name: part.brief() for name, part in parts.items() if hasattr(part, "brief")}
+    return dataclasses.replace(algorithm, **shorter) if shorter else algorithm
 
 
 def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
