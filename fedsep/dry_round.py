@@ -113,7 +113,9 @@ def _round(
     codec, view, uplink, server = (named(algorithm, part) for part in ("codec", "view", "uplink", "server"))
     shard, clients = Shard(_Unseen()), f"{view} does not fit {codec}, by which clients read what they are sent"  # type: ignore[arg-type]
     ctx = attempt(f"{server} does not fit {codec}", lambda: sealed(algorithm, state, unsealed))
-    sent = attempt(f"{named(algorithm, 'downlink')} does not fit {view}", lambda: algorithm.broadcast(state, ctx))
+    down = f"{named(algorithm, 'downlink')} does not fit {view}"
+    sent = attempt(down, lambda: algorithm.broadcast(state, ctx))
+    attempt(down, lambda: tree.nbytes(sent))
     known = attempt(clients, lambda: algorithm.enroll(sent, ctx)) if memory is None else memory
     begun = attempt(clients, lambda: algorithm.begin(sent, known, shard, ctx))
     parts: dict[str, Any] = dict(begun.start.y)  # in fact, as some other codec's y, it may be anything

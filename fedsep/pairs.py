@@ -42,10 +42,10 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
     """
     if not isinstance(algorithm, FedSep):
         return []
-    algorithm = brief(algorithm)
     found = list(_disagreements(algorithm))
     if found:  # a round would only say the same in other words
         return found
+    algorithm = sketchless(brief(algorithm))
     try:
         found = [*_downlink(algorithm, params), *_announced(algorithm, params)]
         return found if any(each.fatal for each in found) else [*found, *_round(algorithm, params)]
@@ -54,9 +54,18 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
 
 
 def brief(algorithm: T) -> T:
-    """The method with a server whose step is as short as it can be, where it says how: distillation takes one step."""
-    shorter = getattr(algorithm.server, "brief", None) if isinstance(algorithm, FedSep) else None
-    return algorithm if shorter is None else dataclasses.replace(algorithm, server=shorter())  # type: ignore[type-var]
+    """The method with a server and a codec that take as few steps as they can, where they say how, as distillation."""
+    if not isinstance(algorithm, FedSep):
+        return algorithm
+    parts: dict[str, Any] = {"server": algorithm.server, "codec": algorithm.codec}
+    shorter = {name: part.brief() for name, part in parts.items() if hasattr(part, "brief")}
+    return dataclasses.replace(algorithm, **shorter) if shorter else algorithm
+
+
+def sketchless(algorithm: T) -> T:
+    """The method without the work that a sketch takes, where its codec says how: a matrix may have to be factorised."""
+    made = getattr(getattr(algorithm, "codec", None), "sketchless", None)
+    return algorithm if made is None else dataclasses.replace(algorithm, codec=made())  # type: ignore[type-var]
 
 
 def _disagreements(algorithm: FedSep) -> Iterator[Finding]:

@@ -146,6 +146,20 @@ def test_what_is_sent_is_linear_and_the_same_for_all():
     assert not torch.equal(wires.count_sketch(rows=3, cells=7, seed=3).pack(a, (), None)[0]["table"], tables[0])
 
 
+@pytest.mark.parametrize(("values", "error"), [("float32", 2**-24), ("float16", 2**-11), ("bfloat16", 2**-8)])
+def test_short_values_take_their_bytes_and_lose_a_rounding(values, error):
+    sent = {"w": random.normal(random.key(3), 8, 9)}
+    for plain, short in (
+        (wires.count_sketch(rows=3, cells=7), wires.count_sketch(rows=3, cells=7, values=values)),
+        (wires.low_rank(2), wires.low_rank(2, values=values)),
+    ):
+        exact, rounded = (wire.pack(sent, wire.init(sent), None)[0] for wire in (plain, short))
+        assert tree.nbytes(rounded) == tree.nbytes(exact) * (4 if values == "float32" else 2) // 8
+        a, b = plain.unpack(exact, sent, None)["w"], short.unpack(rounded, sent, None)["w"]
+        assert 0 < float((a - b).norm()) < 4 * error * float(a.norm())
+        assert a.dtype == b.dtype
+
+
 def test_a_wide_table_gives_the_message_back():
     wire = wires.count_sketch(rows=3, cells=64)
     sent = {"b": random.normal(random.key(1), 4), "a": random.normal(random.key(2), 5, 6)}

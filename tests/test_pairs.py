@@ -6,7 +6,7 @@ import pytest
 import torch
 from catalogue import CATALOGUE, name, network, ridge, shards
 
-from fedsep import algorithms, data, models, random, servers, tasks, tree, wires
+from fedsep import algorithms, data, models, operators, random, servers, tasks, tree, wires
 from fedsep.cli import invoke
 from fedsep.core import FedSepError
 from fedsep.learners import sgd
@@ -201,6 +201,27 @@ def test_pairs_that_are_unwise_are_warned_of(make, says):
     assert not found.fatal
     with pytest.warns(UserWarning, match=says):
         check_algorithm(make(), network, shards(network))
+
+
+STORED = {
+    "linear": lambda: algorithms.fedsep_linear(network, p=6, period=1, steps=1, batch_size=4),
+    "linear over layers": lambda: algorithms.fedsep_linear(
+        network, p=6, period=1, operator=operators.per_layer(network), steps=1, batch_size=4),
+    "quantised": lambda: algorithms.fedsep_quantised(
+        network, p=6, period=1, operator=operators.gaussian, steps=1, batch_size=4),
+    "lasso": lambda: algorithms.fedsep_lasso(network, p=6, steps=1, batch_size=4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", STORED.values(), ids=STORED.keys())
+def test_the_check_factorises_nothing_and_leaves_nothing_behind(make, monkeypatch):
+    plain, checked, clients = make(), make(), shards(network, 2)
+    with monkeypatch.context() as patched:
+        for name in ("cholesky", "qr"):
+            patched.setattr(f"torch.linalg.{name}", None)
+        assert findings(checked, network.init()) == []
+    a, b = (play(each, network.init(), clients, everybody(2, 3)).states[-1] for each in (plain, checked))
+    assert all(torch.equal(*parts) for parts in zip(tree.leaves(a.x), tree.leaves(b.x), strict=True))
 
 
 CROSSED = ("fedavg", "fetchsgd", "stc", "scaffold", "fedsep_linear", "fedsep_quantised", "fedsep_lasso",

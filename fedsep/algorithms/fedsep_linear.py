@@ -17,6 +17,7 @@ from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.operators import MakeOperator, dct, gaussian
 from fedsep.operators.gaussian import check_stored
+from fedsep.operators.per_layer import scale_of
 from fedsep.ranges import Count, Positive, checked
 from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
 from fedsep.servers.optimize import Optimize, Rule
@@ -115,4 +116,4 @@ def _scale(operator: MakeOperator, p: int, d: int, key: Tensor, orthonormal: boo
         raise FedSepError(
             "fedsep_linear: orthonormal=False is for operator=fedsep.operators.gaussian: another has the rows it has"
         )
-    return operator(p, d, key).scale
+    return scale_of(operator, p, d, key)

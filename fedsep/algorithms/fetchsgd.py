@@ -43,6 +43,9 @@ def fetchsgd(
     Clients remember nothing but the model: momentum and error live in two tables on the server. Down: the coordinates
     that changed since the client was last seen. With one row, c = k = d and rho = 0 this is FedAvg.
 
+    It takes no other ``uplink``, ``server`` or ``downlink``: the sketch is the message, which only a server that adds
+    tables can open; momentum, rate and error are that server's own; and the k coordinates it moves are the news.
+
     Args:
         task: The local problem f.
         p: Numbers in a table, r c, at most d.

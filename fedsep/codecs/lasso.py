@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, NotRequired, TypedDict
 
@@ -27,6 +27,9 @@ from fedsep.lasso import (
 )
 from fedsep.memo import Memo
 from fedsep.operators import Gaussian, LinearOperator, MakeOperator, gaussian
+from fedsep.operators.per_layer import matrix_bytes, stand_in
+
+_FEW = 10  # steps in a check
 
 _SKETCH = 4  # what the client's key is folded with to draw a sketch of its own
 
@@ -160,10 +163,25 @@ class Lasso:
         """Nothing happens between rounds."""
         return x, False
 
+    def stored(self) -> int:
+        """Bytes of S, where it is a stored matrix."""
+        return matrix_bytes(self._maker, self.p, tree.size(self.first))
+
+    def sketchless(self) -> Lasso:
+        """The same messages of a sketch without factorisation, by a few steps, for a check."""
+        other = stand_in(self._maker, self.p, tree.size(self.first), self.key)
+        made = replace(self, operator=other, beta=1e-9, steps=min(self.steps, _FEW), terms=min(self.terms, _FEW))
+        return replace(made, _decodes=Memo(), _factors=Memo(), _grams=Memo(), _ready=Memo())  # nothing of S
+
     def model(self, x: dict[str, Tensor]) -> Params:
         """What a client decodes from x alone, by the shared sketch."""
         first, unravel = self._ravel(self.first)
         return unravel(self._solve(x["omega"], first, self.key)[0].y)
+
+    @property
+    def _maker(self) -> MakeOperator:
+        """``operator``, with its options where it is ``normal``."""
+        return partial(gaussian, orthonormal=False) if self.operator is normal else self.operator
 
     def _solve(self, x: Tensor, start: Tensor, key: Tensor) -> tuple[Solution, Tensor]:
         """y with its certificate, and |S^T x|_inf."""
@@ -212,6 +230,6 @@ class Lasso:
 
 def _stored(sketch: LinearOperator) -> Products:
     """Where S is stored as it is, the matrix, whose columns can be gathered."""
-    if isinstance(sketch, Gaussian) and (sketch.whiten is None or not sketch.orthonormal):
+    if isinstance(sketch, Gaussian) and (sketch.exact or not sketch.orthonormal):
         return Matrix(sketch.rows)
     return sketch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NotRequired, TypedDict
 
 import torch
@@ -128,6 +128,14 @@ class Linear:
             digest=after["digest"],
         )
         return folded, True
+
+    def stored(self) -> int:
+        """Bytes of a sketch, where it is a stored matrix."""
+        return self._space.stored()
+
+    def sketchless(self) -> Linear:
+        """The same messages about a sketch that needs no factorisation, for a check."""
+        return replace(self, operator=self._space.sketchless().operator, _folds=Memo(), _digests=Memo())  # S's are here
 
     def model(self, x: SketchState) -> Params:
         """theta_0 + S^+ x, with x as it travels: the model that every client decodes."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
 
 from fedsep import tree
-from fedsep.codecs.spaces import Space
+from fedsep.codecs.spaces import Sketched, Space
 from fedsep.codecs.start import require_start
 from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Tree, Wire
 from fedsep.digest import check_digest, fold_digest, seal
@@ -111,6 +111,16 @@ class Replay:
             "digest": turned["digest"],
         }
         return advanced, begins
+
+    def stored(self) -> int:
+        """Bytes of a sketch, where it is a stored matrix."""
+        return self.space.stored() if isinstance(self.space, Sketched) else 0
+
+    def sketchless(self) -> Replay:
+        """The same messages, about a sketch that needs no factorisation where they are about one, for a check."""
+        if not isinstance(self.space, Sketched):
+            return self
+        return replace(self, space=self.space.sketchless(), _turns=Memo(), _models=Memo())  # these remember S's
 
     def model(self, x: Announced) -> Params:
         """The model that every client decodes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NotRequired, TypedDict
 
 import torch
@@ -118,6 +118,10 @@ class SoftLabels:
         name = self.zoo.name(ctx.capability)
         logits = outputs(self.zoo.members[name], y, self.pool.samples, self.pool.at(ctx.round))
         return {"labels": logits.softmax(-1)}, {**memory, name: y}, {}
+
+    def brief(self) -> SoftLabels:
+        """One step of decode at most."""
+        return replace(self, descent=self.descent.brief())
 
     def advance(self, x: Labelled, round: int) -> tuple[Labelled, bool]:
         """The clock moves."""

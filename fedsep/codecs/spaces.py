@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from fedsep import random, tree
 from fedsep.calendar import Calendar
 from fedsep.core import Params, Tree
 from fedsep.operators import LinearOperator, MakeOperator
+from fedsep.operators.per_layer import matrix_bytes, scale_of, stand_in
 
 
 class Space(Protocol):
@@ -88,7 +89,16 @@ class Sketched:
     @property
     def scale(self) -> float:
         """c where S S^T is about c I: that of the first sketch."""
-        return self._sketch(0).scale
+        return scale_of(self.operator, self.p, tree.size(self.start), random.fold(self.key, 0))
+
+    def stored(self) -> int:
+        """Bytes of a sketch, where it is a stored matrix."""
+        return matrix_bytes(self.operator, self.p, tree.size(self.start))
+
+    def sketchless(self) -> Sketched:
+        """The same space with sketches that need no factorisation, for a check."""
+        made = stand_in(self.operator, self.p, tree.size(self.start), random.fold(self.key, 0))
+        return replace(self, operator=made)
 
     def anchor(self) -> Params:
         """The initial model."""

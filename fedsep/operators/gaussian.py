@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,22 @@ _LARGEST = 1 << 31  # bytes of a stored operator
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A stored p x d matrix; ``whiten`` is W with W rows rows^T W^T = I, or None if the rows are orthonormal."""
+    """A stored p x d matrix, as drawn or its rows made orthonormal.
+
+    Attributes:
+        rows: As drawn; of ``exact`` ones orthonormal already.
+        orthonormal: Whether the rows of S are.
+        exact: Whether those of ``rows`` are.
+    """
 
     rows: Tensor
-    whiten: Tensor | None
     orthonormal: bool
+    exact: bool = False
+
+    @functools.cached_property
+    def whiten(self) -> Tensor | None:
+        """W with W rows rows^T W^T = I, or None if the rows are orthonormal; made when it is first needed."""
+        return None if self.exact else _whiten(self.rows)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,10 +84,10 @@ def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussi
     check_stored(p, d)
     rows = _normal(key, p * d).reshape(p, d)
     if orthonormal and 4 * p > d:  # A A^T would be too ill conditioned for its Cholesky factor
-        return Gaussian(torch.linalg.qr(rows.mT)[0].mT.contiguous(), None, True)
+        return Gaussian(torch.linalg.qr(rows.mT)[0].mT.contiguous(), True, exact=True)
     if not orthonormal:
         rows /= p**0.5
-    return Gaussian(rows, _whiten(rows), orthonormal)
+    return Gaussian(rows, orthonormal)
 
 
 def check_stored(p: int, d: int) -> None:
@@ -85,12 +97,37 @@ def check_stored(p: int, d: int) -> None:
         FedSepError: p > d, or the matrix would take more than 2 GiB.
     """
     check_shape(p, d)
-    size = p * d * torch.get_default_dtype().itemsize
+    check_bytes(p * d * torch.get_default_dtype().itemsize, f"a stored {p} x {d} matrix takes")
+
+
+def check_bytes(size: int, what: str) -> None:
+    """Refuses more than 2 GiB.
+
+    Raises:
+        FedSepError: The size is larger; the text goes on from ``what``.
+    """
     if size > _LARGEST:
         raise FedSepError(
-            f"p must be smaller: a stored {p} x {d} matrix takes {size / 2**30:.1f} GiB, the limit is 2; or choose an "
+            f"p must be smaller: {what} {size / 2**30:.1f} GiB, the limit is 2; or choose an "
             "operator that is not stored (block_srht, dct, sparse_signs; regenerated is Gaussian, but slow)"
         )
+
+
+def stored_bytes(operator: object, p: int, d: int) -> int:
+    """Bytes of the matrix that ``gaussian``, with any options, would store; 0 for other factories."""
+    return p * d * torch.get_default_dtype().itemsize if _is_gaussian(operator) else 0
+
+
+def known_scale(operator: object, p: int, d: int) -> float | None:
+    """The scale of what ``gaussian``, with any options, would make; None for other factories."""
+    if not _is_gaussian(operator):
+        return None
+    keywords = operator.keywords if isinstance(operator, functools.partial) else {}
+    return 1.0 if keywords.get("orthonormal", True) else d / p
+
+
+def _is_gaussian(operator: object) -> bool:
+    return (operator.func if isinstance(operator, functools.partial) else operator) is gaussian
 
 
 def _whiten(rows: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import FedSepError, Task
-from fedsep.operators.gaussian import gaussian
+from fedsep.operators.dct import dct
+from fedsep.operators.gaussian import check_bytes, gaussian, known_scale, stored_bytes
 from fedsep.operators.operator import LinearOperator, MakeOperator, check_shape
+from fedsep.operators.scaled import scaled
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,78 @@ def per_layer(task: Task, *, operator: MakeOperator = gaussian) -> MakeOperator:
         task: The local problem, of which the sizes of the parameter tensors are taken.
         operator: Makes each block from its rows, columns and key.
     """
-    sizes = [part.numel() for part in task.init().values()]
+    return PerLayer(tuple(part.numel() for part in task.init().values()), operator)
 
-    def make(p: int, d: int, key: Tensor) -> BlockDiagonal:
+
+@dataclass(frozen=True)
+class PerLayer:
+    """See ``per_layer``.
+
+    Attributes:
+        sizes: Of the tensors.
+        operator: Makes each block.
+    """
+
+    sizes: tuple[int, ...]
+    operator: MakeOperator
+
+    def __call__(self, p: int, d: int, key: Tensor) -> BlockDiagonal:
+        """The blocks.
+
+        Raises:
+            FedSepError: d is not that of the tensors, or together the blocks would take more than 2 GiB.
+        """
+        blocks = self._blocks(p, d)
+        return BlockDiagonal(
+            tuple(self.operator(rows, size, random.fold(key, i)) for i, (rows, size) in enumerate(blocks))
+        )
+
+    def stored(self, p: int, d: int) -> int:
+        """Bytes of all blocks, where they are stored."""
+        shares = zip(shared_out(p, self.sizes), self.sizes, strict=True)
+        return sum(stored_bytes(self.operator, rows, size) for rows, size in shares)
+
+    def scale(self, p: int, d: int, key: Tensor) -> float:
+        """That of the blocks, without making them where it is known."""
+        blocks = self._blocks(p, d)
+        known = [known_scale(self.operator, rows, size) for rows, size in blocks]
+        scales = [each for each in known if each is not None]
+        if len(scales) < len(blocks):
+            return self(p, d, key).scale
+        return sum(rows * each for (rows, _), each in zip(blocks, scales, strict=True)) / p
+
+    def _blocks(self, p: int, d: int) -> list[tuple[int, int]]:
+        """Rows and columns of each, if they can be made."""
         check_shape(p, d)
-        if d != sum(sizes):
-            raise FedSepError(f"per_layer: the tensors have {sum(sizes)} numbers, the vector {d}")
-        shares = enumerate(zip(shared_out(p, sizes), sizes, strict=True))
-        return BlockDiagonal(tuple(operator(rows, size, random.fold(key, i)) for i, (rows, size) in shares))
+        if d != sum(self.sizes):
+            raise FedSepError(f"per_layer: the tensors have {sum(self.sizes)} numbers, the vector {d}")
+        check_bytes(self.stored(p, d), f"per_layer: {p} stored rows in {len(self.sizes)} blocks take")
+        return list(zip(shared_out(p, self.sizes), self.sizes, strict=True))
 
-    return make
+
+def scale_of(operator: MakeOperator, p: int, d: int, key: Tensor) -> float:
+    """c of what a factory would make: what is stored tells it without being made.
+
+    Raises:
+        FedSepError: It cannot be made.
+    """
+    if isinstance(operator, PerLayer):
+        return operator.scale(p, d, key)
+    known = known_scale(operator, p, d)
+    if known is None:
+        return operator(p, d, key).scale
+    check_bytes(stored_bytes(operator, p, d), f"a stored {p} x {d} matrix takes")
+    return known
+
+
+def stand_in(operator: MakeOperator, p: int, d: int, key: Tensor) -> MakeOperator:
+    """Makes an operator of the same shape and scale without a factorisation, for a check."""
+    return scaled(factor=scale_of(operator, p, d, key) ** 0.5, operator=dct)
+
+
+def matrix_bytes(operator: MakeOperator, p: int, d: int) -> int:
+    """Bytes of the matrices that a factory would store, as far as it is known."""
+    return operator.stored(p, d) if isinstance(operator, PerLayer) else stored_bytes(operator, p, d)
 
 
 def shared_out(p: int, sizes: Sequence[int]) -> list[int]:

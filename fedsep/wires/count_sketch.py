@@ -11,6 +11,7 @@ from fedsep import random
 from fedsep.core import Ctx, FedSepError, Payload, Tree
 from fedsep.operators.count_sketch import CountSketch, table
 from fedsep.ranges import Count, checked
+from fedsep.wires.dense import Dense, Precision, as_sent
 from fedsep.wires.message import layout_of, vector_of
 from fedsep.wires.promises import Lossy, Promise
 
@@ -39,10 +40,12 @@ class CountSketchWire:
         sketch: The same on both ends.
         opened: Whether the receiver reads estimates of the message, or the table itself, ``{"table": (r c,)}``,
             for a server that adds tables up and opens their sum.
+        values: How the table is sent.
     """
 
     sketch: Table
     opened: bool = True
+    values: Dense = Dense()
 
     def init(self, like: Tree) -> tuple[()]:
         """Nothing is remembered.
@@ -59,14 +62,15 @@ class CountSketchWire:
     def pack(self, tree: Tree, memory: tuple[()], ctx: Ctx) -> tuple[Payload, tuple[()]]:
         """S u."""
         vector, _ = vector_of(self, tree)
-        return {"table": self.sketch.over(vector).mv(vector)}, memory
+        return {"table": self.values.round(self.sketch.over(vector).mv(vector))}, memory
 
     def unpack(self, payload: Payload, like: Tree, ctx: Ctx) -> Tree:
         """Medians over the rows in the shapes of ``like``, or the table where it is left closed."""
+        table = self.values.unpack(payload["table"], None, ctx)
         if not self.opened:
-            return {"table": payload["table"]}
+            return {"table": table}
         layout = layout_of(self, like)
-        estimate = self.sketch.over(torch.empty(layout.size, device=layout.device)).estimate(payload["table"])
+        estimate = self.sketch.over(torch.empty(layout.size, device=layout.device)).estimate(table)
         return layout.unravel(estimate.to(layout.dtype))
 
     def promise(self, size: int) -> Promise:
@@ -84,7 +88,7 @@ class CountSketchWire:
 
 
 @checked
-def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0) -> CountSketchWire:
+def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0, values: Precision | None = None) -> CountSketchWire:
     """Sends a table of r rows and c cells, S u, and reads coordinate j as the median of its r signed cells.
 
     S is linear and the same for all: the sum of tables is the table of the sum, which is what ``fetchsgd`` opens.
@@ -95,9 +99,10 @@ def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0) -> CountSketch
         rows: r, odd: the median of an even number is biased.
         cells: c.
         seed: Of the hashes; the same on both ends.
+        values: The float type in which the table is sent; None: as it is.
 
     Bytes:
-        4 * rows * cells, whatever the message's length.
+        4 * rows * cells, whatever the message's length; 2 * rows * cells in float16 and bfloat16.
 
     Raises:
         FedSepError: ``rows`` is even; or, once it is known what is sent, a message has fewer numbers than the table.
@@ -106,7 +111,7 @@ def count_sketch(*, rows: Count = 5, cells: Count, seed: int = 0) -> CountSketch
         Charikar, Chen, Farach-Colton 2002; for updates Rothchild et al. 2020, arXiv:2007.07682.
     """
     require_odd("count_sketch", rows)
-    return CountSketchWire(Table(rows, cells, seed))
+    return CountSketchWire(Table(rows, cells, seed), values=as_sent(values))
 
 
 def require_odd(name: str, rows: int) -> None:

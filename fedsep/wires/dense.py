@@ -63,6 +63,11 @@ def _cast(part: Tensor, dtype: torch.dtype | None) -> Tensor:
     return part.to(dtype) if part.is_floating_point() else part
 
 
+def as_sent(values: Precision | None) -> Dense:
+    """``dense`` in a float type, or numbers as they are."""
+    return Dense(None if values is None else getattr(torch, values))
+
+
 @checked
 def dense(*, dtype: Precision = "float32") -> Dense:
     """Sends every number as it is, or rounded to a shorter float type.

@@ -12,7 +12,8 @@ from fedsep import random
 from fedsep import tree as trees
 from fedsep.core import Ctx, Payload, Tree
 from fedsep.ranges import Count, checked
-from fedsep.wires.promises import Contraction
+from fedsep.wires.dense import Dense, Precision, as_sent
+from fedsep.wires.promises import Contraction, Lossy
 
 _FIRST = int.from_bytes(b"lowrank", "big")  # what the first Q is drawn from, the same for every sender
 
@@ -25,6 +26,7 @@ class LowRank:
     """See ``low_rank``."""
 
     rank: int = 1
+    values: Dense = Dense()
 
     def init(self, like: Tree) -> Memory:
         """The first Q of each matrix: normal numbers."""
@@ -48,16 +50,17 @@ class LowRank:
             q = matrix(part).mT @ p
             payload.append({"p": p, "q": q})
             kept.append(q)
-        return tuple(payload), tuple(kept)
+        return self.values.round(tuple(payload)), tuple(kept)
 
     def unpack(self, payload: Payload, like: Tree, ctx: Ctx) -> Tree:
         """P Q^T in the matrix's shape."""
         parts, restore = trees.ordered(like)
-        return restore([_read(sent, part) for sent, part in zip(payload, parts, strict=True)])
+        read = self.values.unpack(payload, None, ctx)
+        return restore([_read(sent, part) for sent, part in zip(read, parts, strict=True)])
 
-    def promise(self, size: int) -> Contraction:
-        """P P^T is a projection, so that nothing grows; how much it keeps depends on the matrix."""
-        return Contraction(0.0)
+    def promise(self, size: int) -> Contraction | Lossy:
+        """P P^T is a projection, so that nothing grows; how much it keeps depends on the matrix. Not so if rounded."""
+        return Contraction(0.0) if self.values.dtype is None else Lossy()
 
     def factors(self, part: Tensor) -> bool:
         """Whether a tensor is sent as two factors: it has rows and columns, and they are smaller."""
@@ -66,7 +69,7 @@ class LowRank:
 
 
 @checked
-def low_rank(rank: Count = 1) -> LowRank:
+def low_rank(rank: Count = 1, *, values: Precision | None = None) -> LowRank:
     """P Q^T for every matrix (a tensor's first axis against the rest), from one step of power iteration.
 
     Q starts where the sender's last accepted message left it, so that slowly moving matrices are followed ever more
@@ -74,9 +77,11 @@ def low_rank(rank: Count = 1) -> LowRank:
 
     Args:
         rank: r, columns of P and Q.
+        values: The float type in which P, Q and the rest are sent; None: as they are.
 
     Bytes:
-        4 * r * (rows + columns) for each matrix that is factored, 4 a number for the rest.
+        4 * r * (rows + columns) for each matrix that is factored, 4 a number for the rest; half of it in float16 and
+        bfloat16.
 
     Memory:
         The sender: Q of each matrix, 4 * r * columns.
@@ -84,7 +89,7 @@ def low_rank(rank: Count = 1) -> LowRank:
     Reference:
         Vogels et al. 2019, arXiv:1905.13727.
     """
-    return LowRank(rank)
+    return LowRank(rank, as_sent(values))
 
 
 def matrix(part: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -64,6 +65,19 @@ def test_memory_is_counted(federation):
     sketch = 8 * 20 * d
     assert sketch <= cost.client["kept by the method (sketches)"] <= 3 * sketch
     assert cost.client["activations of a batch of 8"] >= 8 * 8 * 64
+
+
+def test_a_large_stored_sketch_is_counted_but_not_made(federation, monkeypatch):
+    task, algorithm = make(federation, fedsep_linear, p=20)
+    d = sum(part.numel() for part in task.init().values())
+    plain = measure(algorithm, task, federation, 1.0, 8)
+    monkeypatch.setattr("fedsep.cli.measure._LARGE", 8 * 20 * d - 1)
+    monkeypatch.setattr(sys.modules["fedsep.operators.gaussian"], "_normal", None)
+    task, algorithm = make(federation, fedsep_linear, p=20, seed=7)
+    cost = measure(algorithm, task, federation, 1.0, 8)
+    assert cost.rounds == plain.rounds
+    assert cost.client["a stored sketch (not made here)"] == 8 * 20 * d
+    assert sum(plain.client.values()) <= 1.5 * sum(cost.client.values())
 
 
 def test_check(capsys, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from fedsep.operators import (
     sparse_signs,
     srht,
 )
+from fedsep.operators.per_layer import PerLayer, scale_of, stand_in
 
 
 @dataclass(frozen=True)
@@ -249,3 +250,21 @@ def test_other_arguments_are_refused_by_name():
     }.items():
         with pytest.raises(FedSepError, match=text):
             refused()
+
+
+def test_blocks_that_fit_one_by_one_but_not_together_are_refused_before_any_is_made(monkeypatch):
+    monkeypatch.setattr(sys.modules["fedsep.operators.gaussian"], "_normal", None)
+    of_layers = PerLayer((40_000,) * 8, gaussian)  # 8 times 0.3 GiB in double precision
+    for ask in (of_layers, of_layers.scale, functools.partial(scale_of, of_layers)):
+        with pytest.raises(FedSepError, match=r"per_layer: 8000 stored rows in 8 blocks take 2\.4 GiB, the limit is 2"):
+            ask(8000, 320_000, random.key(0))
+    assert of_layers.scale(4000, 320_000, random.key(0)) == 1.0
+    assert scale_of(PerLayer((30, 60), functools.partial(gaussian, orthonormal=False)), 9, 90, random.key(0)) == 10.0
+
+
+def test_the_scale_that_is_told_is_that_of_the_operator_that_is_made():
+    drawn = functools.partial(gaussian, orthonormal=False)
+    for make in (gaussian, drawn, sparse_signs, PerLayer((5, 15), drawn), PerLayer((5, 15), dct)):
+        made = make(4, 20, random.key(1))
+        assert scale_of(make, 4, 20, random.key(1)) == pytest.approx(made.scale)
+        assert stand_in(make, 4, 20, random.key(1))(4, 20, random.key(1)).scale == pytest.approx(made.scale)

@@ -53,6 +53,8 @@ WIRES = {
     "eden": (wires.eden(bits=2), Lossy),
     "eden, less than a bit": (wires.eden(fraction=0.5), Lossy),
     "count sketch": (wires.count_sketch(rows=3, cells=9), Lossy),
+    "count sketch in short floats": (wires.count_sketch(rows=3, cells=9, values="bfloat16"), Lossy),
+    "low rank in short floats": (wires.low_rank(2, values="float16"), Lossy),
     "clip": (wires.clip(0.1, wires.topk(10)), Lossy),
     "by name": (wires.by_name(a=wires.sign()), Contraction),
     "error feedback": (wires.error_feedback(wires.topk(10)), Deferred),
