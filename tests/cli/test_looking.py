@@ -68,12 +68,12 @@ def test_memory_is_counted(federation):
 
 
 def test_a_large_stored_sketch_is_counted_but_not_made(federation, monkeypatch):
-    task, algorithm = make(federation, fedsep_linear, p=20)
+    task, algorithm = make(federation, fedsep_linear, p=20, operator=operators.gaussian)
     d = sum(part.numel() for part in task.init().values())
     plain = measure(algorithm, task, federation, 1.0, 8)
     monkeypatch.setattr("fedsep.cli.measure._LARGE", 8 * 20 * d - 1)
     monkeypatch.setattr(sys.modules["fedsep.operators.gaussian"], "_normal", None)
-    task, algorithm = make(federation, fedsep_linear, p=20, seed=7)
+    task, algorithm = make(federation, fedsep_linear, p=20, operator=operators.gaussian, seed=7)
     cost = measure(algorithm, task, federation, 1.0, 8)
     assert cost.rounds == plain.rounds
     assert cost.client["a stored sketch (not made here)"] == 8 * 20 * d

@@ -261,7 +261,7 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
         (["run", "tiny.yaml", "--out", "tiny.yaml"], "--out: tiny.yaml cannot be written (File exists)"),
         (["ls", "metods"],
          "ls: there are methods, datasets, partitions, models, tasks, codecs, learners, schedules, servers, "
-         "reductions, wires, engines, recipes (got 'metods'; did you mean methods?)"),
+         "reductions, wires, privacy, engines, recipes (got 'metods'; did you mean methods?)"),
         (["show", "fedavgg"], "there is nothing called fedavgg (did you mean fedavg?)"),
         (["show", "fedsep.models.cn"], "there is no fedsep.models.cn (did you mean fedsep.models.cnn?)"),
         (["show", "sgd"], "sgd may be fedsep.learners.sgd or fedsep.servers.sgd: give the whole path"),

@@ -50,7 +50,7 @@ def test_scores_have_a_name_or_are_made_by_a_function_that_is_called_later(score
 
 
 def test_a_name_that_is_none_is_no_path():
-    says = r"scores: must be one of taylor, activation or .* \(got 'tailor'; did you mean taylor\?\)"
+    says = r"scores: must be one of gates, taylor, activation or .* \(got 'tailor'; did you mean taylor\?\)"
     with pytest.raises(RecipeError, match=says):
         from_tree(parse(SCORED.replace("SCORES", "tailor"), "r"), "r.yaml")
 
