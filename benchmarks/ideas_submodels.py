@@ -6,7 +6,7 @@ the server's model at the width that would be served, and of its running average
 evaluations, over seeds 100 to 102. Test data are not looked at.
 
 Usage: python -m benchmarks.ideas_submodels [--settings k2 k2_weak ...] [--ideas NAME ...] [--seeds 100 101 102]
-       [--jobs 2] [--rounds 100] [--out records/ideas_submodels.json]      (what is in the file is not run again)
+       [--jobs 2] [--rounds 100] [--out records/submodel_ideas.json]      (what is in the file is not run again)
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[100, 101, 102])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path("records/ideas_submodels.json"))
+    parser.add_argument("--out", type=Path, default=Path("records/submodel_ideas.json"))
     options = parser.parse_args()
     record = json.loads(options.out.read_text()) if options.out.is_file() else {"runs": []}
     done = {(row["setting"], row["idea"], row["seed"], row["rounds"]) for row in record["runs"]}
