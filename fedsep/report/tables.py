@@ -39,19 +39,23 @@ def _comparison(texts: Sequence[Mapping[str, str]], names: Sequence[str], title:
 
 def ledger_table(ledgers: Mapping[str, Ledger], title: str, caption: str) -> Html:
     """Messages and bytes by method and direction, payloads by part."""
-    rows = [
-        _traffic(style, label, way, traffic)
+    told = [
+        (style, label, way, traffic)
         for style, (label, ledger) in enumerate(ledgers.items())
         for way, traffic in ledger.ways.items()
         if traffic.messages
     ]
-    head = ["method", "way", "messages", "payload", "a message", "header", "serialised", "payload by part"]
+    # Most engines put nothing on a wire.
+    some = any(traffic.serialised_messages for *_, traffic in told)
+    rows = [_traffic(*each, some) for each in told]
+    serialised = ["serialised"] if some else []
+    head = ["method", "way", "messages", "payload", "a message", "header", *serialised, "payload by part"]
     return table(head, rows, title, caption)
 
 
-def _traffic(style: int, label: str, way: str, traffic: Traffic) -> list[Content]:
+def _traffic(style: int, label: str, way: str, traffic: Traffic, some: bool) -> list[Content]:
     mean = bytes_text(traffic.payload / traffic.messages)
-    serialised = bytes_text(traffic.serialised) if traffic.serialised_messages else NONE
+    serialised: list[Content] = [bytes_text(traffic.serialised) if traffic.serialised_messages else NONE]
     return [
         named(style, label),
         way,
@@ -59,7 +63,7 @@ def _traffic(style: int, label: str, way: str, traffic: Traffic) -> list[Content
         bytes_text(traffic.payload),
         mean,
         bytes_text(traffic.header),
-        serialised,
+        *(serialised if some else []),
         [_part(name, size, traffic.payload) for name, size in sorted(traffic.parts.items(), key=lambda one: -one[1])],
     ]
 
