@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from fedsep.core import FedSepError
 from fedsep.identity import differences
 from fedsep.recipes import Recipe
+from fedsep.recipes.reading import SETTINGS
 from fedsep.recipes.text import parse
 
 TOP = "recipe.yaml"
@@ -135,9 +136,17 @@ def _status(folder: Path) -> Standing:
 def _compared(recipe: Any) -> Any:
     if not isinstance(recipe, Mapping):
         return recipe
-    kept = {key: value for key, value in recipe.items() if key not in _MACHINE}
+    kept = {key: _with_defaults(key, value) for key, value in recipe.items() if key not in _MACHINE}
     if isinstance(recipe.get("engine"), Mapping) and "faults" in recipe["engine"]:
         kept["faults"] = recipe["engine"]["faults"]
     if isinstance(kept.get("data"), Mapping):
         kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("data_dir", "download")}
     return json.loads(json.dumps(kept))
+
+
+def _with_defaults(key: str, block: Any) -> Any:
+    """A block of settings with those that it does not name: an earlier version's run has not all that there are now."""
+    if key not in SETTINGS or not isinstance(block, Mapping):
+        return block
+    defaults = {each.name: each.default for each in fields(SETTINGS[key]) if each.default is not MISSING}
+    return {**defaults, **block}

@@ -120,6 +120,16 @@ def test_what_is_done_is_not_done_again(command):
     assert "Report:" in out
 
 
+def test_a_run_of_an_earlier_version_lacks_settings_that_there_are_now(command, here):
+    command("run", "tiny.yaml", "-q")
+    for written in (here / "runs/tiny").rglob("recipe.yaml"):
+        text = written.read_text()
+        written.write_text("".join(line for line in text.splitlines(keepends=True) if "sampling:" not in line))
+        assert written.read_text() != text
+    code, _, err = command("run", "tiny.yaml")
+    assert (code, err) == (0, "runs/tiny holds all of this already; --overwrite runs it again\n")
+
+
 def test_an_occupied_folder_is_refused(command, here):
     command("run", "tiny.yaml", "-q")
     code, _, err = command("run", "tiny.yaml", "--set", "methods.fedavg.lr=0.5")
