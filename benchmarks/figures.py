@@ -58,9 +58,11 @@ def _line(row: dict[str, str]) -> list[str]:
 def main() -> None:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figures", nargs="*", choices=[*FIGURES, []], default=list(FIGURES))
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", default=list(FIGURES))
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
+    if unknown := set(options.figures) - set(FIGURES):
+        parser.error(f"there are {', '.join(FIGURES)} (got {', '.join(sorted(unknown))})")
     for figure in options.figures:
         command = [sys.executable, "-m", "fedsep", "paper", figure, "--scale", "small", "--jobs", str(options.jobs)]
         if subprocess.run(command, check=False).returncode == DONE:

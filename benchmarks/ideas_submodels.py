@@ -29,19 +29,11 @@ from fedsep import Cohort, Evaluate, FedSep, algorithms, data, engines, fit, mod
 from fedsep.core import Ctx, Params, Task, Update
 from fedsep.environment import environment
 from fedsep.learners.weighing import relative
+from fedsep.paper.table1.scales import SCALES
 from fedsep.views.submodel import Importance, Submodel
 
-ALL, WEAK = (1.0, 0.5, 0.25, 0.125, 0.0625), (0.5, 0.25, 0.125, 0.0625)
-RARE = {"rare": [6, 7, 8, 9], "among": 0.6}
-SETTINGS: dict[str, tuple[int, tuple[float, ...], str, Mapping[str, Any]]] = {
-    "k2": (2, ALL, "dynamic", {}),
-    "k2_weak": (2, WEAK, "dynamic", {}),
-    "k5": (5, ALL, "dynamic", {}),
-    "k5_weak": (5, WEAK, "dynamic", {}),
-    "k2_rare": (2, ALL, "ordered", RARE),
-}
-"""Classes of a client, capabilities, how they are drawn, and further arguments of ``classes``."""
-EVALUATED = (10, 20, 30, 40, 50, 55, 60, 65, 70, 75, 80, 85, 90, 95, 100)
+SETTINGS = {part.name.removeprefix("mnist_"): part for part in SCALES["small"].settings if part.data == "mnist"}
+"""Those of Table 1."""
 LAST = 10
 LOCAL: dict[str, Any] = {"lr": 0.3, "epochs": 1, "batch_size": 50, "clip": 1.0}
 
@@ -145,8 +137,10 @@ def run(setting: str, idea: str, seed: int, rounds: int) -> dict[str, Any]:
     """One run: means of the last evaluations on validation data."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    k, capabilities, draw, more = SETTINGS[setting]
-    fleet = data.mnist(clients=100, partition=data.classes(k, **more), validation=5000, seed=seed)
+    of = SETTINGS[setting]
+    validation, public = of.held_out
+    deal = data.classes(of.k, **of.partition)
+    fleet = data.mnist(clients=of.clients, partition=deal, validation=validation, public=public, seed=seed)
     task = tasks.classification(models.small_cnn(fleet.shape, fleet.classes, seed=seed), shape=fleet.shape)
     found = fit(
         IDEAS[idea](task),
@@ -154,9 +148,9 @@ def run(setting: str, idea: str, seed: int, rounds: int) -> dict[str, Any]:
         fleet,
         rounds=rounds,
         seed=seed,
-        cohort=Cohort(10, capabilities, draw=draw),  # type: ignore[arg-type]
+        cohort=Cohort(of.per_round, of.capabilities, draw=of.draw),  # type: ignore[arg-type]
         engine=engines.sequential(),
-        evaluate=Evaluate(rounds=[r for r in EVALUATED if r <= rounds], served=(1.0, 0.5, 0.25), average=0.8),
+        evaluate=Evaluate(rounds=[r for r in of.evaluated if r <= rounds], served=of.levels, average=0.8),
     )
     columns = ("validation_served_accuracy", "validation_average_served_accuracy", "validation_served_width")
     rows = [row for row in found.metrics if columns[0] in row][-LAST:]
