@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +14,7 @@ from fedsep.core import Params
 from fedsep.gates.gating import Gates
 from fedsep.models.tracing.multiplying import Product
 from fedsep.models.units import Units, kept
-
-Budget = Literal["width", "params", "flops"]
-"""What a capability p is: p of the width of every layer; or p squared of the parameters, or of the multiply-adds, which
-is about what p of the width costs where all groups are cut."""
+from fedsep.submodels import BudgetName
 
 _NPPM = 3  # elementwise operations that NPPM counts a number that a convolution gives
 
@@ -111,7 +108,7 @@ def resource_loss(cost: Tensor, target: float) -> Tensor:
     return torch.relu(torch.log(cost / target))
 
 
-def exponent(budget: Budget, *, inner: bool) -> int:
+def exponent(budget: BudgetName, *, inner: bool) -> int:
     """The target is the client's capability p to this power, times the whole model's cost.
 
     At a width of p with all groups gated, multiply-adds are about p squared of the whole: with a target of p, gates

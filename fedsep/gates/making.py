@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import FedSepError, Params, Task
-from fedsep.gates.cost import Budget, Cost, exponent, multiply_adds, parameters
+from fedsep.gates.cost import Cost, exponent, multiply_adds, parameters
 from fedsep.gates.fit import Adam
 from fedsep.gates.gating import Gating, spread
 from fedsep.gates.hypernetwork import Free, Hypernetwork
@@ -19,11 +19,9 @@ from fedsep.models.tracing.checking import check_gated
 from fedsep.models.tracing.multiplying import Multiplied, multiplied
 from fedsep.models.units import Kept, Units
 from fedsep.ranges import Count, NonNegative, Positive, checked
-from fedsep.submodels import table_of
+from fedsep.submodels import BudgetName, Gates, table_of
 from fedsep.tasks.pure import Pure
 
-Which = Literal["all_tied", "inner"]
-"""``all_tied``: units of every layer, residual streams as one; ``inner``: residual streams stay whole (NPPM)."""
 Form = Literal["hypernetwork", "free"]
 """``hypernetwork``: HN(phi); ``free``: one free number for each unit."""
 Preset = Literal["fedsep", "nppm"]
@@ -54,8 +52,8 @@ def gate_scores(
     units: Units | None = None,
     *,
     inputs: Sequence[int] | Tensor | None = None,
-    gates: Which = "all_tied",
-    budget: Budget = "width",
+    gates: Gates = "all_tied",
+    budget: BudgetName = "width",
     form: Form = "hypernetwork",
     preset: Preset = "fedsep",
     strength: NonNegative = 4.0,
@@ -82,9 +80,9 @@ def gate_scores(
 
     Args:
         task: Gives the loss, and the model's parameters.
-        units: Which dimensions of the parameters count the same units; derived from the task's model by default.
+        units: Gates dimensions of the parameters count the same units; derived from the task's model by default.
         inputs: Shape of one input, or some inputs; by default what the task says.
-        gates: Which groups of units are gated. The scores' table of units, for a view, is ``scores.gating.units``.
+        gates: Gates groups of units are gated. The scores' table of units, for a view, is ``scores.gating.units``.
         budget: What the target T* of a client of capability p is: p^2 of the whole model's multiply-adds (``flops``),
             or parameters (``params``); for ``width`` p^2 of the multiply-adds, or p of them with inner gates.
         form: Where scores come from.
@@ -170,7 +168,7 @@ def _example(task: Task, inputs: Sequence[int] | Tensor | None, params: Params) 
     return random.normal(random.key(1), _EXAMPLES, *shape).to(next(iter(params.values())))
 
 
-def _cost(budget: Budget, traced: Multiplied, table: Units, params: Params, elementwise: bool) -> Cost:
+def _cost(budget: BudgetName, traced: Multiplied, table: Units, params: Params, elementwise: bool) -> Cost:
     if budget == "params":
         return parameters(params, table)
     return multiply_adds(traced.products, table, elementwise=elementwise)

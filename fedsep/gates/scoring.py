@@ -17,7 +17,7 @@ from fedsep.gates.gating import Gates, Gating, hard
 from fedsep.gates.hypernetwork import Scores
 from fedsep.gates.relaxation import Relaxation
 from fedsep.learners.batches import minibatches
-from fedsep.learners.own_classes import Masked, present
+from fedsep.learners.own_classes import masked
 
 _PHI, _BATCHES, _NOISE, _RESOURCE = range(0x67A7E5, 0x67A7E9)  # what keys are folded with
 
@@ -98,9 +98,7 @@ class GateScores:
 
     def local(self, shard: Shard) -> Task:
         """The task, on the classes that the client has."""
-        if self.classes is None:
-            return self.task
-        return Masked(self.task, present(shard.train.y, self.classes))
+        return masked(self.task, shard, self.classes)
 
     def batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
         """Minibatches of D_val, in an order of their own; none of one example, which batch statistics cannot have."""

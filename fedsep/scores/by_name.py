@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from fedsep.core import FedSepError, Task
 from fedsep.models.units import Units
 from fedsep.scores.activation import activation
 from fedsep.scores.scorer import Scorer
 from fedsep.scores.taylor import taylor
+from fedsep.submodels import BudgetName, Gates
 from fedsep.views.submodel import Submodel
-
-if TYPE_CHECKING:
-    from fedsep.gates import Budget, Which
 
 Scores = Literal["gates", "taylor", "activation"]
 """What units are scored by: ``gates`` fitted to the client's data (``fedsep.gates``), ``taylor`` or ``activation``."""
@@ -26,7 +24,7 @@ The third argument is the number of classes, where a client's loss leaves out th
 
 
 def scorer_of(
-    scores: Scores | Scoring, task: Task, part: Submodel, images: int, gates: Which, budget: Budget
+    scores: Scores | Scoring, task: Task, part: Submodel, images: int, gates: Gates, budget: BudgetName
 ) -> Scorer:
     """The scorer of a name, or one of the user's own.
 
