@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from fedsep.codecs.present import Present
 from fedsep.core import Codec, Task, View
-from fedsep.fedsep import FedSep
+from fedsep.fedsep import FedSep, Weighting
 from fedsep.scores import Scorer, Scores, Scoring, scorer_of
 from fedsep.servers.keep_scores import KeepScores
-from fedsep.submodels import BudgetName, Gates
+from fedsep.submodels import RankedArguments, submodels
+from fedsep.views.plans import Static
 from fedsep.views.submodel import Submodel
 from fedsep.wires.by_name import ByName, by_name
 from fedsep.wires.dense import Dense
@@ -25,31 +26,31 @@ Plan = Callable[[Present, Scorer, Submodel], tuple[Codec[Any], View]]
 
 def ranked_submodels(
     task: Task,
-    method: FedSep,
     plan: Plan,
     *,
     scores: Scores | Scoring,
     images: int,
     memory: float,
-    gates: Gates = "all_tied",
-    budget: BudgetName = "width",
+    weighting: Weighting,
+    **rest: Unpack[RankedArguments],
 ) -> FedSep:
     """A sub-model method whose units are ranked by scores.
 
     Args:
         task: The local problem f.
-        method: Any method of ``submodels``, whose plan is replaced.
         plan: Makes codec and view.
         scores: What units are scored by.
         images: Training examples that a client scores on.
         memory: Share of the server's old scores after a round.
-        gates: Which groups of units the method cuts.
-        budget: What a capability is to it.
+        weighting: ``uniform`` or ``samples``.
+        **rest: What ``submodels`` takes.
     """
+    method = submodels(task, Static(), weighting=weighting, **rest)
     assert isinstance(method.view, Submodel)
     part, codec, uplink = method.view, method.codec, method.uplink
     telling = codec if isinstance(codec, Present) else Present(None)
-    codec, view = plan(telling, scorer_of(scores, task, part, images, gates, budget), part)
+    kind = rest.get("gates", "all_tied"), rest.get("budget", "width")
+    codec, view = plan(telling, scorer_of(scores, task, part, images, *kind), part)
     return replace(
         method,
         codec=codec,

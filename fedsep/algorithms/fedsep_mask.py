@@ -13,7 +13,6 @@ from fedsep.ranges import Count, Momentum, Part, checked
 from fedsep.scores import Scorer, Scores, Scoring
 from fedsep.submodels import RankedArguments, submodels
 from fedsep.views.personal import Personal
-from fedsep.views.plans import Static
 from fedsep.views.refresh import Refresh
 from fedsep.views.submodel import Submodel
 
@@ -76,14 +75,4 @@ def fedsep_mask(
         view = Personal(part, Refresh(refresh_every), rolling, scored_on == "held")
         return Ranked(telling, scorer, view), view
 
-    method = submodels(task, Static(), weighting=weighting, **rest)
-    return ranked_submodels(
-        task,
-        method,
-        plan,
-        scores=scores,
-        images=images,
-        memory=memory,
-        gates=rest.get("gates", "all_tied"),
-        budget=rest.get("budget", "width"),
-    )
+    return ranked_submodels(task, plan, scores=scores, images=images, memory=memory, weighting=weighting, **rest)

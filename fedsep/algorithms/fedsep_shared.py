@@ -12,7 +12,6 @@ from fedsep.masks import ScoredOn, ranked_submodels
 from fedsep.ranges import Count, Momentum, Part, checked
 from fedsep.scores import Scorer, Scores, Scoring
 from fedsep.submodels import RankedArguments, submodels
-from fedsep.views.plans import Static
 from fedsep.views.refresh import Refresh
 from fedsep.views.shared import Shared
 from fedsep.views.submodel import Submodel
@@ -80,14 +79,4 @@ def fedsep_shared(
         view = Shared(part, Refresh(refresh_every), rolling, scored_on == "held", clusters)
         return Polled(telling, scorer, view, seed), view
 
-    method = submodels(task, Static(), weighting=weighting, **rest)
-    return ranked_submodels(
-        task,
-        method,
-        plan,
-        scores=scores,
-        images=images,
-        memory=memory,
-        gates=rest.get("gates", "all_tied"),
-        budget=rest.get("budget", "width"),
-    )
+    return ranked_submodels(task, plan, scores=scores, images=images, memory=memory, weighting=weighting, **rest)
