@@ -116,7 +116,7 @@ def _downlink(algorithm: FedSep, params: Params) -> Iterator[Finding]:
 def _cure(algorithm: FedSep) -> str:
     """What to do instead, which depends on whether clients keep a copy of x to which changes can be added."""
     codec = named(algorithm, "codec")
-    if isinstance(algorithm.codec, Identity):
+    if type(algorithm.codec) is Identity:
         return "fedsep.downlinks.replayed sends changes by any wire and keeps its error on the server"
     if hasattr(algorithm.codec, "digest"):
         return f"{codec} keeps a copy that is the server's bit for bit, so what it is sent must arrive as it is"

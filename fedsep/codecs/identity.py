@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedsep import tree
-from fedsep.core import Ctx, Decoded, Info, Params, Shard
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
 
 
 @dataclass(frozen=True)
@@ -16,28 +16,28 @@ class Identity:
         Up and down: the model's, 4 d in float32.
     """
 
-    def init(self, params: Params) -> Params:
+    def init(self, params: Params) -> Tree:
         """x_1 is the model."""
         return params
 
-    def enroll(self, x: Params, ctx: Ctx) -> tuple[()]:
+    def enroll(self, x: Tree, ctx: Ctx) -> tuple[()]:
         """Nothing is remembered."""
         return ()
 
-    def decode(self, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx) -> tuple[Decoded, tuple[()]]:
+    def decode(self, x: Tree, memory: tuple[()], shard: Shard, ctx: Ctx) -> tuple[Decoded, tuple[()]]:
         """y = x."""
         return Decoded(x), memory
 
     def encode(
-        self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
-    ) -> tuple[Params, tuple[()], Info]:
+        self, start: Decoded, y: Params, x: Tree, memory: tuple[()], shard: Shard, ctx: Ctx
+    ) -> tuple[Tree, tuple[()], Info]:
         """dx = dy."""
         return tree.sub(y, start.y), memory, {}
 
-    def advance(self, x: Params, round: int) -> tuple[Params, bool]:
+    def advance(self, x: Tree, round: int) -> tuple[Tree, bool]:
         """Nothing happens between rounds."""
         return x, False
 
-    def model(self, x: Params) -> Params:
+    def model(self, x: Tree) -> Params:
         """x itself."""
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedsep import tree
+from fedsep.codecs.identity import Identity
 from fedsep.core import Ctx, Decoded, Info, Params, Shard
 from fedsep.learners.swat import sparsest
 from fedsep.sparsity.masks import largest_of
@@ -13,7 +14,7 @@ from fedsep.views.largest import Upload
 
 
 @dataclass(frozen=True)
-class Largest:
+class Largest(Identity):
     """y_0 = x; dx has a part of each sparse layer's coordinates, and all of the other parameters.
 
     Attributes:
@@ -24,18 +25,6 @@ class Largest:
     upload: Upload
     served: float
 
-    def init(self, params: Params) -> Params:
-        """x_1 is the model."""
-        return params
-
-    def enroll(self, x: Params, ctx: Ctx) -> tuple[()]:
-        """Nothing is remembered."""
-        return ()
-
-    def decode(self, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx) -> tuple[Decoded, tuple[()]]:
-        """y = x."""
-        return Decoded(x), memory
-
     def encode(
         self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
     ) -> tuple[Kept, tuple[()], Info]:
@@ -44,10 +33,6 @@ class Largest:
         masks = largest_of(dy if variant == "top_k_diff" else y, layers, self.upload.counts(y, ctx))
         sent = {**dy, **{name: y[name] for name in layers}} if variant == "top_k_weights" else dy
         return with_places(without_zeros(sent, masks), masks, self.upload.code), memory, {}
-
-    def advance(self, x: Params, round: int) -> tuple[Params, bool]:
-        """Nothing happens between rounds."""
-        return x, False
 
     def model(self, x: Params) -> Params:
         """The largest weights of x: what was trained sparse is good for nothing when all weights are used."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedsep import tree
+from fedsep.codecs.identity import Identity
 from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
 from fedsep.learners.own_classes import present
 from fedsep.learners.weighing import importances
@@ -14,7 +15,7 @@ from fedsep.wires.bits import pack
 
 
 @dataclass(frozen=True)
-class Present:
+class Present(Identity):
     """y = x; a reply holds dy under ``model``, and what is told beside it.
 
     ``classes``: a bit for each class that the client has, so that the server knows whose rows it may move.
@@ -32,18 +33,6 @@ class Present:
     importance: bool = False
     key: bool = False
 
-    def init(self, params: Params) -> Params:
-        """The model."""
-        return params
-
-    def enroll(self, x: Params, ctx: Ctx) -> tuple[()]:
-        """Nothing is remembered."""
-        return ()
-
-    def decode(self, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx) -> tuple[Decoded, tuple[()]]:
-        """y_0 = x."""
-        return Decoded(x), memory
-
     def encode(
         self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
     ) -> tuple[dict[str, Tree], tuple[()], Info]:
@@ -56,14 +45,6 @@ class Present:
         if self.key and ctx.report is None:
             told["report"] = {"key": ctx.key}
         return told, memory, {}
-
-    def advance(self, x: Params, round: int) -> tuple[Params, bool]:
-        """Nothing happens between rounds."""
-        return x, False
-
-    def model(self, x: Params) -> Params:
-        """The model."""
-        return x
 
     def _bits(self, labels: Tensor, classes: int) -> Tensor:
         return pack(present(labels, classes), 1)
