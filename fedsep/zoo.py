@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedsep.core import Batch, FedSepError, Params, Samples, Task
+from fedsep.core import FedSepError, Params, Samples, Task
+from fedsep.tasks.around import Around
 from fedsep.tasks.pure import Pure, pure
 
 Modules = Mapping[float, nn.Module]
@@ -19,7 +20,7 @@ PREDICT_ROWS = 500
 
 
 @dataclass(frozen=True, eq=False)
-class Member:
+class Member(Around):
     """A task with another model.
 
     Attributes:
@@ -27,7 +28,6 @@ class Member:
         model: Gives the outputs.
     """
 
-    task: Task
     model: Pure
 
     def init(self) -> Params:
@@ -37,18 +37,6 @@ class Member:
     def predict(self, params: Params, x: Tensor) -> Tensor:
         """The model's outputs."""
         return self.model(params, x)
-
-    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The task's."""
-        return self.task.criterion(outputs, targets)
-
-    def loss(self, params: Params, batch: Batch) -> Tensor:
-        """The task's criterion of this model's outputs."""
-        return self.criterion(self.predict(params, batch.x), batch.y)
-
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The task's."""
-        return self.task.metrics(outputs, targets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedsep.core import Batch, Ctx, Decoded, Info, Params, Shard, Task
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task
 from fedsep.learners.sgd import Steps
+from fedsep.tasks.around import Around
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class OwnClasses:
 
 
 @dataclass(frozen=True)
-class Masked:
+class Masked(Around):
     """A task in which the scores of absent classes are replaced by 0, so that their rows get no gradient.
 
     They still count as exp(0) in the softmax's denominator. With all classes present this is the task itself.
@@ -42,28 +43,11 @@ class Masked:
         Diao et al. 2021, arXiv:2010.01264.
     """
 
-    task: Task
     present: Tensor
-
-    def init(self) -> Params:
-        """The task's."""
-        return self.task.init()
 
     def predict(self, params: Params, x: Tensor) -> Tensor:
         """Scores, 0 for absent classes."""
         return self.task.predict(params, x).where(self.present, 0.0)
-
-    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The task's."""
-        return self.task.criterion(outputs, targets)
-
-    def loss(self, params: Params, batch: Batch) -> Tensor:
-        """Of the masked scores."""
-        return self.criterion(self.predict(params, batch.x), batch.y)
-
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The task's."""
-        return self.task.metrics(outputs, targets)
 
 
 def masked(task: Task, shard: Shard, classes: int | None) -> Task:

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from fedsep.core import Batch, Ctx, Decoded, Info, Params, Shard, Task
+from fedsep.core import Ctx, Decoded, Info, Params, Shard
 from fedsep.learners.sgd import SGD
 from fedsep.sparsity.density import Scale, quotas, share_of
 from fedsep.sparsity.masks import largest
+from fedsep.tasks.around import Around
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class SparseSGD:
 
 
 @dataclass(frozen=True)
-class Swat:
+class Swat(Around):
     """A task whose loss is computed with sparse weights and has the gradient of SWAT.
 
     Forward and backward to the inputs: the largest ``density`` of each layer's weights, by magnitude, chosen anew at
@@ -53,31 +54,14 @@ class Swat:
         density: Part of weights and of inputs that is used.
     """
 
-    task: Task
     layers: tuple[str, ...]
     density: float
-
-    def init(self) -> Params:
-        """The task's."""
-        return self.task.init()
 
     def predict(self, params: Params, x: Tensor) -> Tensor:
         """The outputs of the sparse weights."""
         weights = {name: _straight_through(params[name], self.density) for name in self.layers}
         with _SparseInputs(list(weights.values()), self.density):
             return self.task.predict({**params, **weights}, x)
-
-    def criterion(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The task's."""
-        return self.task.criterion(outputs, targets)
-
-    def loss(self, params: Params, batch: Batch) -> Tensor:
-        """Of the sparse weights."""
-        return self.criterion(self.predict(params, batch.x), batch.y)
-
-    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
-        """The task's."""
-        return self.task.metrics(outputs, targets)
 
 
 def sparsest(weight: Tensor, density: float) -> Tensor:
