@@ -136,6 +136,9 @@ def paper(
     engine: o.Engine = None,
     device: o.Device = "cpu",
     jobs: o.Jobs = 1,
+    setting: Annotated[
+        list[str] | None, typer.Option("--setting", help="Of table1: this setting alone. Repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with bytes and estimated time.")] = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
@@ -145,7 +148,8 @@ def paper(
 
     changes = o.reading("", None, engine, None, None, None, jobs).changes
     sources = o.machine(data_dir, download, device)
-    return start(figure, scale, changes, sources, o.talk(quiet, json), out, dry_run=dry_run, jobs=jobs)
+    told = o.talk(quiet, json)
+    return start(figure, scale, changes, sources, told, out, dry_run=dry_run, jobs=jobs, settings=setting or ())
 
 
 @app.command()

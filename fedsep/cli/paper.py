@@ -28,6 +28,8 @@ from fedsep.paper.page import Drawn, failures, write_figure
 from fedsep.paper.page import cells as text_cells
 from fedsep.paper.results import Result
 from fedsep.paper.scales import SCALES, Scale
+from fedsep.paper.table1.scales import SCALES as TABLE_SCALES
+from fedsep.paper.table1.settings import Scale as TableScale
 from fedsep.recipes import Change, Sources
 from fedsep.recipes.mistakes import nearest
 from fedsep.report import read_run
@@ -49,13 +51,18 @@ def paper(
     *,
     dry_run: bool,
     jobs: int = 1,
+    settings: Sequence[str] = (),
 ) -> int:
-    """Runs or resumes a figure's grid and draws it; the exit code."""
-    known: dict[str, Any] = {**SCALES, "ablation": ablation.SCALES, "table1": table1.SCALES}
+    """Runs or resumes a figure's grid, or some settings of the table, and draws it; the exit code."""
+    known: dict[str, Any] = {**SCALES, "ablation": ablation.SCALES, "table1": TABLE_SCALES}
     scales = known[_known(figure, known, "paper")]
     chosen = scales[_known(scale, scales, "--scale")]
     if figure == "table1":
-        return _table1(scale, engine, How(sources, jobs=jobs), Screen(talk), out, dry_run)
+        names = [one.name for one in chosen.settings]
+        wanted = frozenset(_known(setting, names, "--setting") for setting in settings or names)
+        return _table1(chosen, wanted, engine, How(sources, jobs=jobs), Screen(talk), out, dry_run)
+    if settings:
+        raise FedSepError(f"--setting: only table1 has settings (got {figure})")
     work = Work(
         figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), How(sources, jobs=jobs), Screen(talk)
     )
@@ -68,13 +75,21 @@ def paper(
         raise
 
 
-def _table1(scale: str, engine: Sequence[Change], how: How, screen: Screen, out: Path | None, dry_run: bool) -> int:
-    out = out or Path("runs") / "paper" / f"table1_{scale}"
+def _table1(
+    scale: TableScale,
+    wanted: frozenset[str],
+    engine: Sequence[Change],
+    how: How,
+    screen: Screen,
+    out: Path | None,
+    dry_run: bool,
+) -> int:
+    out = out or Path("runs") / "paper" / f"table1_{scale.name}"
     try:
-        return table1.table1(scale, engine, how, screen, out, dry_run=dry_run)
+        return table1.table1(scale, wanted, engine, how, screen, out, dry_run=dry_run)
     except KeyboardInterrupt:
         if not dry_run:
-            screen.warn(f"fedsep paper table1 --scale {scale} --out {out} goes on with the table")
+            screen.warn(f"fedsep paper table1 --scale {scale.name} --out {out} goes on with the table")
         raise
 
 

@@ -22,13 +22,12 @@ from fedsep.cli.screen import Screen
 from fedsep.cli.sweep import sweep
 from fedsep.core import FedSepError
 from fedsep.files import write_file
-from fedsep.paper.cells import named
+from fedsep.paper.cells import Cell, named
 from fedsep.paper.page import failures
 from fedsep.paper.table1 import costs
 from fedsep.paper.table1.grid import Part, cells, chosen, tuning
 from fedsep.paper.table1.page import Drawn, tuned, write_table
 from fedsep.paper.table1.results import Result, short_cells
-from fedsep.paper.table1.scales import SCALES
 from fedsep.paper.table1.settings import Scale
 from fedsep.plan import task_of
 from fedsep.recipes import Change, build
@@ -40,9 +39,10 @@ RECIPE = "paper/table1"
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked for."""
+    """What is asked for; ``wanted`` are names of settings."""
 
     scale: Scale
+    wanted: frozenset[str]
     engine: tuple[Change, ...]
     how: How
     screen: Screen
@@ -55,14 +55,28 @@ class Work:
         self, blocks: Mapping[str, Any], rates: Mapping[tuple[str, str], float], out: Path
     ) -> dict[str, tuple[Part, Folder]]:
         """Parts with their recipes and runs, by folder."""
-        pairs = cells(self.scale, blocks, rates)
+        pairs = [(part, cell) for part, cell in cells(self.scale, blocks, rates) if part.setting.name in self.wanted]
         found = folders(RECIPE, self.engine, [cell for _, cell in pairs], out)
         return {part.folder: (part, one) for (part, _), one in zip(pairs, found, strict=True)}
 
+    def tuning(self, blocks: Mapping[str, Any]) -> list[tuple[Part, Cell, list[str]]]:
+        """The sweeps that choose what the settings take."""
+        taken = {one.tuned_as or one.name for one in self.scale.settings if one.name in self.wanted}
+        return [found for found in tuning(self.scale, blocks) if found[0].setting.name in taken]
 
-def table1(scale: str, engine: Sequence[Change], how: How, screen: Screen, out: Path, *, dry_run: bool) -> int:
-    """Runs or resumes all rows, then writes and prints the table; the exit code."""
-    work = Work(SCALES[scale], tuple(engine), how, screen)
+
+def table1(
+    scale: Scale,
+    wanted: frozenset[str],
+    engine: Sequence[Change],
+    how: How,
+    screen: Screen,
+    out: Path,
+    *,
+    dry_run: bool,
+) -> int:
+    """Runs or resumes all rows of the settings that are wanted, then writes and prints the table; the exit code."""
+    work = Work(scale, wanted, tuple(engine), how, screen)
     blocks = work.blocks()
     found = work.folders(blocks, {}, out)
     if dry_run:
@@ -77,7 +91,7 @@ def table1(scale: str, engine: Sequence[Change], how: How, screen: Screen, out: 
 def _announce(work: Work, found: Mapping[str, tuple[Part, Folder]], blocks: Mapping[str, Any], out: Path) -> int:
     told, seconds, own = "", 0.0, [one for _, one in found.values()]
     known = probes(work.screen, own, work.how.sources)
-    for part, _, grid in tuning(work.scale, blocks):
+    for part, _, grid in work.tuning(blocks):
         tries = len(part.setting.tries)
         one = found[part.folder.removeprefix("tuning/")][1]
         seconds += tries * sum(known.seconds(one, row.name, work.scale.tune_rounds) for row in part.rows)
@@ -92,7 +106,7 @@ def _announce(work: Work, found: Mapping[str, tuple[Part, Folder]], blocks: Mapp
 def _tuned(work: Work, blocks: Mapping[str, Any], out: Path) -> dict[tuple[str, str], float]:
     """Learning rates chosen on validation data."""
     sweeps: list[tuple[Part, dict[str, Any]]] = []
-    for part, cell, grid in tuning(work.scale, blocks):
+    for part, cell, grid in work.tuning(blocks):
         work.screen.note(f"learning rates in {part.setting.words}:")
         reading, to = Reading(RECIPE, (), (*cell.changes, *work.engine)), out / cell.folder
         sweep(reading, grid, "validation", work.how.sources, work.screen.talk, to, work.how.jobs)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsep.core import FedSepError
+from fedsep.models.layout import channels_last
 from fedsep.models.seeded import seeded
 from fedsep.ranges import Count, NonNegativeInt, checked
 
@@ -27,22 +28,11 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (batch, channels, height, breadth) to outputs (batch, classes)."""
-        if x.device.type == "cpu":
-            x = _channels_last(x)
+        x = channels_last(x)
         for conv in (self.conv1, self.conv2, self.conv3):
             # The maximum of ReLUs is the ReLU of the maximum, on a quarter of the numbers.
             x = F.relu(F.max_pool2d(conv(x), 2))
         return self.head(F.relu(self.conv4(x)).flatten(1))
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The same tensor with channels innermost in memory, which halves the time of a step on a CPU.
-
-    ``contiguous(memory_format=torch.channels_last)`` does nothing to images of one channel, whose two
-    layouts are the same numbers under different strides; convolution chooses its kernel by the strides.
-    """
-    n, c, h, w = x.shape
-    return x.permute(0, 2, 3, 1).flatten().view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 @checked

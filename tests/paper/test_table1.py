@@ -227,6 +227,39 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_some_settings_are_tuned_and_run_alone(tmp_path):
+    from fedsep.cli.carry_out import How
+    from fedsep.cli.options import Talk
+    from fedsep.cli.screen import Screen
+    from fedsep.cli.table1 import Work
+    from fedsep.recipes import Sources
+
+    def work(*wanted):
+        return Work(SMALL, frozenset(wanted), (), How(Sources()), Screen(Talk(quiet=True)))
+
+    found = work("mnist_k5", "cifar10_k2_weak").folders(blocks(), {}, tmp_path)
+    assert {part.setting.name for part, _ in found.values()} == {"mnist_k5", "cifar10_k2_weak"}
+    assert {part.setting.name for part, _, _ in work("mnist_k5").tuning(blocks())} == {"mnist_k2"}
+    assert work("cifar10_k2_weak").tuning(blocks()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["table1", "--setting", "mnist_k3"], "--setting: there are mnist_k2, mnist_k2_weak, "),
+        (["table1", "--setting", "mnist_k2_weal"], "(got 'mnist_k2_weal'; did you mean mnist_k2_weak?)"),
+        (["fig2", "--setting", "mnist_k2"], "--setting: only table1 has settings (got fig2)"),
+    ],
+)
+def test_mistakes_in_settings(arguments, told, tmp_path, capsys, monkeypatch):
+    from fedsep.cli import invoke
+
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["paper", *arguments]) == 2
+    assert told in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
 def write_images(file, count, seed):
     """A parquet file of CIFAR-100's schema: images as PNG bytes, and their fine and coarse labels."""
     import io

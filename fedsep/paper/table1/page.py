@@ -70,11 +70,8 @@ def tuned(found: Drawn) -> str:
     if not found.tuned:
         return "Nothing was tuned."
     first = next(setting for setting in found.scale.settings if setting.tries)
-    picked = ", ".join(
-        f"{result.row.label} {rate:g}"
-        for result in found.of(first)
-        if (rate := found.tuned.get((first.name, result.row.name))) is not None
-    )
+    chosen = {row: rate for (setting, row), rate in found.tuned.items() if setting == first.name}
+    picked = ", ".join(f"{row.label} {chosen[row.name]:g}" for row in ROWS if row.name in chosen)
     among = ", ".join(f"{value:g}" for value in first.tries)
     untuned = [setting.words for setting in found.scale.settings if not setting.tries]
     return (
