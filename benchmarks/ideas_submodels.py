@@ -81,7 +81,102 @@ class Agreeing:
         return (self.floor + (1 + like) / 2).reshape(-1, *(1 for _ in change.shape[1:]))
 
 
+@dataclass(frozen=True)
+class Balanced:
+    """A server that weighs clients so that the classes of a round weigh alike, whoever happens to take part.
+
+    A client's classes are the rows of the last layer that it moves. Its weight is the mean of 1 / (clients of the round
+    that have the class) over its classes; with ``ridge`` the weights that come closest to an even mixture of the
+    classes that are there, and that far from equal ones, none below a tenth.
+    """
+
+    server: Any
+    rows: str
+    ridge: float | None = None
+
+    def init(self, x: Params) -> Any:
+        """The server's state."""
+        return self.server.init(x)
+
+    def step(self, x: Params, updates: Iterable[Update], state: Any) -> tuple[Params, Any]:
+        """The server's step on reweighted changes."""
+        every = list(updates)
+        shares = torch.stack([class_shares(update, self.rows) for update in every])
+        weights = inverse_frequency(shares) if self.ridge is None else evened(shares, self.ridge)
+        pairs = zip(every, weights.tolist(), strict=True)
+        return self.server.step(x, [update._replace(weight=update.weight * by) for update, by in pairs], state)
+
+
+def class_shares(update: Update, rows: str) -> Tensor:
+    """The client's classes, as shares that sum to 1; K of them are alike."""
+    cover: Params = update.cover or {}
+    own = (cover[rows] > 0).to(torch.get_default_dtype())
+    return own / own.sum().clamp_min(1.0)
+
+
+def inverse_frequency(shares: Tensor) -> Tensor:
+    """Weights with mean 1."""
+    found = (shares / (shares > 0).sum(0).clamp_min(1)).sum(1)
+    return found / found.mean()
+
+
+def evened(shares: Tensor, ridge: float) -> Tensor:
+    """min |shares^T w - M u|^2 + ridge |w - 1|^2, u even over the classes that are there; no weight below .1."""
+    there = (shares.sum(0) > 0).to(shares.dtype)
+    goal = len(shares) * there / there.sum()
+    system = shares @ shares.T + ridge * torch.eye(len(shares))
+    return torch.linalg.solve(system, shares @ goal + ridge).clamp_min(0.1)
+
+
+@dataclass(frozen=True)
+class Remembering:
+    """A server that averages over classes what each class's clients did last; what is older weighs less each round.
+
+    Attributes:
+        rows: The parameter whose rows are classes.
+        fade: Weight of what a class left in the round before, of a class that nobody has in this one.
+        lr: Of the server.
+    """
+
+    rows: str
+    fade: float = 0.7
+    lr: float = 1.0
+
+    def init(self, x: Params) -> tuple[Params, Params]:
+        """By class: means of changes, and what they weigh."""
+        zero = {name: part.new_zeros(10, *part.shape) for name, part in x.items()}
+        return zero, zero
+
+    def step(self, x: Params, updates: Iterable[Update], state: tuple[Params, Params]) -> tuple[Params, Any]:
+        """x plus the mean over classes."""
+        total, weight = tree.zeros_like(state[0]), tree.zeros_like(state[0])
+        for update in updates:
+            share, cover = class_shares(update, self.rows), update.cover or {}
+            for name, part in update.value.items():
+                own = share.reshape(-1, *(1 for _ in part.shape))
+                total[name] += own * (part * cover[name])
+                weight[name] += own * cover[name]
+        means = {name: torch.where(weight[name] > 0, part / weight[name].clamp_min(1e-30), state[0][name])
+                 for name, part in total.items()}  # fmt: skip
+        weighs = {name: torch.where(part > 0, 1.0, self.fade * state[1][name]) for name, part in weight.items()}
+        moved = {name: x[name] + self.lr * (weighs[name] * part).sum(0) / weighs[name].sum(0).clamp_min(1e-30)
+                 for name, part in means.items()}  # fmt: skip
+        return moved, (means, weighs)
+
+
 Make = Callable[[Task], FedSep]
+
+
+def balanced(task: Task, reduce: Any = "importance", ridge: float | None = None, server: Any = None) -> FedSep:
+    """HeteroFL with weights by the round's classes."""
+    method = algorithms.heterofl(task, reduce=reduce, server=server, **LOCAL)
+    return replace(method, server=Balanced(method.server, "head.bias", ridge))
+
+
+def remembering(task: Task, **how: Any) -> FedSep:
+    """HeteroFL with importances and a mean over classes."""
+    method = algorithms.heterofl(task, reduce="importance", **LOCAL)
+    return replace(method, server=Remembering("head.bias", **how))
 
 
 def shaped(task: Task, **how: Any) -> FedSep:
@@ -124,6 +219,14 @@ IDEAS: dict[str, Make] = {
     "importance, server rate 1.5": plain("heterofl", reduce="importance", server=servers.sgd(lr=1.5)),
     "agreement": functools.partial(agreeing, reduce="coverage_mean"),
     "importance and agreement": functools.partial(agreeing, reduce="importance"),
+    "classes balanced": functools.partial(balanced, reduce="coverage_mean"),
+    "classes balanced, importance": balanced,
+    "classes evened, importance": functools.partial(balanced, ridge=0.1),
+    "classes evened gently, importance": functools.partial(balanced, ridge=0.5),
+    "classes evened, importance, server momentum .5":
+        functools.partial(balanced, ridge=0.1, server=servers.sgd(lr=0.5, momentum=0.5)),
+    "classes remembered, importance": remembering,
+    "classes remembered for one round, importance": functools.partial(remembering, fade=0.0),
     "one plan by Taylor, importance": plain("fedsep_shared", scores="taylor", reduce="importance"),
     "one plan by gates, importance": plain("fedsep_shared", scores="gates", reduce="importance"),
     "two clusters, importance": plain("fedsep_shared", scores="taylor", reduce="importance", clusters=2),

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication, figures, privacy
+from benchmarks import communication, figures, heterogeneity, privacy
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
-PAGES = tuple(Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper", "privacy"))
+PAGES = tuple(
+    Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper", "heterogeneity", "privacy")
+)
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
@@ -242,6 +244,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "leaders k2": lambda: communication.leaders("k2"),
     "trials": communication.trials_table,
     **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
+    **{name: lambda name=name: heterogeneity.setting_table(name) for name in heterogeneity.SETTINGS},
+    "ahead": heterogeneity.ahead_table,
+    "costs of sub-models": heterogeneity.costs_table,
+    "ideas for sub-models": heterogeneity.ideas_table,
     "lasso that is re-drawn": communication.lasso_table,
     "private": lambda: f"{privacy.chosen_table(4)}\n\n{made('tune_private_fedavg_4')}",
     "private seeds": lambda: privacy.private_table("private_4"),

@@ -202,6 +202,7 @@ def test_smoke_runs_every_row_and_goes_on(tmp_path, capsys, monkeypatch):
         by_name["heterofl"]["bytes"]["0.25"] < by_name["heterofl"]["bytes"]["0.5"] < by_name["largest"]["bytes"]["0.5"]
     )
     assert by_name["fedrolex"]["own_classes"]["n"] == 1
+    assert by_name["fedrolex"]["each"]["served"] == [by_name["fedrolex"]["accuracy"]["served"]["mean of last"]["mean"]]
     text = (out / "table1.md").read_text()
     assert all(f"| {row.label} |" in text for row in ROWS)
     assert "published, other protocol where noted" in text

@@ -166,6 +166,7 @@ def record(result: Result) -> Mapping[str, object]:
         "setting": result.setting.name,
         "seeds": [run.seed for run in result.runs],
         "accuracy": {model: {f: result.accuracy(model, f) for f in FIGURES} for model in MODELS},
+        "each": {model: [figures(run, name)["mean_last"] for run in result.runs] for model, name in MODELS.items()},
         "served_width": result.width,
         "own_classes": result.own_classes,
         "target": result.setting.target,

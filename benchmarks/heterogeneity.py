@@ -1,0 +1,195 @@
+"""Runs or resumes Table 1 at the small scale, setting by setting, keeps what it gives, and makes the page's tables.
+
+Usage: python -m benchmarks.heterogeneity [--jobs N] [SETTING ...]   (all without a name; with one, what is there stays)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.markdown import table
+from fedsep.cli.entry import DONE
+from fedsep.paper.table1.results import macs_text, share
+from fedsep.paper.table1.rows import ROWS
+from fedsep.paper.table1.scales import SCALES
+from fedsep.report.wording import bytes_text
+
+SETTINGS = {setting.name: setting for setting in SCALES["small"].settings}
+RUNS, RECORD = Path("runs/paper/table1_small"), Path("records/paper/table1")
+IDEAS, COSTS = Path("records/submodel_ideas.json"), Path("records/submodel_costs.json")
+LABELS = {row.name: row.label for row in ROWS}
+OURS = "importance"
+RIVALS = ("heterofl", "fedrolex", "splitmix", "full_size_only", "half_and_more")
+"""What the aim names: three systems and the controls that leave weak clients out."""
+
+
+def keep(settings: Sequence[str]) -> None:
+    """Copies what is worth keeping: a file of rows for each setting, what tuning found, and the environment."""
+    RECORD.mkdir(parents=True, exist_ok=True)
+    rows = json.loads((RUNS / "table1.json").read_text())
+    for name in settings:
+        own = [row for row in rows if row["setting"] == name]
+        (RECORD / f"{name}.json").write_text(json.dumps(own, indent=1) + "\n")
+    for sweep in RUNS.glob("tuning/**/sweep.json"):
+        shutil.copy(sweep, RECORD / "tuning.json")
+    shutil.copy(next(RUNS.glob("**/seed0/environment.json")), RECORD)
+
+
+def kept(setting: str) -> dict[str, dict[str, Any]]:
+    """A setting's rows by name; none where it has not been run."""
+    file = RECORD / f"{setting}.json"
+    return {row["row"]: row for row in json.loads(file.read_text())} if file.is_file() else {}
+
+
+def setting_table(setting: str) -> str:
+    """Accuracies and costs of a setting's rows."""
+    rows = kept(setting)
+    if not rows:
+        return "Not run yet."
+    of = SETTINGS[setting]
+    ends = [max(of.capabilities), min(of.capabilities)]
+    costs = [f"{what} at {share(level)}" for what in ("bytes", "MACs") for level in ends]
+    head = ["method", "seeds", "served", "averaged, served", "full width", "served at", "own classes at 1/4"]
+    found = [_line(row, ends) for row in sorted(rows.values(), key=_place)]
+    return table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found)
+
+
+def _place(row: Mapping[str, Any]) -> int:
+    return list(LABELS).index(row["row"])
+
+
+def _line(row: Mapping[str, Any], ends: Sequence[float]) -> list[object]:
+    accuracies = [percent(row["accuracy"][model]["mean of last"]) for model in ("served", "averaged, served", "full")]
+    reached = [rounds for rounds in row["rounds_to_target"] if rounds is not None]
+    part = f" ({len(reached)} of {len(row['seeds'])})" if 0 < len(reached) < len(row["seeds"]) else ""
+    return [
+        LABELS[row["row"]],
+        len(row["seeds"]),
+        *accuracies,
+        ", ".join(sorted({share(width) for width in row["served_width"]})) or "–",
+        percent(row["own_classes"]),
+        f"{statistics.mean(reached):.0f}{part}" if reached else "not reached",
+        *(bytes_text(round(row["bytes"].get(f"{level:g}", 0))) for level in ends),
+        *(macs_text(row["macs"].get(f"{level:g}")) for level in ends),
+        _published(row),
+    ]
+
+
+def percent(value: Mapping[str, float | None]) -> str:
+    """Mean and deviation over seeds, in per cent."""
+    if value["mean"] is None:
+        return "–"
+    return f"{100 * value['mean']:.2f}" + (f" ± {100 * value['std']:.2f}" if value["std"] else "")
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    own = row["published"].get(f"cifar10 {SETTINGS[row['setting']].k}")
+    return f"{own[0]:.2f} ± {own[1]:.2f}" if own else "–"
+
+
+def ahead_table() -> str:
+    """By how much ours is ahead of what the aim names, seed by seed, in every setting that was run."""
+    lines: list[list[object]] = []
+    for name, setting in SETTINGS.items():
+        rows = kept(name)
+        if rows:
+            differences = [_difference(rows[OURS], rows.get(rival)) for rival in RIVALS]
+            lines.append([setting.words, percent(rows[OURS]["accuracy"]["served"]["mean of last"]), *differences])
+    return table(["setting", LABELS[OURS], *(LABELS[rival] for rival in RIVALS)], lines) if lines else "Not run yet."
+
+
+def _difference(ours: Mapping[str, Any], rival: Mapping[str, Any] | None) -> str:
+    """Mean and range of the difference in served accuracy over seeds that both have, in points."""
+    if rival is None:
+        return "–"
+    theirs = dict(zip(rival["seeds"], rival["each"]["served"], strict=True))
+    mine = dict(zip(ours["seeds"], ours["each"]["served"], strict=True))
+    found = [100 * (mine[seed] - theirs[seed]) for seed in ours["seeds"] if seed in theirs]
+    return f"{statistics.mean(found):+.2f} ({min(found):+.2f} to {max(found):+.2f})"
+
+
+def ideas_table() -> str:
+    """Validation accuracy of what was tried beyond importance."""
+    if not IDEAS.is_file():
+        return "Not run yet."
+    runs = json.loads(IDEAS.read_text())["runs"]
+    settings = [name.removeprefix("mnist_") for name in SETTINGS if name.startswith("mnist")]
+    shown = [setting for setting in settings if any(run["setting"] == setting for run in runs)]
+    ideas = list(dict.fromkeys(run["idea"] for run in runs))
+    lines = [[idea, *(_tried(runs, idea, setting) for setting in shown)] for idea in ideas]
+    return table(["idea", *shown], lines)
+
+
+def _tried(runs: Sequence[Mapping[str, Any]], idea: str, setting: str) -> str:
+    own = [run for run in runs if (run["idea"], run["setting"]) == (idea, setting)]
+    if not own:
+        return ""
+    served, averaged = (
+        100 * statistics.mean(run[f"validation_{name}accuracy"] for run in own)
+        for name in ("served_", "average_served_")
+    )
+    return f"{served:.2f} / {averaged:.2f} ({len(own)})"
+
+
+def costs_table() -> str:
+    """Time and memory of a client at the paper's width, and what scoring costs."""
+    if not COSTS.is_file():
+        return "Not run yet."
+    record = json.loads(COSTS.read_text())
+    medians = _medians(record["rows"])
+    levels = sorted({level for _, level, _ in medians}, reverse=True)
+    whole = medians["heterofl", 1.0, 2]["seconds"]
+    lines: list[list[object]] = []
+    for level in levels:
+        plain, rolled, mask = (medians[name, level, 2] for name in ("heterofl", "fedrolex", "fedsep_mask"))
+        held = medians.get(("fedsep_mask, held", level, 2), {}).get("refresh_peak_mib")
+        seconds = [each["seconds"] for each in (plain, rolled, mask)]
+        ratios = [f"{seconds[0] / whole:.2f}", f"{seconds[2] / seconds[1]:.2f}"]
+        peaks = [f"{at:,.0f}" if at is not None else "" for at in (plain["peak_mib"], mask["refresh_peak_mib"], held)]
+        lines.append([share(level), *(f"{each:.2f}" for each in seconds), *ratios, *peaks])
+    head = ["capability", "s, HeteroFL", "s, FedRolex", "s, FedSep mask", "of a full-size client's", "mask / FedRolex"]
+    told = table([*head, "peak MiB, no scoring", "at a refresh", "at a refresh on the held part"], lines)
+    epoch = next(row["seconds"] for (_, _, steps), row in medians.items() if steps > 2)
+    refresh = medians["fedsep_mask", 1.0, 2]["refresh_seconds"] - medians["fedsep_mask", 1.0, 2]["seconds"]
+    of = record["environment"]
+    return (
+        f"{told}\n\nScoring the whole model takes {refresh:.1f} s, {refresh / epoch:.2f} of a full-size client's local "
+        f"epoch of 500 images ({epoch:.1f} s). Processor seconds of one thread, medians; {of['machine']['cpu']}, torch "
+        f"{of['torch']}, {of['started']}."
+    )
+
+
+def _medians(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float, int], dict[str, float]]:
+    """Medians over repeats by method, capability and local steps."""
+    found: dict[tuple[str, float, int], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["method"], row["capability"], row["steps"]), []).append(row)
+    figures = ("seconds", "refresh_seconds", "peak_mib", "refresh_peak_mib")
+    return {key: {name: statistics.median(row[name] for row in own) for name in figures if name in own[0]}
+            for key, own in found.items()}  # fmt: skip
+
+
+def main() -> None:
+    """Runs what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", nargs="*", metavar="SETTING", default=list(SETTINGS))
+    parser.add_argument("--jobs", type=int, default=1)
+    options = parser.parse_args()
+    if unknown := set(options.settings) - set(SETTINGS):
+        parser.error(f"there are {', '.join(SETTINGS)} (got {', '.join(sorted(unknown))})")
+    wanted = [argument for name in options.settings for argument in ("--setting", name)]
+    command = [sys.executable, "-m", "fedsep", "paper", "table1", "--scale", "small", "--jobs", str(options.jobs)]
+    if subprocess.run([*command, *wanted], check=False).returncode == DONE:
+        keep(options.settings)
+
+
+if __name__ == "__main__":
+    main()
