@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.markdown import table
-from fedsep.cli.entry import DONE
+from fedsep.cli.entry import DONE, FAILED
 from fedsep.paper.scales import WORDS
 
 RUNS, RECORDS, IMAGES = Path("runs/paper"), Path("records/paper"), Path("docs/images")
@@ -23,16 +24,23 @@ HEAD = ("method", "split", "p", "seeds", "test accuracy", "payload bytes a round
 
 
 def keep(figure: str) -> None:
-    """Copies what is worth keeping of a figure that is drawn: its table, what tuning found, its pictures."""
+    """Copies what is worth keeping of a figure that is drawn: table, failures, what tuning found, pictures."""
     source = RUNS / f"{figure}_small"
     kept = RECORDS / figure
     kept.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / f"{figure}.csv", kept)
     for sweep in source.glob("*/tuning/sweep.json"):
         shutil.copy(sweep, kept / f"tuning_{sweep.parent.parent.name}.json")
+    (kept / "failed.json").write_text(json.dumps(_failed(source), indent=1) + "\n")
     shutil.copy(next(source.glob("**/seed0/environment.json")), kept)
     for picture in source.glob("*.svg"):
         shutil.copy(picture, IMAGES)
+
+
+def _failed(source: Path) -> dict[str, str]:
+    """Why runs behind the figure failed, by their folder."""
+    runs = {path.parent: json.loads(path.read_text()) for path in sorted(source.glob("*/*/*/seed*/summary.json"))}
+    return {str(path.relative_to(source)): run["reason"] for path, run in runs.items() if run["status"] == "failed"}
 
 
 def figure_table(figure: str) -> str:
@@ -43,7 +51,14 @@ def figure_table(figure: str) -> str:
     rows = list(csv.DictReader(file.read_text().splitlines()))
     if figure == "ablation":
         return table(list(rows[0]), [list(row.values()) for row in rows])
-    return table(HEAD, [_line(row) for row in rows])
+    failed = json.loads((file.parent / "failed.json").read_text())
+    told = [f"- `{run}`: {reason.partition(': ')[0]}, {_cause(reason)}" for run, reason in failed.items()]
+    made = table(HEAD, [_line(row) for row in rows])
+    return "\n\n".join([made, "Diverged, and not in the table:", "\n".join(told)]) if told else made
+
+
+def _cause(reason: str) -> str:
+    return "the training loss was no longer finite" if "training loss" in reason else "x was no longer finite"
 
 
 def _line(row: dict[str, str]) -> list[str]:
@@ -65,7 +80,7 @@ def main() -> None:
         parser.error(f"there are {', '.join(FIGURES)} (got {', '.join(sorted(unknown))})")
     for figure in options.figures:
         command = [sys.executable, "-m", "fedsep", "paper", figure, "--scale", "small", "--jobs", str(options.jobs)]
-        if subprocess.run(command, check=False).returncode == DONE:
+        if subprocess.run(command, check=False).returncode in (DONE, FAILED):  # drawn without the runs that diverged
             keep(figure)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, cast
 
+from fedsep.cohort import Cohort
 from fedsep.core import FedSepError
 from fedsep.identity import differences
 from fedsep.report.comparing import counted
@@ -17,6 +18,7 @@ TARGETS = (0.95, 0.97, 0.98)
 """Accuracies that the bytes are told for, where nobody names others."""
 
 _TASK = ("data", "model", "task", "cohort")
+_COHORT: Record = {field.name: field.default for field in fields(Cohort)}
 _PLACES = ("data_dir", "download")
 
 
@@ -236,8 +238,11 @@ def _refuse_mixture(runs: Sequence[RunData]) -> None:
 
 def _task(run: RunData) -> Record:
     """What must be the same for bytes and accuracies to compare."""
-    told = {key: _without(_block(run, key)) for key in _TASK} if run.recipe else {"data": run.summary.get("data")}
-    return {"metric": run.metric, **told}
+    if not run.recipe:
+        return {"metric": run.metric, "data": run.summary.get("data")}
+    # A run of an older version says nothing of what came later: it did as the default does.
+    blocks = {key: _block(run, key) for key in _TASK} | {"cohort": _COHORT | _block(run, "cohort")}
+    return {"metric": run.metric, **{key: _without(block) for key, block in blocks.items()}}
 
 
 def _block(run: RunData, key: str) -> Record:

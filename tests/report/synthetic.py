@@ -31,6 +31,7 @@ def write_run(
     settings: dict | None = None,
     data: dict | None = None,
     model: dict | None = None,
+    cohort: dict | None = None,
     failures: int = 0,
     parts: dict[str, int] | None = None,
     tick: float = 0.2,
@@ -109,7 +110,7 @@ def write_run(
             "methods": [
                 {"use": f"fedsep.algorithms.{method}", **(settings or {"lr": 0.1, "steps": 5, "batch_size": 64})}
             ],
-            "cohort": {"per_round": clients, "capabilities": [1.0]},
+            "cohort": cohort or {"per_round": clients, "capabilities": [1.0]},
             "evaluate": {"every": every, "last": 10},
         }
         (folder / "recipe.yaml").write_text(_yaml(whole))

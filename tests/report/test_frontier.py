@@ -104,6 +104,15 @@ def test_fewest_bytes_are_marked_only_where_every_seed_arrives(three):
     assert cells["fedavg"]["to 0.95"] == "200 kB (201 kB) *"
 
 
+def test_a_run_of_an_older_version_did_as_later_options_do_by_default(tmp_path):
+    write_run(tmp_path / "a", clients=4, cohort={"per_round": 2})
+    write_run(tmp_path / "b", clients=4, cohort={"per_round": 2, "sampling": "fixed", "draw": "fixed"})
+    assert frontier([read_run(run) for run in find_runs([tmp_path])]).settings
+    write_run(tmp_path / "c", clients=4, cohort={"per_round": 2, "sampling": "poisson"})
+    with pytest.raises(FedSepError, match=r"cohort\.sampling"):
+        frontier([read_run(run) for run in find_runs([tmp_path])])
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [
