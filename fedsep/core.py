@@ -78,18 +78,25 @@ class Samples(NamedTuple):
 
     def take(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` (int64 positions or a slice), normalised, in the default float type."""
+        x, y = self.rows(index)
+        return Batch(self.normalised(x), y)
+
+    def rows(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Inputs and targets at ``index``, as they are stored."""
         if isinstance(index, Tensor):  # rows one after the other: several times as fast as x[index], which is general
-            x, y = self.x.index_select(0, index), self.y.index_select(0, index)
-        else:
-            x, y = self.x[index], self.y[index]
+            return self.x.index_select(0, index), self.y.index_select(0, index)
+        return self.x[index], self.y[index]
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """Stored inputs as one computes with them, in the default float type."""
         if x.is_floating_point() and self.shift is None:
-            return Batch(x if self.scale is None else x * self.scale.to(x.dtype), y)
+            return x if self.scale is None else x * self.scale.to(x.dtype)
         x = x.to(torch.get_default_dtype(), copy=True)  # so that what follows can be done in its place
         if self.shift is not None:
             x.sub_(self.shift.to(x.dtype))
         if self.scale is not None:
             x.mul_(self.scale.to(x.dtype))
-        return Batch(x, y)
+        return x
 
     def all(self) -> Batch:
         """Every example as one batch."""

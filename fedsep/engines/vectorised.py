@@ -147,16 +147,20 @@ class _Session:
 
     def _finished(self, ready: _Ready, learned: tuple[Params, Info] | None) -> Delivered | Failure:
         try:
-            if learned is None:
-                with stage("learn"):
-                    learned = self.algorithm.learner.learn(ready.begun.start, ready.shard, ready.ctx)
+            y, info = learned or self._one(ready)
             with stage("update"):
-                finish = self.algorithm.finish(ready.begun, settled(learned), ready.memory, ready.shard, ready.ctx)
+                ended = settled(y), info
+                finish = self.algorithm.finish(ready.begun, ended, ready.memory, ready.shard, ready.ctx)
             payload, memory, info = finish
             result = Result(payload, memory, scalars(info), ready.shard.train.size)
             return delivered(ready.job, settled(result))
         except Exception as error:
             return failure(ready.job.invitation, error, ready.job.sent)
+
+    def _one(self, ready: _Ready) -> tuple[Params, Info]:
+        """y_I of a client that could not be stacked."""
+        with stage("learn"):
+            return self.algorithm.learner.learn(ready.begun.start, ready.shard, ready.ctx)
 
     def _tell(self, reason: str) -> None:
         """Once: why clients run one by one."""

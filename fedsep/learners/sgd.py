@@ -12,7 +12,7 @@ from torch import Tensor
 from fedsep import tree
 from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, Task
 from fedsep.gradients import value_and_gradient
-from fedsep.learners.batches import minibatches, per_epoch
+from fedsep.learners.batches import minibatches, minibatches_together, per_epoch
 from fedsep.learners.schedules import Schedule
 from fedsep.learners.together import Together
 from fedsep.random import fold
@@ -109,14 +109,15 @@ class SGD:
         Raises:
             FedSepError: The clients' models or minibatches do not have the same shapes.
         """
-        batches = [self._batches(*each) for each in zip(shards, ctxs, strict=True)]
-        together = Together(starts, batches, shards[0].train.x.device)
+        together = Together(starts, shards[0].train.x.device)
+        keys, parts = fold(torch.stack([ctx.key for ctx in ctxs]), _BATCHES), [shard.train for shard in shards]
+        batches = minibatches_together(parts, keys, self.batch_size, self._count(shards[0]))
         lr = self.rate(ctxs[0])
         first = y = together.first()
         velocity, losses = None, list[Tensor]()
-        for batch in together.batches():
+        for batch in batches:
             loss, gradient = together.gradients(self.task.loss, y, batch)
-            velocity = together.each(self.direction, gradient, y, first, velocity)
+            velocity = gradient if self._plain else together.each(self.direction, gradient, y, first, velocity)
             y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
         return together.apart(y, torch.stack(losses).mean(0))
@@ -125,6 +126,11 @@ class SGD:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
         steps, lr = range(1, self._count(shard) + 1), self.rate(ctx)
         return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the direction is the gradient."""
+        return not (self.proximal or self.weight_decay or self.momentum) and self.clip is None
 
     def _batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
         return minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
+from torch.overrides import TorchFunctionMode
 
 from fedsep import tree
 from fedsep.core import Batch, Decoded, FedSepError, Info, Params
@@ -16,19 +18,17 @@ from fedsep.core import Batch, Decoded, FedSepError, Info, Params
 
 @dataclass(frozen=True)
 class Together:
-    """What clients start from, and the minibatches of each.
+    """What clients start from.
 
     A client's loss depends on its own slice of the stacked parameters alone, so one backward pass through the sum
     of all losses gives every client's gradient.
 
     Attributes:
         starts: Of each client.
-        minibatches: Of each client, in the order of its steps; drawn as the steps are taken.
         device: Of the minibatches.
     """
 
     starts: Sequence[Decoded]
-    minibatches: Sequence[Iterable[Batch]]
     device: torch.device
 
     def first(self) -> Params:
@@ -43,22 +43,13 @@ class Together:
         names = self.starts[0].y
         return {name: torch.stack([start.y[name] for start in self.starts]).to(self.device) for name in names}
 
-    def batches(self) -> Iterator[Batch]:
-        """The minibatch of every step, of all clients.
-
-        Raises:
-            FedSepError: The clients take different numbers of steps, or minibatches of different sizes.
-        """
-        for step in zip_longest(*self.minibatches):
-            if None in step or len({batch.x.shape for batch in step}) > 1:
-                raise FedSepError("clients take different numbers of steps, or minibatches of different sizes")
-            yield Batch(torch.stack([batch.x for batch in step]), torch.stack([batch.y for batch in step]))
-
     def gradients(self, loss: Callable[[Params, Batch], Tensor], y: Params, batch: Batch) -> tuple[Tensor, Params]:
         """Every client's value of its objective, shape (clients,), and its gradient."""
         leaves = {name: part.detach().requires_grad_() for name, part in y.items()}
         with torch.enable_grad():
-            values = vmap(loss)(leaves, batch) + self._penalties(leaves)
+            with _Products():
+                values = vmap(loss)(leaves, batch)
+            values = values + self._penalties(leaves)
             parts = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return values.detach(), dict(zip(leaves, parts, strict=True))
 
@@ -76,10 +67,10 @@ class Together:
     def apart(self, y: Params, losses: Tensor) -> list[tuple[Params, Info]]:
         """Every client's y_I, where its y_0 lay, and its mean loss."""
         back = next(iter(self.starts[0].y.values())).device
-        home = {name: part.to(back) for name, part in y.items()}
+        parts = [part.to(back).unbind() for part in y.values()]
         return [
-            ({name: part[i] for name, part in home.items()}, {"loss": loss})
-            for i, loss in enumerate(losses.cpu().unbind())
+            (dict(zip(y, own, strict=True)), {"loss": loss})
+            for *own, loss in zip(*parts, losses.cpu().unbind(), strict=True)
         ]
 
     @property
@@ -98,3 +89,19 @@ class Together:
         """Every client's own y where its y_0 lay, since what it starts under lies there, too."""
         for start, part in zip(self.starts, tree.unstack(y), strict=True):
             yield start, {name: each.to(start.y[name].device) for name, each in part.items()}
+
+
+class _Products(TorchFunctionMode):
+    """Linear layers as (W x^T)^T + b: the gradient of many small W is then one product in the order of memory.
+
+    Where the layer is x W^T, torch makes that gradient transposed, which takes four times as long on a CPU.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.linear or kwargs or args[0].dim() != 2:
+            return func(*args, **(kwargs or {}))
+        x, weight, *bias = args
+        found = (weight @ x.T).T
+        return found + bias[0] if bias and bias[0] is not None else found

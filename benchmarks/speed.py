@@ -1,0 +1,173 @@
+"""Rounds per second of every engine on W1, W2 and W3, beside a plain PyTorch loop, and how they scale.
+
+- ``engines``: FedAvg in each engine, one round of the engine and one of the plain loop in turn. On W3 the plain loop is
+  batched: all clients' models are one tensor, their minibatches another, a step is a batched product.
+- ``clients``, ``width``, ``processes``: seconds a round of W3's kind as the cohort grows from 10 to 10,000 clients, of
+  one hidden layer as it widens, and of W2 by the number of worker processes.
+
+Usage: python -m benchmarks.speed [--rounds 30] [--processes 2] [--device cuda] [--out records/speed.json] [PART ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.rounds import seconds
+from benchmarks.workloads import W1, W2, W3, PlainLoop, Workload
+from fedsep import algorithms, data, engines, models, tasks
+from fedsep.environment import environment
+
+PARTS = ("engines", "clients", "width", "processes")
+
+
+class BatchedLoop:
+    """FedAvg on logistic regression as one would write it by hand for speed: one tensor for all clients' models."""
+
+    def __init__(self, workload: Workload, federation: data.Federation, lr: float = 0.1, device: str = "cpu") -> None:
+        shards = [federation.shard(client).train.all() for client in range(workload.clients)]
+        least = min(len(shard.y) for shard in shards)
+        self.x = torch.stack([shard.x[:least].flatten(1) for shard in shards]).to(device)
+        self.y = torch.stack([shard.y[:least] for shard in shards]).to(device).long()
+        net = workload.model(federation.shape, federation.classes)
+        weight, bias = (part.detach().clone().to(device) for part in net.parameters())
+        self.server, self.workload, self.lr = (weight, bias), workload, lr
+
+    def round(self) -> None:
+        """One round over a random cohort."""
+        of, device = self.workload, self.x.device
+        chosen = torch.randperm(of.clients)[: of.cohort].to(device)
+        order = torch.rand(of.cohort, self.y.shape[1], device=device).argsort(1)
+        weight, bias = (part.expand(of.cohort, *part.shape).clone() for part in self.server)
+        for step in range(of.steps):
+            index = order[:, step * of.batch_size : (step + 1) * of.batch_size]
+            weight, bias = self._step(weight, bias, self.x[chosen[:, None], index], self.y[chosen[:, None], index])
+        self.server = weight.mean(0), bias.mean(0)
+
+    def _step(self, weight: Tensor, bias: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        leaves = [weight.requires_grad_(), bias.requires_grad_()]
+        logits = torch.baddbmm(leaves[1][:, None], x, leaves[0].transpose(1, 2))
+        loss = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="sum") / x.shape[1]
+        found = torch.autograd.grad(loss, leaves)
+        after = [part.detach() - self.lr * gradient for part, gradient in zip(leaves, found, strict=True)]
+        return after[0], after[1]
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def cast(processes: int, device: str) -> dict[str, Any]:
+    """The engines, by name."""
+    if device != "cpu":
+        return {f"vectorised, {device}": engines.vectorised(device=device)}
+    return {
+        "sequential": engines.sequential(),
+        f"workers, {processes} processes": engines.workers(processes=processes),
+        "vectorised, 1 thread": engines.vectorised(),
+        f"vectorised, {processes} threads": engines.vectorised(threads=processes),
+    }
+
+
+def method(workload: Workload, fleet: data.Federation) -> tuple[Any, Any]:
+    """FedAvg and its task."""
+    task = tasks.classification(workload.model(fleet.shape, fleet.classes))
+    return algorithms.fedavg(task, lr=0.1, steps=workload.steps, batch_size=workload.batch_size), task
+
+
+def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
+    """Every engine beside the plain loop, in turn."""
+    for workload in (W1, W2, W3):
+        fleet = workload.federation()
+        algorithm, task = method(workload, fleet)
+        for name, engine in cast(processes, device).items():
+            loop: Any = (
+                BatchedLoop(workload, fleet, device=device) if workload is W3 else PlainLoop(workload, fleet, processes)
+            )
+            threads = processes if workload is W3 and "threads" in name else 1
+            ours, plain = in_turn(algorithm, task, fleet, workload, engine, loop, rounds, threads)
+            loop.close()
+            yield {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
+
+
+def in_turn(
+    algorithm: Any, task: Any, fleet: Any, workload: Workload, engine: Any, loop: Any, rounds: int, threads: int
+) -> tuple[float, float]:
+    """Median seconds of a round of both."""
+    plain: list[float] = []
+
+    def between() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        began = time.perf_counter()
+        loop.round()
+        plain.append(time.perf_counter() - began)
+        torch.set_num_threads(before)
+
+    ours = seconds(algorithm, task, fleet, workload.cohort, engine, rounds + 4, between)
+    return statistics.median(ours), statistics.median(plain[3 : 3 + len(ours)])
+
+
+def alone(workload: Workload, engine: Any, rounds: int) -> float:
+    """Median seconds of a round."""
+    fleet = workload.federation()
+    algorithm, task = method(workload, fleet)
+    return statistics.median(seconds(algorithm, task, fleet, workload.cohort, engine, rounds + 4, lambda: None))
+
+
+def scaling(part: str, rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
+    """Seconds a round as one thing grows."""
+    if part == "processes":
+        for count in range(1, processes + 1):
+            yield {"processes": count, "seconds": alone(W2, engines.workers(processes=count), rounds)}
+        return
+    for size, workload in dict(_grown(part)).items():
+        for name, engine in cast(processes, device).items():
+            yield {part: size, "engine": name, "seconds": alone(workload, engine, max(3, rounds // 4))}
+
+
+def _grown(part: str) -> Iterator[tuple[int, Workload]]:
+    if part == "clients":
+        for count in (10, 100, 1_000, 10_000):
+            yield count, replace(W3, clients=count, cohort=count, examples=20)
+    else:
+        for hidden in (16, 128, 1_024):
+            yield hidden, replace(W3, model=partial(models.mlp, hidden=[hidden]))
+
+
+def main() -> None:
+    """Measures what is asked for and writes the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=None)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    record: dict[str, Any] = {"environment": environment("all", 0), "device": options.device}
+    for part in options.parts:
+        makers: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {"engines": by_engine}
+        rows = makers.get(part, partial(scaling, part))(options.rounds, options.processes, options.device)
+        record[part] = []
+        for row in rows:
+            record[part].append(
+                {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
+            )
+            print(part, json.dumps(record[part][-1]), flush=True)
+            if options.out is not None:
+                options.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
