@@ -109,6 +109,8 @@ def evaluate_held(
 ) -> ClientsEvaluated:
     """What every client would hold at one capability, on its own test part: ``client_held_accuracy``, ...
 
+    Of classes, only those count that the client learns from.
+
     Args:
         algorithm: The method; nothing is found where its clients hold no sub-models.
         judge: What it takes.
@@ -130,7 +132,7 @@ def evaluate_held(
             shard, ctx = fleet.shard(client), ctx._replace(capability=share)
             if shard.test is not None and shard.test.size:
                 part: Params = algorithm.submodel(point.state, params, ctx)  # type: ignore[attr-defined]
-                found.append(own_metrics(judge.task, part, shard.train, shard.test))
+                found.append(own_metrics(judge.task, part, shard.train, shard.test, own_classes=True))
             if len(seen) < CLIENTS and (keep := kept(algorithm, point.state, ctx)) is not None:
                 seen.append((keep, shard.train.y))
     columns = {f"client_held_{name}": _mean([each[name] for each in found]) for name in (found[0] if found else ())}

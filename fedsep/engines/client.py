@@ -26,6 +26,7 @@ from fedsep.core import (
 from fedsep.digest import sealed
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall
 from fedsep.engines.lost import lost
+from fedsep.learners.own_classes import among
 
 PREDICT_ROWS = 500
 """Rows of one forward pass in evaluation: fixed, so that the bits do not depend on the engine."""
@@ -98,10 +99,21 @@ def run_local(algorithm: Algorithm[Any, Any], task: Task, job: Job, fleet: Fleet
         return failure(job.invitation, error, job.sent)
 
 
-def own_metrics(task: Task, params: Params, train: Samples, test: Samples) -> dict[str, float]:
-    """A client's metrics, with statistics of its own training data where the model needs any."""
+def own_metrics(
+    task: Task, params: Params, train: Samples, test: Samples, *, own_classes: bool = False
+) -> dict[str, float]:
+    """A client's metrics, with statistics of its own training data where the model needs any.
+
+    Args:
+        task: The local problem.
+        params: Of the client's model.
+        train: What the client learns from.
+        test: What is predicted.
+        own_classes: The scores of classes that it does not learn from are left out: it knows which it has.
+    """
     params = with_statistics(task, params, lambda: of_samples(train, _CALIBRATION))
-    return task.metrics(predict(task, params, test), test.y)
+    outputs = predict(task, params, test)
+    return task.metrics(among(outputs, train.y) if own_classes else outputs, test.y)
 
 
 def memory_of(algorithm: Algorithm[Any, Any], job: Job) -> Tree:

@@ -58,3 +58,15 @@ def masked(task: Task, shard: Shard, classes: int | None) -> Task:
 def present(labels: Tensor, classes: int) -> Tensor:
     """Which of the classes occur, bool of shape (classes,)."""
     return (labels[:, None] == torch.arange(classes, device=labels.device)).any(0)
+
+
+def among(scores: Tensor, labels: Tensor) -> Tensor:
+    """Scores of which those of classes that are not among ``labels`` cannot win; outputs of other kinds as they are.
+
+    Args:
+        scores: Shape (n, classes).
+        labels: Whole numbers, of any length.
+    """
+    if scores.dim() != 2 or scores.shape[1] < 2 or labels.is_floating_point() or labels.dim() != 1:
+        return scores
+    return scores.where(present(labels, scores.shape[1]), -torch.inf)
