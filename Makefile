@@ -59,6 +59,7 @@ docs: $(DEV) ## the documentation, in site/
 
 bench: $(DEV) ## rounds per second against a plain PyTorch loop
 	$(PY) -m benchmarks.rounds
+	$(PY) -m benchmarks.speed
 
 install: $(BASE) ## the environment for `fedsep`
 

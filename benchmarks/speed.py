@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.markdown import table
 from benchmarks.rounds import seconds
 from benchmarks.workloads import W1, W2, W3, PlainLoop, Workload
 from fedsep import algorithms, data, engines, models, tasks
@@ -143,6 +144,26 @@ def _grown(part: str) -> Iterator[tuple[int, Workload]]:
     else:
         for hidden in (16, 128, 1_024):
             yield hidden, replace(W3, model=partial(models.mlp, hidden=[hidden]))
+
+
+def page_table(part: str, record: Path = Path("records/speed.json")) -> str:
+    """A part of the record as a table."""
+    found = json.loads(record.read_text()) if record.is_file() else {}
+    if part not in found:
+        return "Not measured yet."
+    rows = found[part]
+    if part == "engines":
+        head = ["workload", "engine", "rounds a second", "plain loop", "of the plain loop's"]
+        lines = [[row["workload"], row["engine"], f"{row['rounds_per_second']:.2f}", f"{row['plain']:.2f}",
+                  f"{row['rounds_per_second'] / row['plain']:.2f}"] for row in rows]  # fmt: skip
+    else:
+        head = [*(name for name in rows[0] if name != "seconds"), "seconds a round"]
+        lines = [
+            [*(value for name, value in row.items() if name != "seconds"), f"{row['seconds']:.4f}"] for row in rows
+        ]
+    of = found["environment"]
+    told = f"{of['machine']['cpu']}, {of['machine']['cores']} cores, torch {of['torch']}, {of['started']}."
+    return f"{table(head, lines)}\n\n{told}"
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication, figures, heterogeneity, privacy
+from benchmarks import communication, figures, heterogeneity, privacy, speed
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
 PAGES = tuple(
-    Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper", "heterogeneity", "privacy")
+    Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper", "heterogeneity", "speed", "privacy")
 )
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
@@ -245,6 +245,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "trials": communication.trials_table,
     **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
     **{name: lambda name=name: heterogeneity.setting_table(name) for name in heterogeneity.SETTINGS},
+    **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
     "ahead": heterogeneity.ahead_table,
     "costs of sub-models": heterogeneity.costs_table,
     "ideas for sub-models": heterogeneity.ideas_table,
