@@ -45,6 +45,23 @@ def _at(scores, keep):
 # --- rankings
 
 
+@pytest.mark.parametrize("scored_on", ["full", "held"])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_scores_that_are_not_finite_are_no_ranking(wrong, scored_on):
+    scores = by_hand({8: [1.0, wrong, *[0.0] * (HIDDEN - 2)]})
+    method = algorithms.fedsep_mask(network, units=UNITS, scored_on=scored_on, scores=scores, **LOCAL)
+    ctx = context(0)
+    sent = method.broadcast(method.init(network.init()), ctx)
+    with pytest.raises(FedSepError, match="scores of the units of group 'hidden' must be finite"):
+        method.update(sent, method.enroll(sent, ctx), shard(network, size=8), ctx)
+
+
+def test_a_function_that_makes_no_scorer_of_task_units_and_classes_is_refused():
+    for scores in (lambda task: None, 3):
+        with pytest.raises(FedSepError, match="scores must "):
+            algorithms.fedsep_mask(network, units=UNITS, scores=scores, **LOCAL)
+
+
 @given(scores=st.lists(st.integers(0, 3), min_size=1, max_size=20), capability=st.floats(0.01, 1.0))
 def test_the_best_are_kept_exactly_as_many_as_asked_for_and_of_equals_the_first(scores, capability):
     n = len(scores)
