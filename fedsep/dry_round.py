@@ -111,7 +111,7 @@ def _round(
     algorithm: FedSep, params: Params, state: ServerState, memory: Any, unsealed: Ctx
 ) -> tuple[ServerState, Any]:
     codec, view, uplink, server = (named(algorithm, part) for part in ("codec", "view", "uplink", "server"))
-    shard, clients = Shard(_Unseen()), f"{view} does not fit {codec}, by which clients read what they are sent"  # type: ignore[arg-type]
+    shard, clients = Shard(*[_Unseen()] * 3), f"{view} does not fit {codec}, by which clients read what they are sent"  # type: ignore[arg-type]
     ctx = attempt(f"{server} does not fit {codec}", lambda: sealed(algorithm, state, unsealed))
     down = f"{named(algorithm, 'downlink')} does not fit {view}"
     sent = attempt(down, lambda: algorithm.broadcast(state, ctx))

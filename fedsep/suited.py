@@ -1,7 +1,8 @@
-"""Whether a method suits its fleet: capabilities that cannot be cut, minibatches that are too small."""
+"""Whether a method suits its fleet: capabilities that cannot be cut, minibatches that are too small, missing data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedsep.cohort import Cohort
@@ -15,7 +16,7 @@ def mistakes(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, cohort: C
     """What is wrong with a method for these clients, as sentences."""
     view: Any = getattr(algorithm, "view", None)
     found = list(dict.fromkeys(view.mistakes(cohort.capabilities))) if hasattr(view, "mistakes") else []
-    return found + _batches_of_one(algorithm, task, fleet)
+    return found + _batches_of_one(algorithm, task, fleet) + _nothing_to_score_on(algorithm, fleet)
 
 
 def _batches_of_one(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) -> list[str]:
@@ -23,10 +24,7 @@ def _batches_of_one(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) ->
     model, size = getattr(task, "model", None), _batch_size(algorithm)
     if size is _UNKNOWN or not isinstance(model, Pure) or not is_static(model.module):
         return []
-    here = getattr(
-        fleet, "present", range(fleet.clients)
-    )  # at a site, or for a server whose data lie at sites, not all
-    sizes = ((client, fleet.shard(client).train.size) for client in here)
+    sizes = ((client, fleet.shard(client).train.size) for client in _here(fleet))
     client, n = next(((c, n) for c, n in sizes if n == 1 or size == 1 or (size and n % size == 1)), (0, 0))
     if not n:
         return []
@@ -34,6 +32,26 @@ def _batches_of_one(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) ->
         f"batch_size must leave no minibatch of one example, since the model has static batch normalisation "
         f"(got {size}; client {client} has {n} training examples): choose another, or a model with norm=group"
     ]
+
+
+def _nothing_to_score_on(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
+    """Scores that are fitted to validation data need some of every client."""
+    scorer: Any = getattr(getattr(algorithm, "codec", None), "scorer", None)
+    if getattr(scorer, "data", "train") != "validation":
+        return []
+    parts = ((client, fleet.shard(client).validation) for client in _here(fleet))
+    client = next((client for client, part in parts if part is None or not part.size), None)
+    if client is None:
+        return []
+    return [
+        f"scores must be fitted to training data where clients have no validation data (got data=validation; client "
+        f"{client} has none): set validation in data, or make it larger"
+    ]
+
+
+def _here(fleet: Fleet) -> Sequence[int]:
+    """Clients whose data are here: at a site, or for a server whose data lie at sites, not all."""
+    return getattr(fleet, "present", range(fleet.clients))
 
 
 _UNKNOWN = object()

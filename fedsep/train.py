@@ -222,8 +222,8 @@ def _advance(work: _Work, point: Point) -> Point:
     cohort = plan.invite(point.round, members, point.accepted, memories)
     rules = plan.stop.min_replies, plan.accept
     played = play(plan.algorithm, work.session, point.state, cohort, memories, point.accepted, *rules)
-    void = 0 if played.kept else point.void + 1
-    if void >= plan.stop.patience:
+    void = 0 if played.kept else point.void + bool(cohort)  # where nobody was invited, nobody failed to reply
+    if cohort and void >= plan.stop.patience:
         raise RunFailed(too_few(point.round + 1, void, plan.stop.min_replies, len(cohort), played.tally.failures))
     after = point._replace(
         round=point.round + 1,

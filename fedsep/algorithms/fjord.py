@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Unpack, cast
 
 from fedsep.core import FedSepError, Task
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.ordered_dropout import OrderedDropout
+from fedsep.models.units import Units
 from fedsep.ranges import Fraction, argument_errors, checked
 from fedsep.submodels import SubmodelArguments, submodels
+from fedsep.tasks.binary import Binary
+from fedsep.tasks.regression import Regression
 from fedsep.views.plans import Static
+from fedsep.views.submodel import Submodel
 
 
 @checked(takes=submodels)
@@ -32,7 +36,8 @@ def fjord(
     Args:
         task: The local problem f.
         widths: P, what the clients draw from.
-        distil: Whether narrower prefixes learn from the client's whole sub-model instead of from labels.
+        distil: Whether narrower prefixes learn from the client's whole sub-model instead of from labels; it takes a
+            task of classes, with an output for each.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
 
@@ -53,10 +58,23 @@ def fjord(
     errors = [error for width in widths for error in argument_errors("widths", width, Fraction)]
     if errors or not widths:
         raise FedSepError("fjord: " + (errors[0] if errors else "widths must name a share of the units (got none)"))
-    return submodels(
+    method = submodels(
         task,
         Static(),
         weighting=weighting,
         stepping=lambda steps, table: OrderedDropout(steps, table, tuple(widths), distil),
         **rest,
     )
+    if distil:
+        _require_probabilities(task, cast(Submodel, method.view).units)
+    return method
+
+
+def _require_probabilities(task: Task, table: Units) -> None:
+    """Refuses to distil from outputs that are no scores of two classes or more: the softmax of one is 1, always."""
+    scores = task.init()[table.outputs[0]].shape[0] if table.outputs else None
+    if isinstance(task, Regression) or scores == 1 or (scores is None and isinstance(task, Binary)):
+        raise FedSepError(
+            f"distil must be False for {type(task).__name__.lower()} without outputs for two classes or more: it "
+            "learns from probabilities (got True)"
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fedsep.codecs.present import Present
 from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
-from fedsep.models.ranking import ranked, renewed
+from fedsep.models.ranking import finite, ranked, renewed
 from fedsep.scores.scorer import Scorer
 from fedsep.views.personal import Personal, Scored
 
@@ -47,8 +47,8 @@ class Ranked:
         known = self.ranks.ranking(ctx)
         if self.ranks.held:
             keep = self.ranks.keep(ctx, known)
-            return Decoded(x, residual=renewed(known, keep, self.scorer(x, shard, ctx, keep))), memory
-        ranking = ranked(self.scorer(x, shard, ctx, None))
+            return Decoded(x, residual=renewed(known, keep, finite(self.scorer(x, shard, ctx, keep)))), memory
+        ranking = ranked(finite(self.scorer(x, shard, ctx, None)))
         return Decoded(self.ranks.part.units.cut(x, self.ranks.keep(ctx, ranking)), residual=ranking), memory
 
     def encode(

@@ -105,7 +105,8 @@ def _together(terms: Iterable[Term]) -> tuple[Term, ...]:
 
 def resource_loss(cost: Tensor, target: float) -> Tensor:
     """log(max(T, target) / target): 0 with gradient 0 up to the target, else with gradient 1 / T."""
-    return torch.relu(torch.log(cost / target))
+    # The larger one is chosen before the logarithm: a draw of gates that are all 0 costs 0, where log has no slope.
+    return torch.log(torch.where(cost <= target, target, cost) / target)
 
 
 def exponent(budget: BudgetName, *, inner: bool) -> int:

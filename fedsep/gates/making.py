@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from fedsep.gates.scoring import GateScores
 from fedsep.models.tracing.checking import check_gated
 from fedsep.models.tracing.multiplying import Multiplied, multiplied
 from fedsep.models.units import Kept, Units
-from fedsep.ranges import Count, NonNegative, Positive, checked
+from fedsep.ranges import Count, NonNegative, Positive, Range, checked
 from fedsep.submodels import BudgetName, Gates, table_of
 from fedsep.tasks.pure import Pure
 
@@ -50,6 +50,7 @@ _PRESETS: dict[Preset, _Settings] = {
 def gate_scores(
     task: Task,
     units: Units | None = None,
+    classes: Count | None = None,
     *,
     inputs: Sequence[int] | Tensor | None = None,
     gates: Gates = "all_tied",
@@ -58,12 +59,11 @@ def gate_scores(
     preset: Preset = "fedsep",
     strength: NonNegative = 4.0,
     steps: Count = 12,
-    batch_size: Count | None = 50,
+    batch_size: Annotated[int, Range(ge=2)] | None = 50,
     lr: Positive | None = None,
     temperature: Positive | None = None,
     offset: float | None = None,
     data: Literal["train", "validation"] = "train",
-    classes: Count | None = None,
     elementwise: bool = False,
 ) -> GateScores:
     r"""Scores of units: gates that are fitted to a client's data, before noise and sigmoid (Eq. 7).
@@ -81,6 +81,7 @@ def gate_scores(
     Args:
         task: Gives the loss, and the model's parameters.
         units: Gates dimensions of the parameters count the same units; derived from the task's model by default.
+        classes: Number of classes, where the scores of those that a client lacks are left out of its loss; else None.
         inputs: Shape of one input, or some inputs; by default what the task says.
         gates: Gates groups of units are gated. The scores' table of units, for a view, is ``scores.gating.units``.
         budget: What the target T* of a client of capability p is: p^2 of the whole model's multiply-adds (``flops``),
@@ -91,12 +92,11 @@ def gate_scores(
             of 0 and 1 of its own. So started, all gates are open, and a few steps do not reach the budget.
         strength: lambda, the paper's beta.
         steps: How many minibatches phi is fitted to.
-        batch_size: Examples in each; None: all.
+        batch_size: Examples in each, at least 2, since batch statistics need more than one; None: all.
         lr: Instead of the preset's.
         temperature: tau, instead of the preset's.
         offset: b, instead of the preset's.
         data: D_val. The paper's is the training data; a mask can then overfit.
-        classes: Number of classes, where the scores of those that a client lacks are left out of its loss; else None.
         elementwise: Whether T(a) counts normalisation and activation as NPPM does, 3 operations a number.
 
     Memory:

@@ -103,7 +103,7 @@ class GateScores:
     def batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
         """Minibatches of D_val, in an order of their own; none of one example, which batch statistics cannot have."""
         samples = shard.train if self.data == "train" else shard.validation
-        if samples is None:
+        if samples is None or not samples.size:
             raise FedSepError("gates are to be fitted to validation data, and there are none: set validation in data")
         key = random.fold(ctx.key, _BATCHES)
         every = minibatches(samples, key, self.batch_size, 2 * self.steps)

@@ -17,7 +17,23 @@ _SHORT = 1 << 15
 
 def ranked(scores: Mapping[str, Tensor]) -> Ranking:
     """The units in the order of their scores, the largest first; of equals the one with the lower number."""
-    return {group: torch.sort(part, descending=True, stable=True).indices for group, part in scores.items()}
+    return {group: _order(part) for group, part in scores.items()}
+
+
+def finite(scores: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A client's scores as they are.
+
+    Raises:
+        FedSepError: Some are not finite: their order would say nothing, and the best units would be the first ones.
+    """
+    for group, part in scores.items():
+        if not bool(part.isfinite().all()):
+            raise FedSepError(f"the scores of the units of group {group!r} must be finite (got nan or inf)")
+    return scores
+
+
+def _order(scores: Tensor) -> Tensor:
+    return torch.sort(scores, descending=True, stable=True).indices
 
 
 def natural(sizes: Mapping[str, int]) -> Ranking:
@@ -53,7 +69,7 @@ def renewed(ranking: Ranking, keep: Mapping[str, Tensor], scores: Mapping[str, T
     """The scored units first, in the order of their scores, then the others as they were."""
 
     def each(order: Tensor, held: Tensor, score: Tensor) -> Tensor:
-        best = held[torch.sort(score, descending=True, stable=True).indices]
+        best = held[_order(score)]
         return torch.cat([best, order[~torch.isin(order, held)]])
 
     return {group: each(order, keep[group], scores[group]) for group, order in ranking.items()}

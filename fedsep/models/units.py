@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -49,12 +49,16 @@ class Units:
         outputs: Parameters whose first dimension counts the model's outputs, such as a classifier's rows.
         divisors: By group: numbers that must divide how many units are kept (groups of a group normalisation), each
             with the layer that asks for it.
+        in_first: Kernels that lie (in, out, ...), as those of transposed convolutions and embeddings do: they make the
+            units of their second dimension and read those of the first. All others make the first's and read the
+            second's.
     """
 
     sizes: Mapping[str, int]
     axes: Mapping[str, Axes]
     outputs: tuple[str, ...] = ()
     divisors: Mapping[str, tuple[tuple[int, str], ...]] = field(default_factory=dict[str, tuple[tuple[int, str], ...]])
+    in_first: tuple[str, ...] = field(default=(), compare=False)  # it follows from the module
 
     def cut(self, params: Params, keep: Kept) -> Params:
         """The sub-model that has the units ``keep``; groups that it does not name stay whole. Differentiable."""
@@ -83,7 +87,7 @@ class Units:
         return sums
 
     def weigh(self, like: Params, weights: Mapping[str, Tensor]) -> Params:
-        """Every parameter's weights, to be broadcast: those of the unit that its first such dimension counts.
+        """Every parameter's weights, to be broadcast: of the unit that it makes, else of the first it counts.
 
         Args:
             like: The model's parameters.
@@ -95,15 +99,19 @@ class Units:
         axes = [(dim, axis) for dim, axis in enumerate(self.axes.get(name, ())) if axis is not None]
         if not axes:
             return part.new_ones(())
-        dim, axis = axes[0]
+        dim, axis = next((each for each in axes if each[0] == self.making(name)), axes[0])
         each = weights[axis.group].to(part).repeat_interleave(axis.inner).repeat(axis.outer)
         return each.reshape(-1, *(1 for _ in part.shape[dim + 1 :]))
 
+    def making(self, name: str) -> int:
+        """The dimension of a parameter that counts the units that it makes; a kernel reads those of the other one."""
+        return 1 if name in self.in_first else 0
+
     def _makers(self) -> list[tuple[str, int, Axis]]:
-        """Parameters whose first dimension counts a group; of a group that no first dimension counts, all others."""
+        """Parameters that make a group's units; of a group that none makes, all that count it."""
         every = [(name, dim, axis) for name, axes in self.axes.items() for dim, axis in enumerate(axes) if axis]
-        first = {axis.group for _, dim, axis in every if dim == 0}
-        return [each for each in every if each[1] == 0 or each[2].group not in first]
+        made = {axis.group for name, dim, axis in every if dim == self.making(name)}
+        return [each for each in every if each[1] == self.making(each[0]) or each[2].group not in made]
 
     def members(self, group: str) -> list[str]:
         """The layers whose parameters count a group's units."""
@@ -116,7 +124,8 @@ class Units:
         Raises:
             FedSepError: There are none.
         """
-        kernels = [axes[0].group for axes in self.axes.values() if len(axes) > 1 and axes[0] is not None]
+        made = [axes[self.making(name)] for name, axes in self.axes.items() if len(axes) > 1]
+        kernels = [axis.group for axis in made if axis is not None]
         groups = {group for group in self.sizes if kernels.count(group) == 1}
         if not groups:
             raise FedSepError("gates must be all_tied: no group of the model's units is made by one kernel alone")
@@ -124,7 +133,7 @@ class Units:
                 for name, each in self.axes.items()}  # fmt: skip
         sizes, divisors = ({group: part for group, part in table.items() if group in groups}
                            for table in (self.sizes, self.divisors))  # fmt: skip
-        return Units(sizes, axes, self.outputs, divisors)  # type: ignore[arg-type]
+        return replace(self, sizes=sizes, axes=axes, divisors=divisors)
 
     def _indices(self, name: str, keep: Kept) -> list[tuple[int, Tensor]]:
         """For every dimension that is sliced: the places that are kept."""
@@ -190,12 +199,12 @@ def units(
     Raises:
         FedSepError: A layer is not understood, or the table does not hold; names the layer, and what to declare.
     """
-    from fedsep.models.tracing import checking, declared, deriving
+    from fedsep.models.tracing import checking, declared, deriving, kernels
 
     example = deriving.example(module, inputs)
     found = deriving.derived(module, example, whole) if declare is None else declared.declared(module, example, declare)
     checking.check_module(found, module, example)
-    return found
+    return replace(found, in_first=tuple(name for name in kernels.in_first(module, example) if name in found.axes))
 
 
 def sliced_at(table: Units, capability: float) -> list[str]:

@@ -136,8 +136,14 @@ def _of_the_rest(plan: Plan, promised: Guarantee) -> Iterator[str]:
 
 
 def _of_the_examples(plan: Plan, promised: Guarantee) -> Iterator[str]:
-    sizes = ((client, plan.fleet.shard(client).train.size) for client in range(plan.fleet.clients))
-    known = list(sizes)
+    here = getattr(plan.fleet, "present", range(plan.fleet.clients))  # at a site, its own
+    if not here:
+        yield (
+            "method must not be privacy.dp_sgd: epsilon is counted by the clients' numbers of examples, which are at "
+            "their sites (fedsep.data.sites); privacy.distributed and privacy.central need none"
+        )
+        return
+    known = [(client, plan.fleet.shard(client).train.size) for client in here]
     client, least = min(known, key=lambda each: each[1])
     most = max(size for _, size in known)
     if promised.delta >= 1 / most:

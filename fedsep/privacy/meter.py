@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fedsep.evaluation import has_central_data
 from fedsep.privacy.accountant import Draw, Rounds, epsilon
 from fedsep.privacy.guarantee import Guarantee
 
@@ -23,8 +24,13 @@ NEIGHBOURS: dict[str, str] = {
 
 UNCOVERED = (
     "It covers the server's models. It does not cover the run's folder (metrics such as train_loss, the ledger, client "
-    "memories, checkpoints), lengths and times of messages, rounding of floating-point noise, or how settings were "
-    "chosen."
+    "memories, checkpoints), the constants by which inputs are normalised, where they are measured on clients' data, "
+    "lengths and times of messages, rounding of floating-point noise, or how settings were chosen."
+)
+
+AT_SITES = (
+    "There are no central data: test and validation metrics are means over the clients' own examples, without noise, "
+    "and are not covered either."
 )
 
 
@@ -82,6 +88,8 @@ class Meter:
         ]
         if given:
             told.append("The secret of the noise was given: it protects nobody from those who know it.")
+        if not has_central_data(self.plan.fleet):
+            told.append(AT_SITES)
         if promised.mechanism == "dp_sgd":
             told.append("Clients trust nobody: single replies are private as well. Who takes part, and when, is not.")
         if promised.mechanism == "distributed":

@@ -49,7 +49,7 @@ class Activation:
             return hook
 
         handles = [self.model.module.get_submodule(layer).register_forward_pre_hook(watch(axis))
-                   for layer, axis in readers(self.units)]  # fmt: skip
+                   for layer, axis in readers(self.units, self.model.module)]  # fmt: skip
         try:
             yield
         finally:
@@ -63,10 +63,12 @@ def _sizes(layer: nn.Module, x: Tensor, axis: Axis) -> Tensor:
     return places.mean(1).reshape(axis.outer, -1, axis.inner).mean((0, 2))
 
 
-def readers(units: Units) -> list[tuple[str, Axis]]:
-    """The layers whose kernels' second dimension counts a group, which therefore read its units."""
-    kernels = [(name, axes[1]) for name, axes in units.axes.items() if len(axes) > 1]
-    return [(name.rpartition(".")[0], axis) for name, axis in kernels if axis is not None]
+def readers(units: Units, module: nn.Module) -> list[tuple[str, Axis]]:
+    """The layers whose kernels read a group's units; an embedding is given numbers of rows, and reads none."""
+    kernels = [(name.rpartition(".")[0], axes[1 - units.making(name)])
+               for name, axes in units.axes.items() if len(axes) > 1]  # fmt: skip
+    tables = {name for name, layer in module.named_modules() if isinstance(layer, nn.Embedding | nn.EmbeddingBag)}
+    return [(layer, axis) for layer, axis in kernels if axis is not None and layer not in tables]
 
 
 @checked
@@ -90,7 +92,7 @@ def activation(
     model = getattr(task, "model", None)
     if not isinstance(model, Pure):
         raise FedSepError(f"scores=activation needs a task whose model is a module (got {type(task).__name__})")
-    unread = units.sizes.keys() - {axis.group for _, axis in readers(units)}
+    unread = units.sizes.keys() - {axis.group for _, axis in readers(units, model.module)}
     if unread:
         raise FedSepError(f"scores=activation needs a layer that reads each group (none reads {min(unread)})")
     return Activation(model, units, images, batch_size)

@@ -152,6 +152,15 @@ def test_the_resource_loss_is_0_up_to_the_target_and_its_gradient_is_that_of_log
                 assert float(leaves[group].grad[place]) == pytest.approx(float(up - down) / 2e-5, abs=1e-8)
 
 
+@pytest.mark.parametrize("total", [0.0, 2.0])
+def test_gates_that_are_all_closed_cost_nothing_and_pull_at_nothing(total):
+    """The logarithm of 0 has no slope; nor has the loss at the target."""
+    cost = torch.tensor(total, requires_grad=True)
+    value = resource_loss(cost, 2.0)
+    value.backward()
+    assert (float(value.detach()), float(cost.grad)) == (0.0, 0.0)
+
+
 def test_the_resource_loss_falls_as_units_go_and_then_is_0():
     scores = made("small_cnn")[1]
     target = scores.cost.total / 16

@@ -137,6 +137,16 @@ def test_validation_data_where_it_is_asked_for():
     assert torch.equal(by_validation["layer1"], swapped["layer1"])
     with pytest.raises(FedSepError, match="gates are to be fitted to validation data, and there are none"):
         gate_scores(TASK, data="validation")(PARAMS, shard(), context())
+    with pytest.raises(FedSepError, match="gates are to be fitted to validation data, and there are none"):
+        gate_scores(TASK, data="validation")(PARAMS, Shard(shard().train, shard(0).train), context())
+
+
+def test_scores_stay_finite_where_a_draw_closes_every_gate():
+    """Of two units, from gates of which most are shut; the budget itself is met at once."""
+    task = tasks.classification(models.mlp((6,), 3, hidden=(2,)), shape=(6,))
+    scores = gate_scores(task, preset="nppm", form="free", offset=-4.0, steps=30, batch_size=20)
+    found = scores(task.init(), shard(), context())
+    assert bool(found["layer1"].isfinite().all())
 
 
 def test_absent_classes_have_no_say_where_they_are_left_out():
@@ -186,6 +196,7 @@ def test_static_batch_normalisation_and_residual_streams():
     ({"gates": "outer"}, "gates must be all_tied or inner"),
     ({"budget": "time"}, "budget must be one of width, params, flops"),
     ({"steps": 0}, "steps must be >= 1"),
+    ({"batch_size": 1}, r"batch_size must be >= 2 \(got 1\)"),
     ({"temperature": 0.0}, "temperature must be > 0"),
     ({"strength": -1.0}, "strength must be >= 0"),
 ])  # fmt: skip

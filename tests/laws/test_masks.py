@@ -45,6 +45,23 @@ def _at(scores, keep):
 # --- rankings
 
 
+@pytest.mark.parametrize("scored_on", ["full", "held"])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_scores_that_are_not_finite_are_no_ranking(wrong, scored_on):
+    scores = by_hand({8: [1.0, wrong, *[0.0] * (HIDDEN - 2)]})
+    method = algorithms.fedsep_mask(network, units=UNITS, scored_on=scored_on, scores=scores, **LOCAL)
+    ctx = context(0)
+    sent = method.broadcast(method.init(network.init()), ctx)
+    with pytest.raises(FedSepError, match="scores of the units of group 'hidden' must be finite"):
+        method.update(sent, method.enroll(sent, ctx), shard(network, size=8), ctx)
+
+
+def test_a_function_that_makes_no_scorer_of_task_units_and_classes_is_refused():
+    for scores in (lambda task: None, 3):
+        with pytest.raises(FedSepError, match="scores must "):
+            algorithms.fedsep_mask(network, units=UNITS, scores=scores, **LOCAL)
+
+
 @given(scores=st.lists(st.integers(0, 3), min_size=1, max_size=20), capability=st.floats(0.01, 1.0))
 def test_the_best_are_kept_exactly_as_many_as_asked_for_and_of_equals_the_first(scores, capability):
     n = len(scores)
@@ -381,6 +398,47 @@ def test_an_activation_score_is_the_mean_size_of_what_the_next_layer_reads():
     score = activation(task, table)(params, own, context(0), None)
     torch.testing.assert_close(score["convs.0"], first.mean((0, 2, 3)))
     torch.testing.assert_close(score["convs.1"], second.mean((0, 2, 3)))
+
+
+def test_activation_and_taylor_scores_of_transposed_convolutions():
+    """An activation is what the transposed kernel is given; a unit's Taylor score that of a gate on what makes it."""
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ConvTranspose2d(4, 6, 3, bias=False),
+                                 torch.nn.Flatten(), torch.nn.Linear(6 * 64, 3))  # fmt: skip
+    task = tasks.classification(module, shape=(1, 8, 8))
+    own = parts()[0]._replace(train=parts()[0].train._replace(x=random.normal(random.key(3), 8, 1, 8, 8)))
+    table, params = units(module, (1, 8, 8)), task.init()
+    conv, up = table.sizes
+    first = F.conv2d(own.train.x, params["0.weight"], params["0.bias"])
+    second = F.conv_transpose2d(first, params["1.weight"])
+    score = activation(task, table)(params, own, context(0), None)
+    torch.testing.assert_close(score[conv], first.abs().mean((0, 2, 3)))
+    torch.testing.assert_close(score[up], second.abs().mean((0, 2, 3)))
+    gate = torch.ones(6, requires_grad=True)
+    loss = F.cross_entropy(F.linear((second * gate[:, None, None]).flatten(1), params["3.weight"], params["3.bias"]),
+                           own.train.y)  # fmt: skip
+    wanted = torch.autograd.grad(loss, gate)[0].abs()
+    torch.testing.assert_close(taylor(task, table)(params, own, context(0), None)[up], wanted)
+
+
+def test_an_embedding_reads_no_units():
+    class Words(torch.nn.Module):
+        def __init__(self, tied):
+            super().__init__()
+            self.table, self.head, self.tied = torch.nn.Embedding(11, 6), torch.nn.Linear(6, 3), tied
+            self.scale = torch.nn.Parameter(torch.ones(6))
+
+        def forward(self, x):
+            x = self.table(x.long()).mean(1) * self.scale
+            return F.linear(x, self.table.weight) if self.tied else self.head(x)
+
+    tokens = torch.arange(32.0).reshape(8, 4) % 11
+    own = parts()[0]._replace(train=Samples(tokens, torch.arange(8) % 3))
+    free, tied = (tasks.classification(Words(each)) for each in (False, True))
+    params = free.init()
+    score = activation(free, units(free.model.module, tokens[:3]))(params, own, context(0), None)["scale"]
+    torch.testing.assert_close(score, params["table.weight"][tokens.long()].mean(1).abs().mean(0))
+    with pytest.raises(FedSepError, match=r"needs a layer that reads each group \(none reads scale\)"):
+        activation(tied, units(tied.model.module, tokens[:3]))
 
 
 def test_a_linear_layer_reads_the_last_dimension_and_others_the_second():

@@ -182,6 +182,20 @@ def test_scores_of_absent_classes_are_zero_and_their_rows_have_no_gradient():
     assert torch.equal(everything.loss(params, Batch(x, y)), network.loss(params, Batch(x, y)))
 
 
+@pytest.mark.parametrize(("make", "outputs", "right"), [
+    (tasks.binary, 1, False), (tasks.binary, 2, True), (tasks.regression, 1, False), (tasks.regression, 3, False),
+])  # fmt: skip
+def test_to_distil_takes_scores_of_classes(make, outputs, right):
+    module = models.mlp((5,), outputs, hidden=(4,))
+    settings = {"units": units(module, (5,)), "own_classes": False, "lr": 0.1, "steps": 1}
+    algorithms.fjord(make(module), **settings)
+    if right:
+        algorithms.fjord(make(module), distil=True, **settings)
+        return
+    with pytest.raises(FedSepError, match=rf"distil must be False for {make.__name__} without outputs for two"):
+        algorithms.fjord(make(module), distil=True, **settings)
+
+
 @pytest.mark.parametrize("name", ["heterofl", "fedrolex", "federated_dropout", "fjord", "homogeneous"])
 def test_rows_of_classes_that_nobody_has_stay_under_weight_decay(name):
     task = task_of()

@@ -64,7 +64,90 @@ def test_a_table_written_by_hand_is_the_derived_one_under_other_names():
     assert declared.outputs == derived.outputs
 
 
+class HeadFirst(nn.Module):
+    """The head is registered first, and its scores are normalised by what is registered last."""
+
+    def __init__(self, norm=False, flip=False):
+        super().__init__()
+        self.head, self.body = nn.Linear(4, 3), nn.Linear(5, 4)
+        self.norm = nn.LayerNorm(3) if norm else nn.Identity()
+        self.flip = flip
+
+    def forward(self, x):
+        x = self.norm(self.head(torch.relu(self.body(x))))
+        return torch.flip(x, (1,)).flip(1) if self.flip else x
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_table_written_by_hand_finds_its_outputs_in_the_forward_pass(norm):
+    """Where an operation on the way is not known, by the order of the parameters."""
+    rows = {"body.weight": ("body", None), "body.bias": ("body",), "head.weight": (None, "body")}
+    derived, declared = (units(HeadFirst(norm), (5,), **how) for how in ({}, {"declare": rows}))
+    assert declared.outputs == derived.outputs
+    assert declared.outputs == ("head.weight", "head.bias", *(["norm.weight", "norm.bias"] if norm else []))
+    lost = units(HeadFirst(norm, flip=True), (5,), declare=rows)
+    assert lost.outputs == (("norm.weight", "norm.bias") if norm else ())
+
+
+class Turned(nn.Module):
+    """Kernels that lie (in, out): a transposed convolution, and a matrix on the right."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 6, 3)
+        self.mix, self.head = nn.Parameter(torch.randn(6, 5)), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.up(torch.relu(self.conv(x)))).mean((2, 3)) @ self.mix)
+
+
+def test_units_are_made_by_the_second_dimension_of_kernels_that_lie_in_out():
+    module = Turned()
+    for how in ({}, {"declare": {
+        "conv.weight": ("conv", None, None, None), "conv.bias": ("conv",), "up.weight": ("conv", "up", None, None),
+        "up.bias": ("up",), "mix": ("up", "mix"), "head.weight": (None, "mix"),
+    }}):  # fmt: skip
+        table = units(module, IMAGE, **how)
+        assert set(table.in_first) == {"up.weight", "mix"}
+        ones = {name: torch.ones_like(part) for name, part in Pure(module).init().items()}
+        conv, up, mix = (table.axes[name][dim].group for name, dim in (("conv.bias", 0), ("up.bias", 0), ("mix", 1)))
+        made = {group: part.tolist() for group, part in table.sums(ones).items()}
+        assert made == {conv: [10.0] * 4, up: [37.0] * 6, mix: [6.0] * 5}
+        assert table.inner().sizes == table.sizes
+        assert table.inner().in_first == table.in_first
+        weights = {group: torch.arange(1.0, n + 1) for group, n in table.sizes.items()}
+        spread = table.weigh(ones, weights)
+        assert torch.equal(spread["up.weight"].expand(4, 6, 3, 3)[0, :, 0, 0], weights[up])
+        assert torch.equal(spread["mix"].expand(6, 5)[0], weights[mix])
+
+
+class Words(nn.Module):
+    """An embedding whose columns are units, and whose table may read them again."""
+
+    def __init__(self, tied=False, added=False):
+        super().__init__()
+        self.table, self.head, self.more = nn.Embedding(11, 6), nn.Linear(6, 3), nn.Linear(6, 6)
+        self.scale, self.tied, self.added = nn.Parameter(torch.ones(6)), tied, added
+
+    def forward(self, x):
+        x = self.table(x.long()).mean(1) * self.scale
+        x = x + self.more(x) if self.added else x
+        return F.linear(x, self.table.weight) if self.tied else self.head(x)
+
+
+TOKENS = torch.arange(12.0).reshape(3, 4) % 11
+
+
+def test_an_embedding_makes_the_units_of_its_columns():
+    assert units(Words(), TOKENS).in_first == ("table.weight",)
+    assert units(Words(tied=True), TOKENS).in_first == ()
+    assert units(Words(), TOKENS).inner().sizes == {"scale": 6}
+    with pytest.raises(FedSepError, match="no group of the model's units is made by one kernel alone"):
+        units(Words(added=True), TOKENS).inner()
+
+
 def test_it_works_for_the_shipped_models():
+    assert not units(resnet((3, 8, 8), 10, width=2), (3, 8, 8)).in_first
     assert units(cnn((1, 16, 16), 3, width=4), (1, 16, 16)).sizes == dict.fromkeys(
         ["conv1", "conv2", "conv3", "conv4"], 4
     )

@@ -14,9 +14,10 @@ from train.toys import SETTINGS, Fleet, Task, run
 
 from fedsep import algorithms, random, tree
 from fedsep.core import Ctx, Decoded, FedSepError, Samples, Shard
+from fedsep.plan import Plan
 from fedsep.privacy import Rounds, central, dp_sgd, epsilon
 from fedsep.privacy.noise import chosen
-from fedsep.train import Cohort, Evaluate
+from fedsep.train import Checkpoint, Cohort, Evaluate, Stop
 
 CTX = Ctx(0, 1.0, random.key(7))
 
@@ -125,6 +126,34 @@ def test_epsilon_is_that_of_the_dearest_client(tmp_path):
         rest = {name: value for name, value in changes.items() if name not in own}
         with pytest.raises(FedSepError, match=message):
             run(dp_sgd(of, **arguments), None, **{**settings, **rest})
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere(Unequal):
+    """Data of which only some clients' are here."""
+
+    present: tuple[int, ...] = ()
+
+    def shard(self, client: int) -> Shard:
+        if client < 1000 and client not in self.present:
+            raise FedSepError(f"the data of client {client} are at its site")
+        return super().shard(client)
+
+
+def plan_for(fleet):
+    """The plan of a private method with minibatches of seven examples."""
+    own = dp_sgd(algorithms.fedavg(Task(), weighting="uniform", steps=2, lr=0.02), clip=1.0, noise=2.0, batch_size=7)
+    return Plan(own, Task(), fleet, 3, 0, Cohort(), Evaluate(), Checkpoint(), Stop(), "memory", "run")
+
+
+def test_sizes_that_are_at_the_sites_are_asked_for_by_one_sentence():
+    pytest.importorskip("opacus")
+    with pytest.raises(FedSepError, match=r"method must not be privacy.dp_sgd: .* which are at their sites") as caught:
+        plan_for(Elsewhere(clients=8)).check()
+    assert len(str(caught.value).splitlines()) == 1
+    plan_for(Elsewhere(clients=8, present=(1, 2, 7))).check()  # a site knows its own
+    with pytest.raises(FedSepError, match="batch_size must be at most the examples of each client, 6 of client 4"):
+        plan_for(Elsewhere(clients=8, present=(1, 4))).check()
 
 
 @pytest.mark.parametrize(

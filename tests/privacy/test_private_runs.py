@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -54,8 +55,22 @@ def test_epsilon_of_poisson_cohorts_is_in_metrics_summary_and_notes(tmp_path):
     first, second = done.summary["notes"]
     assert f"({expected[-1]:.3g}, 0.001)-differentially private" in first
     assert "does not cover the run's folder" in first
+    assert "the constants by which inputs are normalised" in first
     assert "secret of the noise was given" in second
     assert len(run(privately(secret=None), None, **PRIVATE).summary["notes"]) == 1
+
+
+@dataclass(frozen=True)
+class Apart(Fleet):
+    """No data but the clients' own."""
+
+    validation, test = None, None
+
+
+def test_where_data_are_the_clients_own_the_metrics_on_them_are_not_covered():
+    told, apart = ({**PRIVATE, "rounds": 1, "fleet": fleet} for fleet in (FLEET, Apart(clients=20)))
+    assert not any("are not covered either" in note for note in run(privately(), None, **told).summary["notes"])
+    assert any("are not covered either" in note for note in run(privately(), None, **apart).summary["notes"])
 
 
 def test_the_report_shows_the_guarantee(tmp_path):
@@ -210,8 +225,6 @@ def test_several_mistakes_are_told_at_once_and_none_without_privacy():
 
 
 def test_reports_beside_the_change_are_refused():
-    from dataclasses import dataclass
-
     @dataclass(frozen=True)
     class Telling(wires.Dense):
         def pack(self, tree, memory, ctx):

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from fedsep.gates import Free, GateScores, Hypernetwork
 from fedsep.recipes import RecipeError, build, from_tree, read
 from fedsep.recipes.text import parse
 from fedsep.scores.activation import Activation
 from fedsep.scores.taylor import Taylor
+from fedsep.train import fit
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes/heterogeneous"
 
@@ -53,6 +55,54 @@ def test_a_name_that_is_none_is_no_path():
     says = r"scores: must be one of gates, taylor, activation or .* \(got 'tailor'; did you mean taylor\?\)"
     with pytest.raises(RecipeError, match=says):
         from_tree(parse(SCORED.replace("SCORES", "tailor"), "r"), "r.yaml")
+
+
+def gated(options, method="fedsep_mask", more="", validation=0):
+    """The experiment of a recipe whose scores are a block of gates."""
+    text = SCORED.replace("SCORES", f"{{use: fedsep.gates.gate_scores, {options}}}").replace("fedsep_mask", method)
+    text = text.replace("clients: 4", f"clients: 4, validation: {validation}")
+    tree = parse(text, "r")
+    tree["method"] |= {"steps": 1, "batch_size": 8, **parse(more or "{}", "r")}
+    return build(from_tree({**tree, "cohort": {"capabilities": [0.5]}}, "r.yaml"), 0)
+
+
+@pytest.mark.parametrize("method", ["fedsep_mask", "fedsep_shared"])
+@pytest.mark.parametrize(("options", "network", "lr"), [
+    ("preset: nppm", Hypernetwork, 1e-3), ("preset: nppm, form: free, steps: 2", Free, 5e-2),
+    ("form: free, data: validation, elementwise: true", Free, 0.1),
+])  # fmt: skip
+def test_gates_take_their_options_in_a_recipe_and_a_round_is_played(method, options, network, lr):
+    experiment = gated(options, method, validation=200)
+    [algorithm] = experiment.algorithms.values()
+    scorer = algorithm.codec.scorer
+    assert isinstance(scorer, GateScores)
+    assert isinstance(scorer.network, network)
+    assert (scorer.adam.lr, scorer.classes) == (lr, 10)
+    assert scorer.data == ("validation" if "validation" in options else "train")
+    done = fit(algorithm, experiment.task, experiment.federation, rounds=1, **experiment.recipe.options())
+    assert (done.metrics[-1]["replies"], done.metrics[-1]["failures"]) == (4, 0)
+
+
+@pytest.mark.parametrize(("more", "exponent"), [("", 2), ("{gates: inner}", 1), ("{budget: params}", 2)])
+def test_gates_are_told_what_the_method_cuts_and_what_a_capability_is(more, exponent):
+    [method] = gated("preset: nppm", more=more).algorithms.values()
+    scorer = method.codec.scorer
+    assert scorer.exponent == exponent
+    assert dict(scorer.gating.units.sizes) == dict(method.view.part.units.sizes)
+    parameters = sum(part.numel() for part in scorer.task.init().values())
+    assert (scorer.cost.total == parameters) == ("params" in more)
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    ("gates: inner", r"scores: must have the method's gates, all_tied: give gates to .* \(got 'inner'\)"),
+    ("budget: flops", r"scores: must have the method's budget, width"),
+    ("data: validation", r"scores must be fitted to training data where clients have no validation .*client 0 has"),
+    ("batch_size: 1", r"scores.batch_size: must be >= 2 \(got 1\)"),
+    ("classes: 3", r"scores.classes: is filled in"),
+])  # fmt: skip
+def test_gates_that_contradict_the_method_or_the_data_are_refused(options, says):
+    with pytest.raises(RecipeError, match=says):
+        gated(options)
 
 
 MASKS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -43,6 +44,18 @@ def test_patience_ends_and_quotes_the_failures(tmp_path):
     assert "min_replies" in summary["reason"]
     result = run(FedAvg(), tmp_path, engine=Lossy(lambda round, client: False), stop=Stop(patience=2), resume=True)
     assert result.summary["rounds"] == 9  # the network is back
+
+
+def test_a_round_to_which_nobody_was_invited_is_no_failure():
+    """Poisson cohorts may be empty: that tries nobody's patience, and it does not restore it."""
+    poisson = Cohort(per_round=1, sampling="poisson")
+    cohorts = [poisson.members(0, round, 7) for round in range(12)]
+    assert any(not a and not b for a, b in itertools.pairwise(cohorts))
+    settings = {"cohort": poisson, "rounds": 12, "stop": Stop(patience=1)}
+    assert [row["replies"] for row in run(FedAvg(), **settings).metrics] == [len(each) for each in cohorts]
+    invited = [round for round, each in enumerate(cohorts, 1) if each]
+    with pytest.raises(RunFailed, match=rf"round {invited[2]}: 0 of {len(cohorts[invited[2] - 1])} .*the 3\. time"):
+        run(FedAvg(), engine=Lossy(lambda round, client: True), **{**settings, "stop": Stop(patience=3)})
 
 
 def test_non_finite_loss_stops_with_its_cause(tmp_path):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fedsep.core import FedSepError, Params
-from fedsep.models.units import Axis, Units
+from fedsep.models.tracing import deriving
+from fedsep.models.units import Axes, Axis, Units
 from fedsep.tasks.pure import Pure
 
 Declared = Mapping[str, Sequence[str | Axis | None]]
@@ -17,17 +18,23 @@ Declared = Mapping[str, Sequence[str | Axis | None]]
 
 
 def declared(module: nn.Module, example: Tensor, declare: Declared) -> Units:
-    """The table of a module; see ``table``. Its outputs and group normalisations are looked up in the module."""
+    """The table of a module; see ``table``.
+
+    Group normalisations are looked up in the module. Outputs are followed back through the forward pass where that can
+    be done: a head need not be last in the order of the parameters.
+    """
     params = Pure(module).init()
     with torch.no_grad():
         outputs = module(example).shape[-1]
     found = table(params, declare, outputs)
+    followed = deriving.outputs(module, example)
+    rows = found.outputs if followed is None else _unsliced(followed, found.axes)
     divisors: dict[str, tuple[tuple[int, str], ...]] = {}
     for name, layer in module.named_modules():
         axis = found.axes.get(f"{name}.weight", (None,))[0]
         if isinstance(layer, nn.GroupNorm) and axis is not None:
             divisors[axis.group] = (*divisors.get(axis.group, ()), (layer.num_groups, name))
-    return Units(found.sizes, found.axes, found.outputs, divisors)
+    return Units(found.sizes, found.axes, rows, divisors)
 
 
 def table(params: Params, declare: Declared, outputs: int) -> Units:
@@ -39,7 +46,7 @@ def table(params: Params, declare: Declared, outputs: int) -> Units:
     Args:
         params: The model's parameters.
         declare: By parameter: the group of each dimension.
-        outputs: Number of the model's outputs.
+        outputs: Number of the model's outputs; they are taken for those of the layer whose parameters are last.
 
     Raises:
         FedSepError: An unknown parameter, a wrong number of dimensions, or sizes that do not fit one another.
@@ -50,8 +57,11 @@ def table(params: Params, declare: Declared, outputs: int) -> Units:
     last = list(params)[-2:]
     head = last[0].rpartition(".")[0]
     rows = [name for name in last if name.rpartition(".")[0] == head and params[name].shape[0] == outputs]
-    unsliced = tuple(name for name in rows if axes.get(name, (None,))[0] is None)
-    return Units({group: size for group, (size, _) in sizes.items()}, axes, unsliced)
+    return Units({group: size for group, (size, _) in sizes.items()}, axes, _unsliced(rows, axes))
+
+
+def _unsliced(names: Iterable[str], axes: Mapping[str, Axes]) -> tuple[str, ...]:
+    return tuple(name for name in names if axes.get(name, (None,))[0] is None)
 
 
 def _sizes(params: Params, declare: Declared) -> dict[str, tuple[int, str]]:

@@ -37,6 +37,21 @@ def derived(module: nn.Module, example: Tensor, whole: Sequence[str]) -> Units:
     for name in whole:
         if name not in known:
             raise FedSepError(f"units: whole must name layers of the model (got {name!r})")
+    tracer, marks, out = _followed(module, example, whole)
+    return _table(module, marks, _outputs(tracer, out, marks))
+
+
+def outputs(module: nn.Module, example: Tensor) -> tuple[str, ...] | None:
+    """Parameters whose rows are the model's outputs; None where these cannot be followed back to any."""
+    try:
+        tracer, marks, out = _followed(module, example, ())
+    except Exception:  # an operation that takes other arguments than its rule foresees
+        return None
+    return _outputs(tracer, out, marks) if out.dim() and tracer.of(out)[-1] is not None else None
+
+
+def _followed(module: nn.Module, example: Tensor, whole: Sequence[str]) -> tuple[Tracer, dict[str, Marks], Tensor]:
+    """One forward pass: what followed it, the parameters' marks, and what it gave."""
     params = Pure(module).init()
     tracer = Tracer(RULES, whole)
     marks = {name: fresh(part) for name, part in params.items()}
@@ -45,7 +60,7 @@ def derived(module: nn.Module, example: Tensor, whole: Sequence[str]) -> Units:
     tracer.set(example, (None,) * example.dim())
     with tracer.watching(module):
         out = Pure(module)(params, example)
-    return _table(module, marks, _outputs(tracer, out, marks))
+    return tracer, marks, out
 
 
 def _outputs(tracer: Tracer, out: Tensor, marks: dict[str, Marks]) -> tuple[str, ...]:
@@ -97,9 +112,10 @@ def _names(sliced: dict[Group, list[tuple[str, int]]]) -> dict[Group, str]:
     """Each group is called after the first layer that makes its units."""
     names: dict[Group, str] = {}
     for group, members in sliced.items():
-        first = next((name for name, dim in members if dim == 0), members[0][0])
+        first, dim = next((each for each in members if each[1] == 0), members[0])
         layer = first.rpartition(".")[0] or first
-        names[group] = first if layer in names.values() else layer
+        possible = (layer, first, f"{first} {dim}")  # a layer's two parameters, or one's two dimensions
+        names[group] = next(name for name in possible if name not in names.values())
     return names
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedsep.core import FedSepError, Params
 from fedsep.models.scaler import Scaler
+from fedsep.models.tracing.kernels import PRODUCTS, Kernels, Reader, apart
 from fedsep.models.tracing.marks import Group, Mark, resolved
 from fedsep.models.tracing.rules import RULES
 from fedsep.models.tracing.tracer import Tracer, fresh, running
@@ -35,13 +36,6 @@ class Product(NamedTuple):
     groups: tuple[str, ...]
     outputs: float
     made: str | None
-
-
-class Reader(NamedTuple):
-    """A dimension of a parameter over which units are summed up: what a layer reads of them."""
-
-    name: str
-    dim: int
 
 
 class Multiplied(NamedTuple):
@@ -82,7 +76,7 @@ def multiplied(table: Units, run: Run, params: Params, example: Tensor, module: 
         FedSepError: Units are read by something else than a parameter, or by nothing, or are tied and the table does
             not say so; names the layer or the group.
     """
-    own = {name: part.detach().clone(memory_format=torch.contiguous_format) for name, part in params.items()}
+    own = apart(params)
     recorder = _Recorder(own)
     marks = {name: fresh(part) for name, part in own.items()}
     for name, part in own.items():
@@ -157,8 +151,7 @@ class _Recorder(Tracer):
         self.seen: list[_Seen] = []
         self.scaled: dict[str, Mark | None] = {}
         self.stack = self._running
-        # A layer may transpose a parameter before it multiplies by it: what lies in the same memory is the same.
-        self._parameters = {part.untyped_storage().data_ptr(): (name, part) for name, part in params.items()}
+        self._kernels = Kernels(params)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs the operation, marks what it gave, and notes it."""
@@ -166,7 +159,7 @@ class _Recorder(Tracer):
         name = func._schema.name.removeprefix("aten::")
         if name == "convolution":
             self._convolution(args[0], args[1], args[6], out)
-        elif name in ("mm", "bmm", "addmm", "baddbmm"):
+        elif name in PRODUCTS:
             self._matmul(args[-2], args[-1], out)
         return out
 
@@ -181,13 +174,11 @@ class _Recorder(Tracer):
         places, read = (x, 0) if transposed else (out, 1)
         count = places.numel() // places.shape[1] * weight.numel()
         marks = self.of(weight)
-        self._note(count, marks[1 - read], marks[read], (), out, self._reader(weight, read))
+        self._note(count, marks[1 - read], marks[read], (), out, self._kernels.convolved(weight, transposed))
 
     def _matmul(self, left: Tensor, right: Tensor, out: Tensor) -> None:
         a, b = self.of(left), self.of(right)
-        reader = self._reader(right, right.dim() - 2)
-        by_left = reader is None
-        reader = self._reader(left, left.dim() - 1) if by_left else reader
+        reader, by_left = self._kernels.multiplied(left, right)
         made, other = (a[-2], b[-1]) if by_left else (b[-1], a[-2])
         read = a[-1] or b[-2]
         self._note(left.numel() * right.shape[-1], made, read, (*a[:-2], other), out, reader)
@@ -197,15 +188,6 @@ class _Recorder(Tracer):
         reader: Reader | None,
     ) -> None:  # fmt: skip
         self.seen.append(_Seen(self.layer, count, made, read, others, out.numel(), reader))
-
-    def _reader(self, kernel: Tensor, dim: int) -> Reader | None:
-        """Which dimension of which parameter this is."""
-        name, part = self._parameters.get(kernel.untyped_storage().data_ptr(), ("", None))
-        if part is None:
-            return None
-        here = kernel.stride(dim), kernel.shape[dim]
-        dims = [each for each in range(part.dim()) if (part.stride(each), part.shape[each]) == here]
-        return Reader(name, dims[-1]) if dims else None
 
 
 class _Hooked:
