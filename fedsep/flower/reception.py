@@ -13,6 +13,7 @@ from fedsep.core import FedSepError, Params
 from fedsep.engines.lost import lost
 from fedsep.files import write_file, writing
 from fedsep.flower.audit import Written
+from fedsep.flower.letters import shortened
 from fedsep.flower.limits import Limits
 from fedsep.flower.rules import Rules
 from fedsep.flower.site import Site
@@ -90,7 +91,12 @@ class Reception:
         )
 
     def _refused(self, letter: Mapping[str, Any], size: int, why: str) -> dict[str, Any]:
-        entry = {"received": letter.get("kind"), "run": letter.get("run"), "letter_bytes": size, "refused": why}
+        entry = {
+            "received": shortened(letter.get("kind")),
+            "run": shortened(letter.get("run")),
+            "letter_bytes": size,
+            "refused": why,
+        }
         Written(self.folder / AUDIT).write(entry)
         return {"problem": why, "facts": facts()}
 

@@ -15,6 +15,7 @@ from fedsep.engines.lost import lost
 from fedsep.engines.settle import settled
 from fedsep.flower.audit import Audit, Unwritten
 from fedsep.flower.evaluating import judged, measured
+from fedsep.flower.letters import is_whole, require_places, shortened
 from fedsep.flower.limits import Limits, Taken, kept_to
 from fedsep.flower.store import Kept, Remembering
 from fedsep.flower.versions import facts, mismatch
@@ -128,6 +129,7 @@ class Site:
         self, letter: Mapping[str, Any], client: int, width: float, key: int, seen: int, digest: int | None,
         report: Tree, payload: Payload,
     ) -> tuple[Kept | None, Job]:  # fmt: skip
+        require_places(letter, client, seen)
         if client not in self.clients:
             raise FedSepError(f"client {client} is not at this site")
         self.memories.settle(client, seen, letter["checkpoints"])
@@ -141,14 +143,14 @@ class Site:
         return {"failure": {"stage": why.stage, "reason": why.reason, "traceback": traceback}}
 
     def _entry(self, letter: Mapping[str, Any], given: Mapping[str, Any], size: int, seconds: float) -> dict[str, Any]:
-        outcomes = given.get("clients", {})
+        outcomes, told = given.get("clients", {}), letter.get("round")
         return {
-            "received": letter.get("kind"),
-            "run": letter.get("run"),
-            "round": letter["round"] + 1 if "round" in letter else None,
+            "received": shortened(letter.get("kind")),
+            "run": shortened(letter.get("run")),
+            "round": told + 1 if is_whole(told, 0) else shortened(told),
             "letter_bytes": size,
             "seconds": round(seconds, 3),
-            "sent": {client: _brief(outcome) for client, outcome in outcomes.items()},
+            "sent": {shortened(client): _brief(outcome) for client, outcome in outcomes.items()},
             **({"problem": given["problem"]} if "problem" in given else {}),
         }
 
