@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedsep import random, tree
-from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Task, Tree
+from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Shard, Task, Tree
 from fedsep.engines.client import Job, run, run_local
 from fedsep.engines.engine import Fleet
 from fedsep.engines.lost import lost
@@ -71,14 +71,9 @@ class Site:
             case "local":
                 outcomes = {seat[0]: self._local(letter, *seat) for seat in letter["seats"]}
             case "evaluate":
-                outcomes = {
-                    client: judged(self.task, letter["model"], self.fleet.shard(client)) for client in self.clients
-                }
+                outcomes = self._of_each(lambda shard: judged(self.task, letter["model"], shard))
             case "statistics":
-                outcomes = {
-                    client: measured(self.task, letter["model"], self.fleet.shard(client), letter["examples"])
-                    for client in self.clients
-                }
+                outcomes = self._of_each(lambda shard: measured(self.task, letter["model"], shard, letter["examples"]))
             case "model":
                 if self.keep is not None:
                     self.keep(letter["model"])
@@ -86,6 +81,12 @@ class Site:
             case _:
                 raise FedSepError(f"a letter of the kind {kind!r}, which this site does not know")
         return {"clients": outcomes}
+
+    def refused(self, letter: Mapping[str, Any], size: int, why: str) -> dict[str, Any]:
+        """Writes down why a letter is not answered; what the server is told."""
+        given = {"problem": why}
+        self.audit.write(self._entry(letter, given, size, 0.0))
+        return given
 
     def hello(self, letter: Mapping[str, Any]) -> dict[str, Any]:
         """Who is here, if the two ends can work together."""
@@ -95,6 +96,14 @@ class Site:
             return {"problem": f"the server cannot work with this site: {why}", "facts": here}
         samples = {client: self.fleet.shard(client).train.size for client in self.clients}
         return {"name": self.name, "facts": here, "samples": samples}
+
+    def _of_each(self, found: Callable[[Shard], dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """What is found on every client's data, each in the time that this site gives."""
+        outcomes: dict[int, dict[str, Any]] = {}
+        for client in self.clients:
+            with kept_to(replace(self.limits, steps=None), "the evaluation of a client"):
+                outcomes[client] = found(self.fleet.shard(client))
+        return outcomes
 
     def _seat(
         self, letter: Mapping[str, Any], client: int, width: float, key: int, seen: int, digest: int | None,
