@@ -138,7 +138,7 @@ class FlowerSession:
 
     def _asked(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[_Asked]:
         """Every client's job, in the order of the cohort, with what came of it."""
-        self.roster.update()
+        self.roster.ready()
         jobs = [_settled(prepare(self.algorithm, state, seat, _nothing)) for seat in cohort]
         seats = self._by_node(jobs)
         letters = {node: self._letter(kind, cohort[0].ctx.round, own) for node, own in seats.items()}
@@ -188,7 +188,7 @@ class FlowerSession:
 
     def _everywhere(self, letter: Mapping[str, Any]) -> tuple[dict[int, Any], int, int]:
         """Answers for every client whose site is connected, and bytes down and up."""
-        self.roster.update()
+        self.roster.ready()
         sent = self._send("evaluate", dict.fromkeys(self.roster.members, letter))
         answers = {node: self._heard(each) for node, each in sent.items()}
         told = {client: part for answer in answers.values() for client, part in blocks(answer).items()}
