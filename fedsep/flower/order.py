@@ -54,7 +54,7 @@ class Order:
 
     @property
     def process(self) -> Path:
-        """Where the process that carries it out writes its number."""
+        """Where the process that carries it out writes its number; it holds the file until it ends."""
         return self.folder / "run.pid"
 
     def reading(self) -> Reading:

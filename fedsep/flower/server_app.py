@@ -19,6 +19,7 @@ from fedsep.cli.options import Talk, machine
 from fedsep.cli.run import resume, run
 from fedsep.files import write_json
 from fedsep.flower.announce import announcement
+from fedsep.flower.lock import holding
 from fedsep.flower.order import LOG, VARIABLE, Order, order_at
 
 app = ServerApp()
@@ -28,10 +29,11 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Runs the order that this process's environment names over ``grid``; how it ended is in the order's folder."""
     order = order_at(Path(os.environ[VARIABLE]))
-    order.process.write_text(str(os.getpid()), encoding="utf-8")
-    with open(order.folder / LOG, "w", buffering=1, encoding="utf-8") as log, _told_to(log):
-        code = guarded(lambda: carried_out(order, grid))
-    write_json(order.outcome, {"code": code})
+    with holding(order.process):  # by which the command sees that this process is there
+        order.process.write_text(str(os.getpid()), encoding="utf-8")
+        with open(order.folder / LOG, "w", buffering=1, encoding="utf-8") as log, _told_to(log):
+            code = guarded(lambda: carried_out(order, grid))
+        write_json(order.outcome, {"code": code})
 
 
 def carried_out(order: Order, grid: Any) -> int:

@@ -17,6 +17,7 @@ from fedsep.core import FedSepError
 from fedsep.errors import RunFailed, terminable
 from fedsep.files import write_file, writing
 from fedsep.flower.certificates import AUTHORITY, CERTIFICATE, KEY, NODES
+from fedsep.flower.lock import is_held
 from fedsep.flower.order import LOG, VARIABLE, Order
 from fedsep.flower.programs import Programs, require_free
 
@@ -35,6 +36,7 @@ serverapp = "fedsep.flower.server_app:app"
 clientapp = "fedsep.flower.server_app:app"
 """
 _PAUSE = 0.5
+_STARTING = 180.0  # seconds that Flower has to start the run's process
 _SAVING = 60.0  # seconds that an interrupted run has for its checkpoint
 
 
@@ -83,7 +85,7 @@ def serve(order: Order, place: Place, say: Callable[[str], None]) -> int:
 
     Raises:
         FedSepError: The port is in use, a certificate is missing, or Flower's programs do not start.
-        RunFailed: They ended before the run did.
+        RunFailed: They, or the run's process, ended before the run did.
     """
     keys = place.nodes()
     require_free(place.host, place.port)
@@ -160,9 +162,10 @@ def _submit(programs: Programs, folder: Path) -> None:
 
 def _followed(programs: Programs, order: Order, say: Callable[[str], None]) -> int:
     """Shows what the run says until it has ended."""
-    log, shown = programs.folder / LOG, 0
+    log, shown, until = programs.folder / LOG, 0, time.monotonic() + _STARTING
     while True:
-        over = order.outcome.is_file()
+        lost = _lost(order, until)
+        over = order.outcome.is_file()  # looked at last: it is written before the process ends
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         lines = text[shown:].split("\n")
         for line in lines[:-1]:
@@ -170,9 +173,23 @@ def _followed(programs: Programs, order: Order, say: Callable[[str], None]) -> i
         shown = len(text) - len(lines[-1])
         if over:
             return int(json.loads(order.outcome.read_bytes())["code"])
+        if lost:
+            raise RunFailed(f"{lost}; fedsep flower server ... --out {order.out} --resume goes on")
         if programs.running["flower-superlink"].poll() is not None:
             raise RunFailed(f"Flower's server program ended:\n{programs.tail('flower-superlink')}")
         time.sleep(_PAUSE)
+
+
+def _lost(order: Order, until: float) -> str:
+    """Why the run will not say how it ended; empty if it may."""
+    begun = order.process.is_file() and order.process.stat().st_size > 0
+    if not begun and time.monotonic() > until:
+        return (
+            f"Flower has not started the run within {_STARTING:g} s (its log: {order.folder / 'flower-superlink.log'})"
+        )
+    if begun and not is_held(order.process):
+        return f"the run's process ended without a word (killed? out of memory? its log: {order.folder / LOG})"
+    return ""
 
 
 def _flwr() -> str:

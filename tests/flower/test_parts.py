@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,11 +19,12 @@ import pytest
 from fedsep.cli.entry import invoke
 from fedsep.cli.flowers import numbers
 from fedsep.core import FedSepError
+from fedsep.errors import RunFailed
 from fedsep.flower.guard import PROGRAMS, allowed, replaced
 from fedsep.flower.order import Order, order_at
 from fedsep.flower.programs import Programs, end, free_port, require_free
 from fedsep.flower.reaching import address_of, require_server
-from fedsep.flower.serving import Place
+from fedsep.flower.serving import Place, _followed
 
 needs_flower = pytest.mark.skipif(
     find_spec("flwr") is None, reason="Flower is not installed: pip install 'fedsep[flower]'"
@@ -235,6 +237,46 @@ def test_an_order_is_found_again_and_its_engine_is_flower(tmp_path):
     assert (recipe.engine.use, recipe.rounds, recipe.seeds) == ("fedsep.engines.flower", 2, (3,))
     changed = Order("quickstart", str(tmp_path), changes=("engine={use: fedsep.engines.flower, timeout: 5}",))
     assert changed.reading().read().engine.arguments["timeout"] == 5
+
+
+HOLDING = """if True:
+    import sys, time
+    from pathlib import Path
+    from fedsep.flower.lock import holding
+    with holding(Path(sys.argv[1])):
+        Path(sys.argv[1]).write_text("7")
+        time.sleep(600)
+"""
+
+
+@contextmanager
+def following(order):
+    """What a server has when it shows what a run says; a program in place of Flower's."""
+    with Programs(order.folder) as programs:
+        programs.start("flower-superlink", [sys.executable, "-c", "import time; time.sleep(600)"])
+        yield programs
+
+
+def test_a_run_whose_process_was_killed_is_said_to_be_lost(tmp_path):
+    order, said = Order("quickstart", str(tmp_path / "out")), []
+    with following(order) as programs:
+        (order.folder / "run.log").write_text("round 1/4\n")
+        run = programs.start("run", [sys.executable, "-c", HOLDING, str(order.process)])
+        while not order.process.is_file() or not order.process.read_text():
+            time.sleep(0.05)
+        threading.Timer(1.0, run.kill).start()
+        with pytest.raises(
+            RunFailed, match=r"ended without a word.*run\.log\); fedsep flower server .* --resume goes on"
+        ):
+            _followed(programs, order, said.append)
+    assert said == ["round 1/4"]
+
+
+def test_a_run_that_is_not_started_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedsep.flower.serving._STARTING", 0.0)
+    order = Order("quickstart", str(tmp_path / "out"))
+    with following(order) as programs, pytest.raises(RunFailed, match=r"not started .* within 0 s .*superlink\.log"):
+        _followed(programs, order, print)
 
 
 @needs_flower
