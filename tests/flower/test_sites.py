@@ -327,12 +327,45 @@ def test_one_number_that_is_seen_many_times_is_refused():
 
 
 @pytest.mark.parametrize(
-    "part", [{}, {"examples": 10**400, "metrics": {"loss": 1.0}}, {"examples": 3, "metrics": {"loss": "low"}}, 7]
+    "part",
+    [
+        {},
+        {"examples": 10**400, "metrics": {"loss": 1.0}},
+        {"examples": 3, "metrics": {"loss": "low"}},
+        {"examples": 3, "metrics": {"loss" * 99: 1.0}},
+        {"examples": 3, "metrics": {0: 1.0}},
+        {"examples": 3, "metrics": {f"m{i}": 1.0 for i in range(99)}},
+        7,
+    ],
 )
 def test_metrics_that_cannot_be_are_left_out(part, caplog):
     told = {0: {"test": {"examples": 4, "metrics": {"loss": 2.0}}}, 1: {"test": part}}
     assert columns(told) == {"test_loss": 2.0}
     assert "the metrics of client 1 are left out" in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1.7e308])
+def test_metrics_that_are_not_finite_are_left_out(value):
+    told = {0: {"test": {"examples": 4, "metrics": {"loss": 2.0, "accuracy": value}}}}
+    assert columns(told) == {"test_loss": 2.0}
+
+
+def test_a_site_tells_of_its_own_clients_only(tmp_path, monkeypatch):
+    receptions, answer = sites(tmp_path), Reception.answer
+
+    def lying(self, letter, size=0):
+        told = answer(self, letter, size)
+        if self.rules.name == "a" and letter["kind"] == "evaluate":  # which has client 1
+            of_others = {"test": {"examples": 1 << 50, "metrics": {"loss": 1e9}}}
+            told["clients"] |= {0: of_others, 2: of_others, "x": {}, 77: {}}
+        return told
+
+    expected = run(receptions)
+    monkeypatch.setattr(Reception, "answer", lying)
+    (tmp_path / "again").mkdir()
+    found = run(sites(tmp_path / "again"))
+    for name in ("test_loss", "evaluated_clients"):
+        assert found.metrics[-1][name] == expected.metrics[-1][name]
 
 
 def test_types_that_could_end_the_process_are_refused():
