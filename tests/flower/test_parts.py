@@ -21,10 +21,11 @@ from fedsep.cli.flowers import numbers
 from fedsep.core import FedSepError
 from fedsep.errors import RunFailed
 from fedsep.flower.guard import PROGRAMS, allowed, replaced
+from fedsep.flower.lock import holding
 from fedsep.flower.order import Order, order_at
 from fedsep.flower.programs import Programs, end, free_port, require_free
 from fedsep.flower.reaching import address_of, require_server
-from fedsep.flower.serving import Place, _followed
+from fedsep.flower.serving import Place, _cleared, _followed, serve
 
 needs_flower = pytest.mark.skipif(
     find_spec("flwr") is None, reason="Flower is not installed: pip install 'fedsep[flower]'"
@@ -270,6 +271,23 @@ def test_a_run_whose_process_was_killed_is_said_to_be_lost(tmp_path):
         ):
             _followed(programs, order, said.append)
     assert said == ["round 1/4"]
+
+
+def test_a_server_forgets_the_nodes_of_an_earlier_one(tmp_path):
+    """A key that is not among the server's any more must not be in Flower's state either."""
+    order = Order("quickstart", str(tmp_path / "out"))
+    order.folder.mkdir()
+    earlier = ("outcome.json", "run.pid", "run.log", "state.db", "state.db-wal", "state.db-shm")
+    for name in (*earlier, "flower-superlink.log"):
+        (order.folder / name).touch()
+    _cleared(order)
+    assert [file.name for file in order.folder.iterdir()] == ["flower-superlink.log"]
+
+
+def test_two_servers_do_not_share_their_results(tmp_path):
+    order = Order("quickstart", str(tmp_path / "out"))
+    with holding(order.folder / "lock"), pytest.raises(FedSepError, match="with these results is running already"):
+        serve(order, Place("127.0.0.1", free_port(), None), print)
 
 
 def test_a_run_that_is_not_started_is_said_to_be(tmp_path, monkeypatch):
