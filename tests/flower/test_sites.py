@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from fedsep.flower.announce import announcement
 from fedsep.flower.evaluating import columns
 from fedsep.flower.here import Here
 from fedsep.flower.limits import Limits
-from fedsep.flower.rules import Rules
+from fedsep.flower.rules import _LOCAL, PARTS, Rules
 from fedsep.models.calibration import calibrated
 from fedsep.recipes import build, from_tree
+from fedsep.recipes.resolve import public_names, resolve
 from fedsep.recipes.text import dump, parse
 from fedsep.train import Stop, fit
 
@@ -202,6 +204,24 @@ def test_a_recipe_that_names_places_at_the_site_is_refused(tmp_path, block, reas
     tree = parse(RECIPE, "recipe") | {"data": parse(block, "data")}
     with pytest.raises(FedSepError, match=reason):
         sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+def test_a_model_in_a_file_of_the_site_is_not_for_the_server_to_open(tmp_path):
+    tree = parse(RECIPE, "recipe") | {"model": {"use": "fedsep.models.load", "file": "/etc/passwd"}}
+    with pytest.raises(FedSepError, match="model.file: is for the site to say, not for the server"):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+def test_every_argument_that_names_a_place_is_for_the_site_to_say():
+    named = [
+        (path, name)
+        for package in PARTS
+        for path in public_names(f"fedsep.{package}")
+        for name, argument in inspect.signature(resolve(path)).parameters.items()
+        if "Path" in str(argument.annotation)
+    ]
+    assert len(named) > 5
+    assert [(path, name) for path, name in named if name not in _LOCAL] == []
 
 
 def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
