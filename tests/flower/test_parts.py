@@ -63,6 +63,20 @@ def test_other_machines_reach_what_sites_need_and_no_more(path, client, yes):
     assert allowed(path, client) is yes
 
 
+@pytest.mark.parametrize(
+    ("client", "server", "yes"),
+    [
+        (("10.0.0.1", 5), ("10.0.0.1", 8443), True),
+        (("::ffff:10.0.0.1", 5), ("10.0.0.1", 8443), True),
+        (("10.0.0.9", 5), ("10.0.0.1", 8443), False),
+        (("testclient", 5), ("testclient", 8443), False),
+        (None, None, False),
+    ],
+)
+def test_the_servers_own_machine_may_call_at_any_of_its_addresses(client, server, yes):
+    assert allowed("/v1/control/start-run", client, server) is yes
+
+
 def test_a_release_without_the_names_that_are_replaced_is_not_started():
     with pytest.raises(SystemExit, match="json has no such_name: fedsep does not know this release of Flower"):
         replaced("json", "such_name", None)

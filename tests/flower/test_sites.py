@@ -208,7 +208,7 @@ def test_a_recipe_that_names_places_at_the_site_is_refused(tmp_path, block, reas
 
 def test_a_model_in_a_file_of_the_site_is_not_for_the_server_to_open(tmp_path):
     tree = parse(RECIPE, "recipe") | {"model": {"use": "fedsep.models.load", "file": "/etc/passwd"}}
-    with pytest.raises(FedSepError, match="model.file: is for the site to say, not for the server"):
+    with pytest.raises(FedSepError, match=r"model\.file: is for the site to say, not for the server"):
         sites(tmp_path)[1].rules.admitted(dump(tree))
 
 
