@@ -49,7 +49,7 @@ def carried_out(order: Order, grid: Any) -> int:
         return connected(todo.recipe.engine.build({}), grid, told)
 
     if order.resume:
-        return resume(Path(order.out), order.allow, sources, talk, made=engine)
+        return resume(Path(order.out), order.allow, sources, talk, made=engine, changes=order.lasting())
     how = order.reading()
     return run(how, sources, talk, Path(order.out), overwrite=order.overwrite, dry_run=False, made=engine)
 

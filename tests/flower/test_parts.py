@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from fedsep.flower.order import Order, order_at
 from fedsep.flower.programs import Programs, end, free_port, require_free
 from fedsep.flower.reaching import address_of, require_server
 from fedsep.flower.serving import Place, _cleared, _followed, serve
+from fedsep.recipes import find, read, write
 
 needs_flower = pytest.mark.skipif(
     find_spec("flwr") is None, reason="Flower is not installed: pip install 'fedsep[flower]'"
@@ -252,6 +254,55 @@ def test_an_order_is_found_again_and_its_engine_is_flower(tmp_path):
     assert (recipe.engine.use, recipe.rounds, recipe.seeds) == ("fedsep.engines.flower", 2, (3,))
     changed = Order("quickstart", str(tmp_path), changes=("engine={use: fedsep.engines.flower, timeout: 5}",))
     assert changed.reading().read().engine.arguments["timeout"] == 5
+    part = Order("quickstart", str(tmp_path), changes=("engine.timeout=7",))
+    assert part.reading().read().engine.arguments["timeout"] == 7
+    with pytest.raises(FedSepError, match=r"--set: engine\.use must be fedsep\.engines\.flower"):
+        Order("quickstart", changes=("engine.use=fedsep.engines.sequential",)).reading()
+    with pytest.raises(FedSepError, match=r"engine\.nothing"):
+        Order("quickstart", changes=("engine.nothing=1",)).reading()
+
+
+@needs_flower
+def test_what_a_server_goes_on_with_and_what_it_may_change(tmp_path):
+    order = Order("quickstart", str(tmp_path), resume=True)
+    with pytest.raises(FedSepError, match=r"nothing to resume: .*recipe\.yaml is missing"):
+        order.require_resumable()
+    write(order.reading().read().resolved(), tmp_path / "recipe.yaml")
+    changed = replace(order, changes=("engine.timeout=5", "stop.patience=9"))
+    changed.require_resumable()
+    assert [change.value for change in changed.lasting()] == [5, 9]
+    for others in ({"changes": ("rounds=3",)}, {"seed": 4}):
+        with pytest.raises(FedSepError, match="only engine, stop and checkpoint may be changed"):
+            replace(order, **others).require_resumable()
+    write(read(find("quickstart")).resolved(), tmp_path / "recipe.yaml")
+    with pytest.raises(FedSepError, match=r"\(got fedsep\.engines\.sequential\): .* fedsep resume .* goes on with it"):
+        order.require_resumable()
+
+
+@needs_flower
+def test_a_run_over_sites_goes_on_with_another_time_out(tmp_path, monkeypatch):
+    """What the process that Flower starts does with an order, over sites in this process."""
+    from fedsep.flower.local import LocalGrid
+    from fedsep.flower.reception import Reception
+    from fedsep.flower.rules import Rules
+    from fedsep.flower.server_app import carried_out, connected
+
+    grid = LocalGrid({1: Reception(Rules(tmp_path), tmp_path / "state")})
+    given = {"changes": ("rounds=3", "methods=[{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 8}]")}
+    order = Order("quickstart", str(tmp_path / "out"), **given)
+    assert carried_out(order, grid) == 0
+    for log in (tmp_path / "out").glob("*/seed*/summary.json"):
+        log.unlink()  # as if it had not come to its end
+    again = Order("quickstart", str(tmp_path / "out"), changes=("engine.timeout=77",), resume=True)
+    timeouts = []
+
+    def spy(engine, grid, told):
+        timeouts.append(engine.timeout)
+        return connected(engine, grid, told)
+
+    monkeypatch.setattr("fedsep.flower.server_app.connected", spy)
+    assert carried_out(again, grid) == 0
+    assert timeouts == [77]
 
 
 HOLDING = """if True:
