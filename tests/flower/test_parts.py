@@ -235,6 +235,23 @@ def test_certificates_are_made_once_and_secrets_are_the_owners(tmp_path, capsys)
     assert "is there already" in capsys.readouterr().err
 
 
+@needs_flower
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--host", "ü.example"), ("--host", ""), ("--host", "a b"), ("--days", "10000000"), ("--host", "x" * 300)],
+)
+def test_certificates_that_cannot_be_made_are_refused(tmp_path, capsys, option, value):
+    assert invoke(["flower", "certs", "--out", str(tmp_path / "certs"), option, value]) == 2
+    assert f"{option}: must be" in capsys.readouterr().err
+    assert not (tmp_path / "certs").exists()
+
+
+def test_an_authority_that_is_no_certificate_is_said_to_be(tmp_path):
+    (tmp_path / "ca.crt").write_text("no certificate")
+    with pytest.raises(FedSepError, match=r"--ca: .*ca\.crt: no certificate in PEM form"):
+        require_server(f"127.0.0.1:{free_port()}", tmp_path / "ca.crt")
+
+
 def test_a_server_without_certificates_is_not_started(tmp_path):
     with pytest.raises(FedSepError, match=r"lacks ca.crt, server.pem, server.key \(fedsep flower certs makes them\)"):
         Place("0.0.0.0", 1, tmp_path).nodes()
