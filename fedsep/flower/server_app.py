@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Generator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from flwr.app import Context  # pyright: ignore[reportMissingImports]
 from flwr.serverapp import Grid, ServerApp  # pyright: ignore[reportMissingImports]
@@ -31,7 +29,11 @@ def main(grid: Grid, context: Context) -> None:
     order = order_at(Path(os.environ[VARIABLE]))
     with holding(order.process):  # by which the command sees that this process is there
         order.process.write_text(str(os.getpid()), encoding="utf-8")
-        with open(order.folder / LOG, "w", buffering=1, encoding="utf-8") as log, _told_to(log):
+        with (
+            open(order.folder / LOG, "w", buffering=1, encoding="utf-8") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
             code = guarded(lambda: carried_out(order, grid))
         write_json(order.outcome, {"code": code})
 
@@ -59,20 +61,3 @@ def connected(engine: Any, grid: Any, told: dict[str, Any]) -> Any:
     if hasattr(engine, "faults"):
         return replace(engine, engine=connected(engine.engine, grid, told))
     return replace(engine, grid=grid, announcement=told)
-
-
-@contextmanager
-def _told_to(log: TextIO) -> Generator[None]:
-    """Inside, what is said goes to a file, which ``fedsep flower server`` shows."""
-    handler = logging.StreamHandler(log)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("fedsep")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with redirect_stdout(log), redirect_stderr(log):
-            yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
