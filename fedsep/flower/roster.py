@@ -19,6 +19,9 @@ _log = logging.getLogger("fedsep")
 _AGAIN = 30.0  # seconds after which a node that was refused is asked again
 
 
+_LONGEST = 80  # characters of a name
+
+
 class Member(NamedTuple):
     """A site that takes part.
 
@@ -124,7 +127,7 @@ class Roster:
             return
         for known in (self.refused, self._again):
             known.pop(node, None)
-        member = Member(str(answer.letter["name"]), dict(answer.letter["samples"]))
+        member = Member(answer.letter["name"][:_LONGEST], dict(answer.letter["samples"]))
         self.members[node] = member
         _log.info("site %s takes part with %s", member.name, _listed(sorted(member.samples)))
 
@@ -140,6 +143,8 @@ class Roster:
         why = mismatch(told if isinstance(told, dict) else {}, facts())
         if why:
             return why
+        if not isinstance(letter.get("name"), str):
+            return "it does not say what it is called"
         if not isinstance(samples, dict) or not samples or not all(map(_is_count, [*samples, *samples.values()])):
             return "it does not say which clients it has"
         beyond = [client for client in samples if client >= self.clients]

@@ -291,6 +291,18 @@ def test_a_node_that_was_refused_is_asked_again_and_logged_once(caplog, monkeypa
     assert (list(roster.members), list(roster.refused)) == ([2], [])
 
 
+@pytest.mark.parametrize("spoil", [{"name": None}, {"name": 7}, {"samples": {0: "many"}}, {"samples": [3]}])
+def test_a_node_that_does_not_say_who_it_is_takes_no_part(monkeypatch, caplog, tmp_path, spoil):
+    def reply(message, count):
+        if count or message.metadata.src_node_id != 2:
+            return message
+        return with_content(message, {**from_records(message.content), **spoil})
+
+    found = meddled(monkeypatch, reply, rounds=2, out=tmp_path, stop=Stop(min_replies=2))
+    assert [row["replies"] for row in found.metrics] == [3, 3]
+    assert "node 2 does not take part: it does not say" in caplog.text
+
+
 def test_without_a_site_nothing_runs(monkeypatch):
     monkeypatch.setattr("fedsep.flower.site.mismatch", lambda there, here: "it has fedsep 0.0.9, not 0.1.0")
     with pytest.raises(FedSepError, match=r"no site takes part after 0 s \(node 1: the server cannot work .* 0\.0\.9"):
