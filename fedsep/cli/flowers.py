@@ -49,8 +49,12 @@ def serve(
         overwrite=overwrite,
         resume=resume,
     )
+    if resume:
+        order.lasting()
     read = order.reading().read()
     order = replace(order, out=str((out or Path("runs") / read.name).resolve()))
+    if resume:
+        order.require_resumable()
     screen = Screen(Talk())
     return serve(order, Place(*place), screen.note)
 

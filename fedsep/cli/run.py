@@ -56,9 +56,10 @@ def resume(
     engine: str | None = None,
     jobs: int = 1,
     made: Callable[[Todo], Engine] | None = None,
+    changes: Sequence[Change] = (),
 ) -> int:
-    """Continues the runs of a folder; the exit code."""
-    recipe, planned, out = _found(folder, allow, engine_changes(engine, jobs))
+    """Continues the runs of a folder; the exit code. ``changes`` are of how they are run, not of what they are."""
+    recipe, planned, out = _found(folder, allow, [*engine_changes(engine, jobs), *changes])
     suit(recipe, jobs)
     screen = Screen(talk)
     states = {job: _resumable(job, recipe) for job in planned}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedsep import random, tree
-from fedsep.core import Algorithm, Failure, FedSepError, Invitation, Params, Payload, Task
+from fedsep.core import Algorithm, Failure, FedSepError, Invitation, Params, Payload, Reply, Task
 from fedsep.engines.engine import Delivered, Engine, Fleet, Local, Recall, Session, Split
 from fedsep.options import option_errors
 from fedsep.ranges import NonNegativeInt, Range
@@ -117,8 +117,7 @@ class _Session:
         place = reply.ctx.round, reply.client
         match self.faults.at(*place):
             case "drop" | "crash" | "late" as name:
-                arrived = tree.named_bytes(reply.payload) if name == "late" else {}
-                return [Failure(reply.client, reply.ctx, name, f"{_REASONS[name]} (injected)", "", reply.sent, arrived)]
+                return [_lost(reply, name)]
             case "stale":
                 earlier = reply.ctx._replace(round=reply.ctx.round - 1)
                 return [delivered._replace(reply=reply._replace(ctx=earlier))]
@@ -129,6 +128,15 @@ class _Session:
                 return [delivered, delivered]
             case _:
                 return [delivered]
+
+
+def _lost(reply: Reply, name: str) -> Failure:
+    """A reply that the server does not read; a late one has crossed, as has the letter before any."""
+    arrived = tree.named_bytes(reply.payload) if name == "late" else {}
+    down, up = reply.serialised or (0, 0)
+    crossed = (down, up if name == "late" else 0) if reply.serialised else None
+    reason = f"{_REASONS[name]} (injected)"
+    return Failure(reply.client, reply.ctx, name, reason, "", reply.sent, arrived, crossed)
 
 
 _REASONS = {

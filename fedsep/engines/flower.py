@@ -76,7 +76,7 @@ def flower(
         timeout: Seconds that a site's answer is waited for; its clients have failed then. An answer that comes later is
             discarded and counted.
         wait: Seconds that are given to sites to call before the first round. The run begins as soon as every client has
-            a site, or with those that are there.
+            a site, or with those that are there. A round for which no site is left waits as long for one.
         folder: Where sites in this process keep their clients' memories, as real ones do on their disks. None: the run
             keeps them as it does for other engines, so that it can be resumed from its own folder alone.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from fedsep.core import Failure, Invitation
 from fedsep.engines.client import Job
-from fedsep.flower.evaluating import LARGEST
+from fedsep.flower.evaluating import LARGEST, are_named
 from fedsep.flower.post import Answer, Sent
 from fedsep.replies import received
 
@@ -61,6 +61,11 @@ def blocks(answer: Answer) -> dict[int, Mapping[str, Any]]:
     return {c: part for c, part in found.items() if isinstance(part, dict)} if isinstance(found, dict) else {}
 
 
+def own_blocks(answer: Answer, clients: Collection[int]) -> dict[int, Mapping[str, Any]]:
+    """Of these, the parts for a site's own clients: it says nothing of another's."""
+    return {client: part for client, part in blocks(answer).items() if type(client) is int and client in clients}
+
+
 def share(total: int, place: int, count: int) -> int:
     """A client's part of the bytes that several share; all parts add up to ``total``."""
     return total // count + (place < total % count)
@@ -68,4 +73,4 @@ def share(total: int, place: int, count: int) -> int:
 
 def is_metrics(value: object) -> bool:
     """Whether it is figures of merit by name."""
-    return isinstance(value, dict) and all(isinstance(part, float) for part in value.values())
+    return are_named(value) and all(isinstance(part, float) for part in value.values())

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fedsep.core import FedSepError
 from fedsep.errors import terminable
 from fedsep.flower.guard import SITE
 from fedsep.flower.here import own_block
+from fedsep.flower.lock import holding
 from fedsep.flower.programs import Programs, free_port
 from fedsep.flower.reaching import require_server
 from fedsep.flower.reception import AUDIT, Reception
@@ -20,6 +22,8 @@ _NODE = "flower-supernode"
 _PAUSE = 1.0
 _AGAIN = 10.0  # seconds after which a node program that ended is started again
 _TAKEN = "SuperNode ID:"  # what the node program says when the server has taken it
+_INACTIVE = "Failed to activate SuperNode"  # and when its key is not known, or counts as in use
+_STILL = 75.0  # seconds for which a node that was killed counts as connected, and some more
 
 
 @dataclass(frozen=True)
@@ -61,28 +65,45 @@ def call(site: Reception, line: Line, say: Callable[[str], None]) -> None:
     """Answers the server until this process is interrupted.
 
     Raises:
-        FedSepError: The server cannot be reached, or does not take this site.
+        FedSepError: The server cannot be reached, or does not take this site, or another process is this site.
         KeyboardInterrupt: As it should end.
     """
     line.check()
     own_block(site.rules.data, site.rules.allow)  # what is wrong with it is better said now
-    with terminable(), Programs(site.folder / "flower", {SITE: str(site.save().resolve())}) as programs:
-        programs.log(_NODE).unlink(missing_ok=True)
-        programs.start(_NODE, line.command())
-        say(f"site {site.rules.name} answers {line.server}; what it is asked and tells is in {site.folder / AUDIT}")
-        while True:
-            time.sleep(_PAUSE)
-            if programs.running[_NODE].poll() is None:
-                continue
-            if _TAKEN not in programs.log(_NODE).read_text(encoding="utf-8", errors="replace"):
-                raise FedSepError(_refused(programs, line))
-            say(f"Flower's node program ended; it is started again in {_AGAIN:g} s")
-            time.sleep(_AGAIN)
+    with holding(site.folder / "lock") as alone:
+        if not alone:
+            raise FedSepError(
+                f"{site.folder}: a client keeps its memories there already: name another (--name, --state)"
+            )
+        with terminable(), Programs(site.folder / "flower", {SITE: str(site.save().resolve())}) as programs:
+            programs.log(_NODE).unlink(missing_ok=True)
             programs.start(_NODE, line.command())
+            say(f"site {site.rules.name} answers {line.server}; what it is asked and tells is in {site.folder / AUDIT}")
+            _kept_going(programs, line, say)
+
+
+def _kept_going(programs: Programs, line: Line, say: Callable[[str], None]) -> NoReturn:
+    """Starts the node program again when it ends, unless the server never took it."""
+    until = time.monotonic() + _STILL
+    while True:
+        time.sleep(_PAUSE)
+        if programs.running[_NODE].poll() is None:
+            continue
+        said = programs.log(_NODE).read_text(encoding="utf-8", errors="replace")
+        taken, later = _TAKEN in said, _INACTIVE in said and time.monotonic() < until
+        if not taken and not later:
+            raise FedSepError(_refused(programs, line))
+        why = (
+            "ended" if taken else "is not taken: perhaps the server has not noticed yet that an earlier one was killed"
+        )
+        say(f"Flower's node program {why}; it is started again in {_AGAIN:g} s")
+        time.sleep(_AGAIN)
+        programs.start(_NODE, line.command())
 
 
 def _refused(programs: Programs, line: Line) -> str:
     """Why a node program ended that the server never took; Flower says it in a line of its log."""
     said = programs.tail(_NODE, 30)
-    key = "" if line.key is None else f": is the public key that belongs to {line.key} among the server's nodes?"
+    of = f"the public key that belongs to {line.key} among the server's nodes, and does no other client use it"
+    key = "" if line.key is None else f": is {of}?"
     return f"{line.server} does not take this site{key} Flower's node program said:\n{said}"

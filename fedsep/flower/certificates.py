@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,8 @@ AUTHORITY, CERTIFICATE, KEY = "ca.crt", "server.pem", "server.key"
 NODES = "nodes"
 """Folder of the nodes' public keys, at the server."""
 
+_LONGEST = 36_500  # days
+_NAME = r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,250}[A-Za-z0-9_])?"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -28,11 +31,13 @@ def make(folder: Path, hosts: Sequence[str], nodes: Sequence[str], days: int) ->
         days: For how long the certificates are valid.
 
     Raises:
-        FedSepError: There is an authority already: its certificates would not fit the new one.
+        FedSepError: There is an authority already, whose certificates would not fit the new one, or a host or the days
+            are none that a certificate can have.
         CannotWrite: The folder cannot be written.
     """
     if (folder / AUTHORITY).exists():
         raise FedSepError(f"{folder / AUTHORITY}: is there already; choose another folder, or remove it")
+    _require_valid(hosts, days)
     authority, server = _key(), _key()
     root = _certificate("fedsep test authority", authority, None, authority, (), days)
     leaf = _certificate("fedsep server", server, root, authority, (*hosts, *_LOCAL), days)
@@ -42,6 +47,25 @@ def make(folder: Path, hosts: Sequence[str], nodes: Sequence[str], days: int) ->
         pair = _node_key()
         secret[f"{NODES}/{name}"], public[f"{NODES}/{name}.pub"] = _ssh_private(pair), _ssh_public(pair)
     return [_write(folder / name, data, name in secret) for name, data in {**public, **secret}.items()]
+
+
+def _require_valid(hosts: Sequence[str], days: int) -> None:
+    if not 1 <= days <= _LONGEST:
+        raise FedSepError(f"--days: must be from 1 to {_LONGEST:,} (got {days:,})")
+    for host in hosts:
+        if not _is_host(host):
+            raise FedSepError(
+                "--host: must be an address, or a name of ASCII letters, digits, dots and hyphens as it is in the name "
+                f"service, xn--... (got {host!r})"
+            )
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return re.fullmatch(_NAME, host) is not None
+    return True
 
 
 def _write(file: Path, data: bytes, secret: bool) -> Path:

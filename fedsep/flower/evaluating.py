@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from fedsep.calibrating import of_samples
 from fedsep.core import Params, Shard, Task
@@ -18,6 +18,8 @@ from fedsep.tasks.pure import Pure
 
 LARGEST = 1 << 53
 """Whole numbers from outside are below it: larger ones are no counts, and do not become floats."""
+
+_MOST, _LONGEST = 64, 64  # metrics of a client on a split, and characters of a name
 
 _log = logging.getLogger("fedsep")
 
@@ -87,16 +89,20 @@ def columns(answers: Mapping[int, Mapping[str, Any]], prefix: str = "") -> dict[
     return {name: total / count for name, (total, count) in sums.items()}
 
 
+def are_named(metrics: object) -> TypeGuard[dict[str, Any]]:
+    """Whether these are values by name, no more and no longer names than metrics have: they become columns."""
+    if not isinstance(metrics, dict) or len(metrics) > _MOST:  # pyright: ignore[reportUnknownArgumentType]
+        return False
+    return all(isinstance(name, str) and len(name) <= _LONGEST and name.isprintable() for name in metrics)  # pyright: ignore[reportUnknownVariableType]
+
+
 def _judgement(part: Mapping[str, Any]) -> list[tuple[str, float, int]]:
-    """A client's metrics on one split with its number of examples; an AUC needs two classes, and is NaN without."""
+    """A client's finite metrics on one split with its number of examples; an AUC needs two classes, else it is NaN."""
     examples, metrics = part["examples"], part["metrics"]
-    if (
-        type(examples) is not int
-        or not 0 < examples < LARGEST
-        or not all(type(value) is float for value in metrics.values())
-    ):
+    counted = type(examples) is int and 0 < examples < LARGEST
+    if not counted or not are_named(metrics) or not all(type(value) is float for value in metrics.values()):
         raise ValueError("they are not of the form that sites send")
-    return [(str(name), value, examples) for name, value in metrics.items() if not math.isnan(value)]
+    return [(name, value, examples) for name, value in metrics.items() if math.isfinite(value * examples)]
 
 
 def _moments(task: Task, params: Params, answer: Mapping[str, Any]) -> dict[str, Moments]:

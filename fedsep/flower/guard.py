@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _WATCH = 0.5  # seconds
+_Address = tuple[str, int | None] | None
 
 SITE = "FEDSEP_FLOWER_SITE"
 """Names the file with a site's settings."""
@@ -78,23 +79,31 @@ class OnlyHere:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Lets a request through, or answers 403."""
-        if scope["type"] == "http" and not allowed(scope["path"], scope["client"]):
+        if scope["type"] == "http" and not allowed(scope["path"], scope["client"], scope.get("server")):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"this interface answers the server's own machine only"})
             return
         await self.app(scope, receive, send)
 
 
-def allowed(path: str, client: tuple[str, int] | None) -> bool:
-    """Whether a request from ``client`` (address, port) may reach ``path``."""
+def allowed(path: str, client: _Address, server: _Address = None) -> bool:
+    """Whether a request from ``client`` (address, port), which called ``server``, may reach ``path``.
+
+    From a machine to one of its own addresses comes only what that machine sends: the command's own calls, where the
+    server listens at an address that is not the loopback interface's.
+    """
     if path.startswith(("/v1/fleet/", "/health")):
         return True
+    caller = _parsed(client)
+    return caller is not None and (caller.is_loopback or caller == _parsed(server))
+
+
+def _parsed(address: _Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address("" if client is None else client[0])
+        found = ipaddress.ip_address("" if address is None else address[0])
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def replaced(module: str, name: str, by: Any) -> Any:

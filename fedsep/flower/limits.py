@@ -17,7 +17,7 @@ from fedsep.ranges import Count, Positive
 
 @dataclass(frozen=True)
 class Limits:
-    """What a client's part of a round may take at this site.
+    """What a client's part of a round may take at this site; ``seconds`` also bound whatever else a letter asks for.
 
     Attributes:
         steps: Gradients of the local loss; None: any number.
@@ -53,10 +53,14 @@ class Taken:
 
 
 @contextmanager
-def kept_to(limits: Limits) -> Generator[Taken]:
+def kept_to(limits: Limits, what: str = "a client's part of a round") -> Generator[Taken]:
     """Inside, a client's part is ended when it takes more than it may; what it took is counted.
 
     Time is looked at before every gradient and, in a program's main thread where the system has alarms, at any time.
+
+    Args:
+        limits: Of this site.
+        what: What it gives them to.
 
     Raises:
         Exceeded: From whatever runs inside.
@@ -66,26 +70,26 @@ def kept_to(limits: Limits) -> Generator[Taken]:
     def count() -> None:
         taken.steps += 1
         if limits.steps is not None and taken.steps > limits.steps:
-            raise Exceeded(f"this site gives {limits.steps} local steps to a client's part of a round, and no more")
+            raise Exceeded(f"this site gives {limits.steps} local steps to {what}, and no more")
         if limits.seconds is not None and time.monotonic() - began > limits.seconds:
-            raise _overtime(limits)
+            raise _overtime(limits, what)
 
     try:
-        with watched(count), _alarm(limits):
+        with watched(count), _alarm(limits, what):
             yield taken
     finally:
         taken.seconds = time.monotonic() - began
 
 
 @contextmanager
-def _alarm(limits: Limits) -> Generator[None]:
+def _alarm(limits: Limits, what: str) -> Generator[None]:
     usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if limits.seconds is None or not usable:
         yield
         return
 
     def ring(number: int, frame: object) -> None:
-        raise _overtime(limits)
+        raise _overtime(limits, what)
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
@@ -96,5 +100,5 @@ def _alarm(limits: Limits) -> Generator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _overtime(limits: Limits) -> Exceeded:
-    return Exceeded(f"this site gives {limits.seconds:g} s to a client's part of a round, and no more")
+def _overtime(limits: Limits, what: str) -> Exceeded:
+    return Exceeded(f"this site gives {limits.seconds:g} s to {what}, and no more")

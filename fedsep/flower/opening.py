@@ -22,8 +22,8 @@ def over(engine: Flower, algorithm: Algorithm[Any, Any], task: Task, fleet: Flee
     Raises:
         FedSepError: No site takes part.
     """
-    roster = Roster(Post(engine.grid, engine.timeout), fleet.clients, engine.announcement)
-    roster.gather(engine.wait)
+    roster = Roster(Post(engine.grid, engine.timeout), fleet.clients, engine.announcement, engine.wait)
+    roster.gather()
     return FlowerSession(algorithm, task, fleet, roster, threads)
 
 
@@ -38,7 +38,7 @@ def in_process(
         clients = tuple(range(node * fleet.clients // nodes, (node + 1) * fleet.clients // nodes))
         memories: Remembering = borrowed if engine.folder is None else OnSite(Path(engine.folder) / f"site{node}")
         sites[node + 1] = Site(f"site{node}", algorithm, task, fleet, clients, memories, frank=True)
-    roster = Roster(Post(LocalGrid(sites), engine.timeout), fleet.clients, {})
-    roster.gather(engine.wait)
+    roster = Roster(Post(LocalGrid(sites), engine.timeout), fleet.clients, {}, engine.wait)
+    roster.gather()
     together = engine.folder is None
     return FlowerSession(algorithm, task, fleet, roster, threads, borrowed.fresh, together)

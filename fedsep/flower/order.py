@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsep.cli.options import Reading, reading
+from fedsep.cli.plan import TOP
+from fedsep.core import FedSepError
 from fedsep.files import write_json
+
+if TYPE_CHECKING:
+    from fedsep.recipes import Change, Recipe
 
 VARIABLE = "FEDSEP_FLOWER_ORDER"
 """Names the file: the environment's, so that nobody can order anything over the network."""
 
 LOG = "run.log"
 """Beside it: what the run says."""
+
+_CHANGING = ("engine", "stop", "checkpoint")
+"""Blocks of a recipe that may change while it is carried out."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +63,74 @@ class Order:
 
     @property
     def process(self) -> Path:
-        """Where the process that carries it out writes its number."""
+        """Where the process that carries it out writes its number; it holds the file until it ends."""
         return self.folder / "run.pid"
 
     def reading(self) -> Reading:
-        """How the recipe is read. Its engine becomes ``flower``, unless it is that already, with its own time-out."""
+        """How the recipe is read. Its engine becomes ``flower``, unless it is that already, with its own time-out.
+
+        Raises:
+            FedSepError: The recipe has mistakes, or ``--set`` names another engine.
+        """
         from fedsep.recipes import Change
 
         how = reading(self.recipe, list(self.changes), None, self.seed, None, list(self.allow))
-        if how.read().engine.use.rpartition(".")[2] == "flower":
-            return how
+        with suppress(FedSepError):  # of the engine that the recipe names now, --set may say what that has not
+            if is_flower(how.read()):
+                return how
         change = Change(("engine",), {"use": "fedsep.engines.flower"}, "fedsep flower server")
-        return replace(how, changes=(change, *how.changes))
+        how = replace(how, changes=(change, *how.changes))
+        use = how.read().engine.use
+        if not is_flower(how.read()):
+            raise FedSepError(f"--set: engine.use must be fedsep.engines.flower, which reaches sites (got {use})")
+        return how
+
+    def lasting(self) -> list[Change]:
+        """The changes that a run takes with which one goes on: those of how it is run, not of what it is.
+
+        Raises:
+            FedSepError: There are others.
+        """
+        from fedsep.recipes import parse_change
+
+        found = [parse_change(text) for text in self.changes]
+        others = [f"--seed {self.seed}"] * (self.seed is not None)
+        others += [change.source for change in found if change.path[0] not in _CHANGING]
+        if others:
+            raise FedSepError(
+                f"--resume: {', '.join(others)}: a run that is gone on with keeps its recipe; only "
+                f"{', '.join(_CHANGING[:-1])} and {_CHANGING[-1]} may be changed"
+            )
+        return found
+
+    def require_resumable(self) -> None:
+        """Sees that the results are of a run over sites.
+
+        Raises:
+            FedSepError: They are not, or there are none.
+        """
+        from fedsep.recipes import read
+
+        written = Path(self.out) / TOP
+        if not written.is_file():
+            raise FedSepError(f"--resume: {self.out}: nothing to resume: {written} is missing")
+        recipe = read(written, changes=self.lasting(), allow=self.allow)
+        if not is_flower(recipe):
+            raise FedSepError(
+                f"--resume: {written}: engine.use must be fedsep.engines.flower (got {recipe.engine.use}): what this "
+                f"run's clients remember is not at sites; fedsep resume {self.out} goes on with it"
+            )
 
     def write(self) -> Path:
         """Writes the order into its folder; the file."""
         file = self.folder / "order.json"
         write_json(file, asdict(self))
         return file
+
+
+def is_flower(recipe: Recipe) -> bool:
+    """Whether a recipe's engine reaches sites."""
+    return recipe.engine.use.rpartition(".")[2] == "flower"
 
 
 def order_at(file: Path) -> Order:

@@ -30,12 +30,12 @@ def require_server(server: str, authority: Path | None) -> None:
         FedSepError: Nobody is there, the certificate is another's or for another host, or it is another kind of server.
     """
     host, port = address_of(server)
+    context = None if authority is None else _trusting(authority)
     try:
         with socket.create_connection((host, port), timeout=_SECONDS) as plain:
-            if authority is None:
+            if context is None:
                 _require_http(plain, server)
                 return
-            context = ssl.create_default_context(cafile=str(authority))
             with context.wrap_socket(plain, server_hostname=host) as secure:
                 _require_http(secure, server)
     except ssl.SSLCertVerificationError as error:
@@ -49,6 +49,19 @@ def require_server(server: str, authority: Path | None) -> None:
         ) from error
     except OSError as error:
         raise FedSepError(f"{server}: no server can be reached there ({error.strerror or error})") from error
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    """TLS by the certificates in a file.
+
+    Raises:
+        FedSepError: It holds none, or cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=str(authority))
+    except OSError as error:  # that of ssl, too
+        why = "no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+        raise FedSepError(f"--ca: {authority}: {why}: it must be the authority's certificate (ca.crt)") from error
 
 
 def _require_http(connection: socket.socket, server: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from fedsep.core import FedSepError, Params
 from fedsep.engines.lost import lost
 from fedsep.files import write_file, writing
 from fedsep.flower.audit import Written
-from fedsep.flower.limits import Limits
+from fedsep.flower.letters import shortened
+from fedsep.flower.limits import Limits, kept_to
 from fedsep.flower.rules import Rules
 from fedsep.flower.site import Site
 from fedsep.flower.store import OnSite
@@ -23,6 +24,7 @@ from fedsep.pack import dump_named
 AUDIT = "audit.jsonl"
 _SETTINGS = "site.json"
 _RUN = re.compile(r"[0-9a-f]{16}")
+_LONGEST = 4000  # characters of a reason, which may quote what came
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,20 @@ class Reception:
         try:
             site = self._site(letter)
         except Exception as error:
-            return self._refused(letter, size, lost(error, "site").reason)
+            return self.refused(letter, size, lost(error, "site").reason)
         return site.answer(letter, size)
+
+    def refused(self, letter: Mapping[str, Any], size: int, why: str) -> dict[str, Any]:
+        """Writes down why a letter is not answered; what the server is told."""
+        why = why[:_LONGEST]
+        entry = {
+            "received": shortened(letter.get("kind")),
+            "run": shortened(letter.get("run")),
+            "letter_bytes": size,
+            "refused": why,
+        }
+        Written(self.folder / AUDIT).write(entry)
+        return {"problem": why, "facts": facts()}
 
     def save(self) -> Path:
         """Writes what a process of this site has to know into the folder; the file, which only its owner may read."""
@@ -70,8 +84,8 @@ class Reception:
             text = kept.read_text(encoding="utf-8")
         else:
             raise FedSepError("this site does not know the run: it has not been said hello to, or it lost its folder")
-        recipe = self.rules.admitted(text)
-        experiment = self.rules.experiment(recipe)
+        with kept_to(replace(self.rules.limits, steps=None), "the recipe's model and data"):
+            experiment = self.rules.experiment(self.rules.admitted(text))
         [(method, algorithm)] = experiment.algorithms.items()
         if letter.get("kind") == "hello":
             with writing(kept):
@@ -88,11 +102,6 @@ class Reception:
             Written(self.folder / AUDIT),
             _Keeping(folder / f"{method}.safetensors"),
         )
-
-    def _refused(self, letter: Mapping[str, Any], size: int, why: str) -> dict[str, Any]:
-        entry = {"received": letter.get("kind"), "run": letter.get("run"), "letter_bytes": size, "refused": why}
-        Written(self.folder / AUDIT).write(entry)
-        return {"problem": why, "facts": facts()}
 
 
 @dataclass(frozen=True)

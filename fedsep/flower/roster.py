@@ -16,6 +16,12 @@ from fedsep.flower.versions import facts, mismatch
 _log = logging.getLogger("fedsep")
 
 
+_AGAIN = 30.0  # seconds after which a node that was refused is asked again
+
+
+_LONGEST = 80  # characters of a name
+
+
 class Member(NamedTuple):
     """A site that takes part.
 
@@ -36,39 +42,56 @@ class Roster:
         post: Reaches them.
         clients: Number of clients in the federation.
         announcement: What a site must know to take part: the recipe as text, the method, the seed.
+        wait: Seconds that are given to sites to call where none is there.
     """
 
     post: Post
     clients: int
     announcement: Mapping[str, Any]
+    wait: float = 0.0
     members: dict[int, Member] = field(default_factory=dict[int, Member])
     refused: dict[int, str] = field(default_factory=dict[int, str])
+    _again: dict[int, float] = field(default_factory=dict[int, float])
+    _forgotten: set[int] = field(default_factory=set[int])
     _asked: dict[int, Sent] = field(default_factory=dict[int, Sent])
 
-    def gather(self, seconds: float) -> None:
-        """Waits until every client has a site, or ``seconds`` have passed and some have.
+    def gather(self) -> None:
+        """Waits until every client has a site, or ``wait`` seconds have passed and some have.
 
         Raises:
             FedSepError: No site takes part; the message says what became of those that called.
         """
-        until = time.monotonic() + seconds
+        until = time.monotonic() + self.wait
         self.update()
         while self.absent() and time.monotonic() < until:
             time.sleep(self.post.pause)
             self.update()
         if not self.members:
             reasons = "; ".join(f"node {node}: {why}" for node, why in self.refused.items())
-            raise FedSepError(f"no site takes part after {seconds:g} s ({reasons or 'none has called'})")
+            raise FedSepError(f"no site takes part after {self.wait:g} s ({reasons or 'none has called'})")
         if self.absent():
             _log.warning("clients without a site so far: %s", _listed(self.absent()))
 
+    def ready(self) -> None:
+        """Brings the roster up to date; waits for sites that introduce themselves again, or for any if none is there.
+
+        Without that, a round that failed at every site would be followed by rounds without a site, all within a second.
+        """
+        until = time.monotonic() + self.wait
+        self.update()
+        while self._forgotten or (not self.members and time.monotonic() < until):
+            time.sleep(self.post.pause)
+            self.update()
+
     def update(self) -> None:
         """Asks nodes that are new who they are, hears those that were asked, forgets those that are gone."""
-        there = self.post.nodes()
-        for known in (self.members, self.refused, self._asked):
+        there, now = self.post.nodes(), time.monotonic()
+        for known in (self.members, self.refused, self._again, self._asked):
             for node in set(known).difference(there):
                 known.pop(node)
-        new = [node for node in there if node not in self.members.keys() | self.refused.keys() | self._asked.keys()]
+        self._forgotten.intersection_update(there)
+        new = [node for node in there if node not in self.members.keys() | self._asked.keys()]
+        new = [node for node in new if now >= self._again.get(node, now)]
         hello = {"kind": "hello", "facts": facts(), **self.announcement}
         self._asked |= self.post.send("query", dict.fromkeys(new, hello))
         for node, sent in list(self._asked.items()):
@@ -91,19 +114,28 @@ class Roster:
 
     def forget(self, node: int) -> None:
         """Has a site introduce itself again: it does not know what it should."""
-        self.members.pop(node, None)
+        if self.members.pop(node, None) is not None:
+            self._forgotten.add(node)
 
     def _hear(self, node: int, answer: Answer) -> None:
+        self._forgotten.discard(node)
         if answer.late:
             return  # it is asked again
         why = answer.problem or self._unfit(answer.letter)
         if why:
-            self.refused[node] = why
-            _log.warning("node %d does not take part: %s", node, why)
+            self._refuse(node, why)
             return
-        member = Member(str(answer.letter["name"]), dict(answer.letter["samples"]))
+        for known in (self.refused, self._again):
+            known.pop(node, None)
+        member = Member(answer.letter["name"][:_LONGEST], dict(answer.letter["samples"]))
         self.members[node] = member
         _log.info("site %s takes part with %s", member.name, _listed(sorted(member.samples)))
+
+    def _refuse(self, node: int, why: str) -> None:
+        """A node is asked again later: who had its clients may be gone by then."""
+        if self.refused.get(node) != why:
+            _log.warning("node %d does not take part: %s", node, why)
+        self.refused[node], self._again[node] = why, time.monotonic() + _AGAIN
 
     def _unfit(self, letter: Mapping[str, Any]) -> str:
         """Why a site that wants to take part cannot."""
@@ -111,6 +143,8 @@ class Roster:
         why = mismatch(told if isinstance(told, dict) else {}, facts())
         if why:
             return why
+        if not isinstance(letter.get("name"), str):
+            return "it does not say what it is called"
         if not isinstance(samples, dict) or not samples or not all(map(_is_count, [*samples, *samples.values()])):
             return "it does not say which clients it has"
         beyond = [client for client in samples if client >= self.clients]

@@ -27,7 +27,7 @@ PARTS = (
 )  # fmt: skip
 """Packages of fedsep whose parts a site runs for a server."""
 
-_LOCAL = ("path", "data_dir")  # arguments that name a place on a disk
+_LOCAL = ("path", "data_dir", "file")  # arguments that name a place on a disk
 _LARGEST = 1 << 20  # characters of a recipe
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Generator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from flwr.app import Context  # pyright: ignore[reportMissingImports]
 from flwr.serverapp import Grid, ServerApp  # pyright: ignore[reportMissingImports]
@@ -19,6 +17,7 @@ from fedsep.cli.options import Talk, machine
 from fedsep.cli.run import resume, run
 from fedsep.files import write_json
 from fedsep.flower.announce import announcement
+from fedsep.flower.lock import holding
 from fedsep.flower.order import LOG, VARIABLE, Order, order_at
 
 app = ServerApp()
@@ -28,10 +27,15 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Runs the order that this process's environment names over ``grid``; how it ended is in the order's folder."""
     order = order_at(Path(os.environ[VARIABLE]))
-    order.process.write_text(str(os.getpid()), encoding="utf-8")
-    with open(order.folder / LOG, "w", buffering=1, encoding="utf-8") as log, _told_to(log):
-        code = guarded(lambda: carried_out(order, grid))
-    write_json(order.outcome, {"code": code})
+    with holding(order.process):  # by which the command sees that this process is there
+        order.process.write_text(str(os.getpid()), encoding="utf-8")
+        with (
+            open(order.folder / LOG, "w", buffering=1, encoding="utf-8") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
+            code = guarded(lambda: carried_out(order, grid))
+        write_json(order.outcome, {"code": code})
 
 
 def carried_out(order: Order, grid: Any) -> int:
@@ -47,7 +51,7 @@ def carried_out(order: Order, grid: Any) -> int:
         return connected(todo.recipe.engine.build({}), grid, told)
 
     if order.resume:
-        return resume(Path(order.out), order.allow, sources, talk, made=engine)
+        return resume(Path(order.out), order.allow, sources, talk, made=engine, changes=order.lasting())
     how = order.reading()
     return run(how, sources, talk, Path(order.out), overwrite=order.overwrite, dry_run=False, made=engine)
 
@@ -57,20 +61,3 @@ def connected(engine: Any, grid: Any, told: dict[str, Any]) -> Any:
     if hasattr(engine, "faults"):
         return replace(engine, engine=connected(engine.engine, grid, told))
     return replace(engine, grid=grid, announcement=told)
-
-
-@contextmanager
-def _told_to(log: TextIO) -> Generator[None]:
-    """Inside, what is said goes to a file, which ``fedsep flower server`` shows."""
-    handler = logging.StreamHandler(log)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("fedsep")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with redirect_stdout(log), redirect_stderr(log):
-            yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from fedsep.core import FedSepError
 from fedsep.errors import RunFailed, terminable
 from fedsep.files import write_file, writing
 from fedsep.flower.certificates import AUTHORITY, CERTIFICATE, KEY, NODES
+from fedsep.flower.lock import holding, is_held
 from fedsep.flower.order import LOG, VARIABLE, Order
 from fedsep.flower.programs import Programs, require_free
 
@@ -34,7 +35,9 @@ publisher = "fedsep"
 serverapp = "fedsep.flower.server_app:app"
 clientapp = "fedsep.flower.server_app:app"
 """
+_STATE = "state.db"
 _PAUSE = 0.5
+_STARTING = 180.0  # seconds that Flower has to start the run's process
 _SAVING = 60.0  # seconds that an interrupted run has for its checkpoint
 
 
@@ -82,14 +85,20 @@ def serve(order: Order, place: Place, say: Callable[[str], None]) -> int:
     """Runs an order over the sites that call, and tells what goes on; the exit code.
 
     Raises:
-        FedSepError: The port is in use, a certificate is missing, or Flower's programs do not start.
-        RunFailed: They ended before the run did.
+        FedSepError: The port or the folder is in use, a certificate is missing, or Flower's programs do not start.
+        RunFailed: They, or the run's process, ended before the run did.
     """
     keys = place.nodes()
     require_free(place.host, place.port)
+    with holding(order.folder / "lock") as alone:
+        if not alone:
+            raise FedSepError(f"--out: {order.out}: a server with these results is running already")
+        return _served(order, place, keys, say)
+
+
+def _served(order: Order, place: Place, keys: Sequence[Path], say: Callable[[str], None]) -> int:
     folder = order.folder
-    for file in (order.outcome, order.process, folder / LOG):
-        file.unlink(missing_ok=True)
+    _cleared(order)
     with terminable(), Programs(folder, {VARIABLE: str((folder / "order.json").resolve())}) as programs:
         order.write()
         programs.start("flower-superlink", _superlink(folder, place))
@@ -109,6 +118,15 @@ def serve(order: Order, place: Place, say: Callable[[str], None]) -> int:
             raise
 
 
+def _cleared(order: Order) -> None:
+    """Removes what an earlier server left. Flower's state knows nodes whose keys may have been taken back since.
+
+    A run goes on from its own checkpoint; a site whose node Flower does not know any more introduces itself anew.
+    """
+    for file in (order.outcome, order.process, order.folder / LOG, *order.folder.glob(f"{_STATE}*")):
+        file.unlink(missing_ok=True)
+
+
 def _interrupt(order: Order) -> None:
     """Has the run save itself and end, as Ctrl-C does to a run of one process, and waits for it."""
     with suppress(OSError, ValueError):
@@ -120,7 +138,7 @@ def _interrupt(order: Order) -> None:
 
 def _superlink(folder: Path, place: Place) -> list[str]:
     command = [sys.executable, "-m", "fedsep.flower.guard", "flower-superlink", "--host", place.host]
-    command += ["--port", str(place.port), "--database", str(folder.resolve() / "state.db")]
+    command += ["--port", str(place.port), "--database", str(folder.resolve() / _STATE)]
     command += ["--disable-runtime-dependency-installation"]
     if place.certificates is None:
         return [*command, "--insecure"]
@@ -160,9 +178,10 @@ def _submit(programs: Programs, folder: Path) -> None:
 
 def _followed(programs: Programs, order: Order, say: Callable[[str], None]) -> int:
     """Shows what the run says until it has ended."""
-    log, shown = programs.folder / LOG, 0
+    log, shown, until = programs.folder / LOG, 0, time.monotonic() + _STARTING
     while True:
-        over = order.outcome.is_file()
+        lost = _lost(order, until)
+        over = order.outcome.is_file()  # looked at last: it is written before the process ends
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         lines = text[shown:].split("\n")
         for line in lines[:-1]:
@@ -170,9 +189,23 @@ def _followed(programs: Programs, order: Order, say: Callable[[str], None]) -> i
         shown = len(text) - len(lines[-1])
         if over:
             return int(json.loads(order.outcome.read_bytes())["code"])
+        if lost:
+            raise RunFailed(f"{lost}; fedsep flower server ... --out {order.out} --resume goes on")
         if programs.running["flower-superlink"].poll() is not None:
             raise RunFailed(f"Flower's server program ended:\n{programs.tail('flower-superlink')}")
         time.sleep(_PAUSE)
+
+
+def _lost(order: Order, until: float) -> str:
+    """Why the run will not say how it ended; empty if it may."""
+    begun = order.process.is_file() and order.process.stat().st_size > 0
+    if not begun and time.monotonic() > until:
+        return (
+            f"Flower has not started the run within {_STARTING:g} s (its log: {order.folder / 'flower-superlink.log'})"
+        )
+    if begun and not is_held(order.process):
+        return f"the run's process ended without a word (killed? out of memory? its log: {order.folder / LOG})"
+    return ""
 
 
 def _flwr() -> str:

@@ -17,7 +17,7 @@ from fedsep.engines.client import Job, predict, prepare
 from fedsep.engines.engine import Delivered, Fleet, Local, Split
 from fedsep.engines.settle import settled
 from fedsep.errors import RunFailed
-from fedsep.flower.answers import absent, blocks, failure, is_metrics, is_reply, latecomers, part_of, share
+from fedsep.flower.answers import absent, failure, is_metrics, is_reply, latecomers, own_blocks, part_of, share
 from fedsep.flower.evaluating import columns, needs_statistics, with_moments
 from fedsep.flower.post import Answer, Sent
 from fedsep.flower.roster import Roster
@@ -138,7 +138,7 @@ class FlowerSession:
 
     def _asked(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[_Asked]:
         """Every client's job, in the order of the cohort, with what came of it."""
-        self.roster.update()
+        self.roster.ready()
         jobs = [_settled(prepare(self.algorithm, state, seat, _nothing)) for seat in cohort]
         seats = self._by_node(jobs)
         letters = {node: self._letter(kind, cohort[0].ctx.round, own) for node, own in seats.items()}
@@ -188,10 +188,15 @@ class FlowerSession:
 
     def _everywhere(self, letter: Mapping[str, Any]) -> tuple[dict[int, Any], int, int]:
         """Answers for every client whose site is connected, and bytes down and up."""
-        self.roster.update()
-        sent = self._send("evaluate", dict.fromkeys(self.roster.members, letter))
+        self.roster.ready()
+        members = dict(self.roster.members)
+        sent = self._send("evaluate", dict.fromkeys(members, letter))
         answers = {node: self._heard(each) for node, each in sent.items()}
-        told = {client: part for answer in answers.values() for client, part in blocks(answer).items()}
+        told: dict[int, Any] = {}
+        for node, answer in answers.items():
+            told |= own_blocks(answer, members[node].samples)
+            if answer.problem:
+                _log.warning("site %s tells nothing of its clients: %s", members[node].name, answer.problem)
         sizes = sum(each.size for each in sent.values()), sum(answer.size for answer in answers.values())
         return dict(sorted(told.items())), *sizes
 

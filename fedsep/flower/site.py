@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedsep import random, tree
-from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Task, Tree
+from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Shard, Task, Tree
 from fedsep.engines.client import Job, run, run_local
 from fedsep.engines.engine import Fleet
 from fedsep.engines.lost import lost
 from fedsep.engines.settle import settled
 from fedsep.flower.audit import Audit, Unwritten
 from fedsep.flower.evaluating import judged, measured
+from fedsep.flower.letters import is_whole, require_places, shortened
 from fedsep.flower.limits import Limits, Taken, kept_to
 from fedsep.flower.store import Kept, Remembering
 from fedsep.flower.versions import facts, mismatch
@@ -70,14 +71,9 @@ class Site:
             case "local":
                 outcomes = {seat[0]: self._local(letter, *seat) for seat in letter["seats"]}
             case "evaluate":
-                outcomes = {
-                    client: judged(self.task, letter["model"], self.fleet.shard(client)) for client in self.clients
-                }
+                outcomes = self._of_each(lambda shard: judged(self.task, letter["model"], shard))
             case "statistics":
-                outcomes = {
-                    client: measured(self.task, letter["model"], self.fleet.shard(client), letter["examples"])
-                    for client in self.clients
-                }
+                outcomes = self._of_each(lambda shard: measured(self.task, letter["model"], shard, letter["examples"]))
             case "model":
                 if self.keep is not None:
                     self.keep(letter["model"])
@@ -85,6 +81,12 @@ class Site:
             case _:
                 raise FedSepError(f"a letter of the kind {kind!r}, which this site does not know")
         return {"clients": outcomes}
+
+    def refused(self, letter: Mapping[str, Any], size: int, why: str) -> dict[str, Any]:
+        """Writes down why a letter is not answered; what the server is told."""
+        given = {"problem": why}
+        self.audit.write(self._entry(letter, given, size, 0.0))
+        return given
 
     def hello(self, letter: Mapping[str, Any]) -> dict[str, Any]:
         """Who is here, if the two ends can work together."""
@@ -94,6 +96,14 @@ class Site:
             return {"problem": f"the server cannot work with this site: {why}", "facts": here}
         samples = {client: self.fleet.shard(client).train.size for client in self.clients}
         return {"name": self.name, "facts": here, "samples": samples}
+
+    def _of_each(self, found: Callable[[Shard], dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        """What is found on every client's data, each in the time that this site gives."""
+        outcomes: dict[int, dict[str, Any]] = {}
+        for client in self.clients:
+            with kept_to(replace(self.limits, steps=None), "the evaluation of a client"):
+                outcomes[client] = found(self.fleet.shard(client))
+        return outcomes
 
     def _seat(
         self, letter: Mapping[str, Any], client: int, width: float, key: int, seen: int, digest: int | None,
@@ -128,6 +138,7 @@ class Site:
         self, letter: Mapping[str, Any], client: int, width: float, key: int, seen: int, digest: int | None,
         report: Tree, payload: Payload,
     ) -> tuple[Kept | None, Job]:  # fmt: skip
+        require_places(letter, client, seen)
         if client not in self.clients:
             raise FedSepError(f"client {client} is not at this site")
         self.memories.settle(client, seen, letter["checkpoints"])
@@ -141,14 +152,14 @@ class Site:
         return {"failure": {"stage": why.stage, "reason": why.reason, "traceback": traceback}}
 
     def _entry(self, letter: Mapping[str, Any], given: Mapping[str, Any], size: int, seconds: float) -> dict[str, Any]:
-        outcomes = given.get("clients", {})
+        outcomes, told = given.get("clients", {}), letter.get("round")
         return {
-            "received": letter.get("kind"),
-            "run": letter.get("run"),
-            "round": letter["round"] + 1 if "round" in letter else None,
+            "received": shortened(letter.get("kind")),
+            "run": shortened(letter.get("run")),
+            "round": told + 1 if is_whole(told, 0) else shortened(told),
             "letter_bytes": size,
             "seconds": round(seconds, 3),
-            "sent": {client: _brief(outcome) for client, outcome in outcomes.items()},
+            "sent": {shortened(client): _brief(outcome) for client, outcome in outcomes.items()},
             **({"problem": given["problem"]} if "problem" in given else {}),
         }
 

@@ -17,6 +17,9 @@ from fedsep.recipes.mistakes import Mistake, RecipeError
 Path = tuple[str, ...]
 
 _TAG = "tag:yaml.org,2002:"
+_MOST = 100_000  # values in a text: some hundred characters of aliases can stand for more than fit memory
+_DEEPEST = 100  # blocks and lists in one another
+_DEEP = Mistake("", "lists and blocks are nested too deeply")
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -58,8 +61,10 @@ def parse(text: str, file: str) -> Any:
         raise RecipeError(file, [_syntax(error)]) from None
     except yaml.YAMLError as error:
         raise RecipeError(file, [Mistake("", f"not readable as YAML: {str(error).splitlines()[0]}")]) from None
+    except RecursionError:
+        raise RecipeError(file, [_DEEP]) from None
     mistakes: list[Mistake] = []
-    value = None if node is None else _value(node, (), (), mistakes)
+    value = None if node is None else _expanded(node, mistakes)
     if mistakes:
         raise RecipeError(file, mistakes)
     return value
@@ -82,11 +87,36 @@ def _syntax(error: yaml.MarkedYAMLError) -> Mistake:
     return Mistake(where, reason + (f", {error.context}" if error.context else ""))
 
 
+def _expanded(node: Node, mistakes: list[Mistake]) -> Any:
+    """A node's values, if they are not too many."""
+    try:
+        count = _count(node, {})
+        if count <= _MOST:
+            return _value(node, (), (), mistakes)
+        told = f"{count:,}" if count < _MOST**2 else "far more"
+        mistakes.append(Mistake("", f"must have at most {_MOST:,} values, those behind aliases (*name) too", told))
+    except RecursionError:
+        mistakes.append(_DEEP)
+    return None
+
+
+def _count(node: Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, those behind aliases as often as they are named; nothing is expanded."""
+    if id(node) not in known:
+        known[id(node)] = 1  # of a node in itself, which is told later
+        pairs = node.value if isinstance(node, MappingNode) else ()
+        parts = [part for _, part in pairs] or (node.value if isinstance(node, SequenceNode) else ())
+        known[id(node)] = 1 + sum(_count(part, known) for part in parts)
+    return known[id(node)]
+
+
 def _value(node: Node, path: Path, above: tuple[int, ...], mistakes: list[Mistake]) -> Any:
     if id(node) in above:
         mistakes.append(Mistake(".".join(path), "refers to itself"))
         return None
     above = (*above, id(node))
+    if len(above) > _DEEPEST:
+        raise RecursionError  # here rather than wherever the values are walked through
     if isinstance(node, SequenceNode):
         return [_value(part, (*path, str(i)), above, mistakes) for i, part in enumerate(node.value)]
     if isinstance(node, MappingNode):

@@ -14,9 +14,10 @@ from train.victim import killed
 
 from fedsep import models, tasks
 from fedsep.algorithms import fedavg, fedsep_quantised, stc, topk_ef
-from fedsep.core import FedSepError
+from fedsep.core import Ctx, FedSepError, Reply
 from fedsep.data import digits
 from fedsep.engines import Faults, faulty, sequential, vectorised, workers
+from fedsep.engines.engine import Delivered
 from fedsep.engines.faults import corrupted
 from fedsep.random import key
 from fedsep.replies import Refused, finite, require_form
@@ -180,6 +181,22 @@ def test_a_run_is_not_gone_on_with_under_other_faults(tmp_path):
 def test_rates_out_of_range_are_refused(wrong, says):
     with pytest.raises(FedSepError, match=says):
         faulty(sequential(), Faults(**wrong))
+
+
+@pytest.mark.parametrize(("kind", "crossed"), [("drop", (70, 0)), ("crash", (70, 0)), ("late", (70, 50))])
+@pytest.mark.parametrize("told", [True, False])
+def test_what_an_engine_says_of_its_letters_is_kept(kind, crossed, told):
+    class Engine:
+        def open(self, *_):
+            return self
+
+        def round(self, state, cohort):
+            ctx = Ctx(0, 1.0, key(0))
+            yield Delivered(Reply(3, ctx, torch.ones(2), 5, {}, {}, serialised=(70, 50) if told else None), ())
+
+    session = faulty(Engine(), Faults(**{kind: 1.0})).open(None, None, None, None)
+    [failure] = session.round(None, [])
+    assert failure.serialised == (crossed if told else None)
 
 
 def test_all_else_is_the_engines():

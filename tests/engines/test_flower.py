@@ -252,6 +252,57 @@ def test_a_site_that_is_gone_is_said_to_be(monkeypatch, tmp_path):
     assert reasons == {"no site that is connected has this client"}
 
 
+def test_sites_that_all_failed_are_waited_for_when_they_introduce_themselves_again(monkeypatch, tmp_path):
+    def reply(message, count):
+        if count == 2:  # the second round
+            return with_content(message, {"problem": "no"})
+        return 0.1 if count == 3 else message  # the second hello
+
+    found = meddled(monkeypatch, reply, rounds=4, out=tmp_path, stop=Stop(patience=2))
+    assert [row["replies"] for row in found.metrics] == [7, 0, 7, 7]
+
+
+def test_a_round_waits_for_a_site_if_none_is_left(monkeypatch, tmp_path):
+    class Absent(LocalGrid):
+        def get_node_ids(self):
+            self.asked = getattr(self, "asked", 0) + 1
+            return [] if self.asked in (4, 5, 6) else [1, 2]
+
+    monkeypatch.setattr(opening, "LocalGrid", Absent)
+    found = run(FedAvg(), tmp_path, rounds=4, engine=flower(wait=5), cohort=Cohort())
+    assert [row["replies"] for row in found.metrics] == [7, 7, 7, 7]
+
+
+def test_a_node_that_was_refused_is_asked_again_and_logged_once(caplog, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("fedsep.flower.roster.time.monotonic", lambda: clock[0])
+    task, fleet, there = Task(), Fleet(), [1, 2]
+    sites = {n: Site(f"s{n}", FedAvg(), task, fleet, (0,), OnSite(None)) for n in there}
+    grid = LocalGrid(sites)
+    monkeypatch.setattr(grid, "get_node_ids", lambda: there)
+    roster = Roster(Post(grid, 99.0), 1, {})
+    for clock[0] in (0.0, 10.0, 40.0, 80.0):
+        roster.update()
+    assert (list(roster.members), list(roster.refused)) == ([1], [2])
+    assert caplog.text.count("client 0 is at the site s1 already") == 1
+    there.remove(1)  # it was the same site's, before it was started again
+    for clock[0] in (90.0, 120.0):
+        roster.update()
+    assert (list(roster.members), list(roster.refused)) == ([2], [])
+
+
+@pytest.mark.parametrize("spoil", [{"name": None}, {"name": 7}, {"samples": {0: "many"}}, {"samples": [3]}])
+def test_a_node_that_does_not_say_who_it_is_takes_no_part(monkeypatch, caplog, tmp_path, spoil):
+    def reply(message, count):
+        if count or message.metadata.src_node_id != 2:
+            return message
+        return with_content(message, {**from_records(message.content), **spoil})
+
+    found = meddled(monkeypatch, reply, rounds=2, out=tmp_path, stop=Stop(min_replies=2))
+    assert [row["replies"] for row in found.metrics] == [3, 3]
+    assert "node 2 does not take part: it does not say" in caplog.text
+
+
 def test_without_a_site_nothing_runs(monkeypatch):
     monkeypatch.setattr("fedsep.flower.site.mismatch", lambda there, here: "it has fedsep 0.0.9, not 0.1.0")
     with pytest.raises(FedSepError, match=r"no site takes part after 0 s \(node 1: the server cannot work .* 0\.0\.9"):
@@ -262,7 +313,7 @@ def test_two_sites_with_one_client_are_not_both_taken(caplog):
     task, fleet = Task(), Fleet()
     sites = {n: Site(f"s{n}", FedAvg(), task, fleet, (0, n), OnSite(None)) for n in (1, 2)}
     roster = Roster(Post(LocalGrid(sites), 1.0), 3, {})
-    roster.gather(0)
+    roster.gather()
     assert list(roster.members) == [1]
     assert "client 0 is at the site s1 already" in roster.refused[2]
     assert roster.absent() == [2]

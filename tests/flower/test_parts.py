@@ -19,7 +19,6 @@ from fedsep.cli.entry import invoke
 from fedsep.cli.flowers import numbers
 from fedsep.core import FedSepError
 from fedsep.flower.guard import PROGRAMS, allowed, replaced
-from fedsep.flower.order import Order, order_at
 from fedsep.flower.programs import Programs, end, free_port, require_free
 from fedsep.flower.reaching import address_of, require_server
 from fedsep.flower.serving import Place
@@ -58,6 +57,20 @@ def test_numbers_that_cannot_be_read(text):
 )
 def test_other_machines_reach_what_sites_need_and_no_more(path, client, yes):
     assert allowed(path, client) is yes
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "yes"),
+    [
+        (("10.0.0.1", 5), ("10.0.0.1", 8443), True),
+        (("::ffff:10.0.0.1", 5), ("10.0.0.1", 8443), True),
+        (("10.0.0.9", 5), ("10.0.0.1", 8443), False),
+        (("testclient", 5), ("testclient", 8443), False),
+        (None, None, False),
+    ],
+)
+def test_the_servers_own_machine_may_call_at_any_of_its_addresses(client, server, yes):
+    assert allowed("/v1/control/start-run", client, server) is yes
 
 
 def test_a_release_without_the_names_that_are_replaced_is_not_started():
@@ -216,6 +229,23 @@ def test_certificates_are_made_once_and_secrets_are_the_owners(tmp_path, capsys)
     assert "is there already" in capsys.readouterr().err
 
 
+@needs_flower
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--host", "ü.example"), ("--host", ""), ("--host", "a b"), ("--days", "10000000"), ("--host", "x" * 300)],
+)
+def test_certificates_that_cannot_be_made_are_refused(tmp_path, capsys, option, value):
+    assert invoke(["flower", "certs", "--out", str(tmp_path / "certs"), option, value]) == 2
+    assert f"{option}: must be" in capsys.readouterr().err
+    assert not (tmp_path / "certs").exists()
+
+
+def test_an_authority_that_is_no_certificate_is_said_to_be(tmp_path):
+    (tmp_path / "ca.crt").write_text("no certificate")
+    with pytest.raises(FedSepError, match=r"--ca: .*ca\.crt: no certificate in PEM form"):
+        require_server(f"127.0.0.1:{free_port()}", tmp_path / "ca.crt")
+
+
 def test_a_server_without_certificates_is_not_started(tmp_path):
     with pytest.raises(FedSepError, match=r"lacks ca.crt, server.pem, server.key \(fedsep flower certs makes them\)"):
         Place("0.0.0.0", 1, tmp_path).nodes()
@@ -224,17 +254,6 @@ def test_a_server_without_certificates_is_not_started(tmp_path):
     with pytest.raises(FedSepError, match="no node may call"):
         Place("0.0.0.0", 1, tmp_path).nodes()
     assert Place("::", 8443, None).here == "127.0.0.1:8443"
-
-
-@needs_flower
-def test_an_order_is_found_again_and_its_engine_is_flower(tmp_path):
-    order = Order("quickstart", str(tmp_path / "out"), changes=("rounds=2",), seed=3)
-    order.folder.mkdir()
-    assert order_at(order.write()) == order
-    recipe = order.reading().read()
-    assert (recipe.engine.use, recipe.rounds, recipe.seeds) == ("fedsep.engines.flower", 2, (3,))
-    changed = Order("quickstart", str(tmp_path), changes=("engine={use: fedsep.engines.flower, timeout: 5}",))
-    assert changed.reading().read().engine.arguments["timeout"] == 5
 
 
 @needs_flower

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from fedsep.flower.announce import announcement
 from fedsep.flower.evaluating import columns
 from fedsep.flower.here import Here
 from fedsep.flower.limits import Limits
-from fedsep.flower.rules import Rules
+from fedsep.flower.rules import _LOCAL, PARTS, Rules
 from fedsep.models.calibration import calibrated
 from fedsep.recipes import build, from_tree
+from fedsep.recipes.resolve import public_names, resolve
 from fedsep.recipes.text import dump, parse
 from fedsep.train import Stop, fit
 
@@ -204,6 +206,24 @@ def test_a_recipe_that_names_places_at_the_site_is_refused(tmp_path, block, reas
         sites(tmp_path)[1].rules.admitted(dump(tree))
 
 
+def test_a_model_in_a_file_of_the_site_is_not_for_the_server_to_open(tmp_path):
+    tree = parse(RECIPE, "recipe") | {"model": {"use": "fedsep.models.load", "file": "/etc/passwd"}}
+    with pytest.raises(FedSepError, match=r"model\.file: is for the site to say, not for the server"):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+def test_every_argument_that_names_a_place_is_for_the_site_to_say():
+    named = [
+        (path, name)
+        for package in PARTS
+        for path in public_names(f"fedsep.{package}")
+        for name, argument in inspect.signature(resolve(path)).parameters.items()
+        if "Path" in str(argument.annotation)
+    ]
+    assert len(named) > 5
+    assert [(path, name) for path, name in named if name not in _LOCAL] == []
+
+
 def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
     (tmp_path / "ours_at_home.py").write_text(
         "from fedsep import algorithms\n"
@@ -327,12 +347,45 @@ def test_one_number_that_is_seen_many_times_is_refused():
 
 
 @pytest.mark.parametrize(
-    "part", [{}, {"examples": 10**400, "metrics": {"loss": 1.0}}, {"examples": 3, "metrics": {"loss": "low"}}, 7]
+    "part",
+    [
+        {},
+        {"examples": 10**400, "metrics": {"loss": 1.0}},
+        {"examples": 3, "metrics": {"loss": "low"}},
+        {"examples": 3, "metrics": {"loss" * 99: 1.0}},
+        {"examples": 3, "metrics": {0: 1.0}},
+        {"examples": 3, "metrics": {f"m{i}": 1.0 for i in range(99)}},
+        7,
+    ],
 )
 def test_metrics_that_cannot_be_are_left_out(part, caplog):
     told = {0: {"test": {"examples": 4, "metrics": {"loss": 2.0}}}, 1: {"test": part}}
     assert columns(told) == {"test_loss": 2.0}
     assert "the metrics of client 1 are left out" in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1.7e308])
+def test_metrics_that_are_not_finite_are_left_out(value):
+    told = {0: {"test": {"examples": 4, "metrics": {"loss": 2.0, "accuracy": value}}}}
+    assert columns(told) == {"test_loss": 2.0}
+
+
+def test_a_site_tells_of_its_own_clients_only(tmp_path, monkeypatch):
+    receptions, answer = sites(tmp_path), Reception.answer
+
+    def lying(self, letter, size=0):
+        told = answer(self, letter, size)
+        if self.rules.name == "a" and letter["kind"] == "evaluate":  # which has client 1
+            of_others = {"test": {"examples": 1 << 50, "metrics": {"loss": 1e9}}}
+            told["clients"] |= {0: of_others, 2: of_others, "x": {}, 77: {}}
+        return told
+
+    expected = run(receptions)
+    monkeypatch.setattr(Reception, "answer", lying)
+    (tmp_path / "again").mkdir()
+    found = run(sites(tmp_path / "again"))
+    for name in ("test_loss", "evaluated_clients"):
+        assert found.metrics[-1][name] == expected.metrics[-1][name]
 
 
 def test_types_that_could_end_the_process_are_refused():

@@ -50,6 +50,10 @@ def test_anchors_are_copies():
     assert parse("a: &x {k: 1}\nb: *x", "f") == {"a": {"k": 1}, "b": {"k": 1}}
 
 
+LAUGHS = "\n".join(["x0: &x0 [a]", *(f"x{i + 1}: &x{i + 1} [{', '.join([f'*x{i}'] * 9)}]" for i in range(12))])
+CHAIN = "\n".join(["x0: &x0 [a]", *(f"x{i + 1}: &x{i + 1} [*x{i}]" for i in range(400))])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -58,6 +62,9 @@ def test_anchors_are_copies():
         ("a: [1\nb: 2", "f: line 2, column 2: expected ',' or ']', but got ':', while parsing a flow sequence"),
         ("a: b: c", "f: line 1, column 5: mapping values are not allowed here"),
         ("&a [*a]", "f: 0: refers to itself"),
+        (LAUGHS, "f: must have at most 100,000 values, those behind aliases (*name) too (got far more)"),
+        ("[" * 3000, "f: lists and blocks are nested too deeply"),
+        (CHAIN, "f: lists and blocks are nested too deeply"),
         (
             "!!python/name:os.system x",
             "f: YAML tags are not used in recipes (got tag:yaml.org,2002:python/name:os.system)",

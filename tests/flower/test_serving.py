@@ -1,0 +1,141 @@
+"""A server's order, the process that carries it out, and what is left of earlier ones."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+
+from fedsep.core import FedSepError
+from fedsep.errors import RunFailed
+from fedsep.flower.lock import holding
+from fedsep.flower.order import Order, order_at
+from fedsep.flower.programs import Programs, free_port
+from fedsep.flower.serving import Place, _cleared, _followed, serve
+from fedsep.recipes import find, read, write
+
+needs_flower = pytest.mark.skipif(
+    find_spec("flwr") is None, reason="Flower is not installed: pip install 'fedsep[flower]'"
+)
+
+
+@needs_flower
+def test_an_order_is_found_again_and_its_engine_is_flower(tmp_path):
+    order = Order("quickstart", str(tmp_path / "out"), changes=("rounds=2",), seed=3)
+    order.folder.mkdir()
+    assert order_at(order.write()) == order
+    recipe = order.reading().read()
+    assert (recipe.engine.use, recipe.rounds, recipe.seeds) == ("fedsep.engines.flower", 2, (3,))
+    changed = Order("quickstart", str(tmp_path), changes=("engine={use: fedsep.engines.flower, timeout: 5}",))
+    assert changed.reading().read().engine.arguments["timeout"] == 5
+    part = Order("quickstart", str(tmp_path), changes=("engine.timeout=7",))
+    assert part.reading().read().engine.arguments["timeout"] == 7
+    with pytest.raises(FedSepError, match=r"--set: engine\.use must be fedsep\.engines\.flower"):
+        Order("quickstart", changes=("engine.use=fedsep.engines.sequential",)).reading()
+    with pytest.raises(FedSepError, match=r"engine\.nothing"):
+        Order("quickstart", changes=("engine.nothing=1",)).reading()
+
+
+@needs_flower
+def test_what_a_server_goes_on_with_and_what_it_may_change(tmp_path):
+    order = Order("quickstart", str(tmp_path), resume=True)
+    with pytest.raises(FedSepError, match=r"nothing to resume: .*recipe\.yaml is missing"):
+        order.require_resumable()
+    write(order.reading().read().resolved(), tmp_path / "recipe.yaml")
+    changed = replace(order, changes=("engine.timeout=5", "stop.patience=9"))
+    changed.require_resumable()
+    assert [change.value for change in changed.lasting()] == [5, 9]
+    for others in ({"changes": ("rounds=3",)}, {"seed": 4}):
+        with pytest.raises(FedSepError, match="only engine, stop and checkpoint may be changed"):
+            replace(order, **others).require_resumable()
+    write(read(find("quickstart")).resolved(), tmp_path / "recipe.yaml")
+    with pytest.raises(FedSepError, match=r"\(got fedsep\.engines\.sequential\): .* fedsep resume .* goes on with it"):
+        order.require_resumable()
+
+
+@needs_flower
+def test_a_run_over_sites_goes_on_with_another_time_out(tmp_path, monkeypatch):
+    """What the process that Flower starts does with an order, over sites in this process."""
+    from fedsep.flower.local import LocalGrid
+    from fedsep.flower.reception import Reception
+    from fedsep.flower.rules import Rules
+    from fedsep.flower.server_app import carried_out, connected
+
+    grid = LocalGrid({1: Reception(Rules(tmp_path), tmp_path / "state")})
+    given = {"changes": ("rounds=3", "methods=[{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 8}]")}
+    order = Order("quickstart", str(tmp_path / "out"), **given)
+    assert carried_out(order, grid) == 0
+    for log in (tmp_path / "out").glob("*/seed*/summary.json"):
+        log.unlink()  # as if it had not come to its end
+    again = Order("quickstart", str(tmp_path / "out"), changes=("engine.timeout=77",), resume=True)
+    timeouts = []
+
+    def spy(engine, grid, told):
+        timeouts.append(engine.timeout)
+        return connected(engine, grid, told)
+
+    monkeypatch.setattr("fedsep.flower.server_app.connected", spy)
+    assert carried_out(again, grid) == 0
+    assert timeouts == [77]
+
+
+HOLDING = """if True:
+    import sys, time
+    from pathlib import Path
+    from fedsep.flower.lock import holding
+    with holding(Path(sys.argv[1])):
+        Path(sys.argv[1]).write_text("7")
+        time.sleep(600)
+"""
+
+
+@contextmanager
+def following(order):
+    """What a server has when it shows what a run says; a program in place of Flower's."""
+    with Programs(order.folder) as programs:
+        programs.start("flower-superlink", [sys.executable, "-c", "import time; time.sleep(600)"])
+        yield programs
+
+
+def test_a_run_whose_process_was_killed_is_said_to_be_lost(tmp_path):
+    order, said = Order("quickstart", str(tmp_path / "out")), []
+    with following(order) as programs:
+        (order.folder / "run.log").write_text("round 1/4\n")
+        run = programs.start("run", [sys.executable, "-c", HOLDING, str(order.process)])
+        while not order.process.is_file() or not order.process.read_text():
+            time.sleep(0.05)
+        threading.Timer(1.0, run.kill).start()
+        with pytest.raises(
+            RunFailed, match=r"ended without a word.*run\.log\); fedsep flower server .* --resume goes on"
+        ):
+            _followed(programs, order, said.append)
+    assert said == ["round 1/4"]
+
+
+def test_a_server_forgets_the_nodes_of_an_earlier_one(tmp_path):
+    """A key that is not among the server's any more must not be in Flower's state either."""
+    order = Order("quickstart", str(tmp_path / "out"))
+    order.folder.mkdir()
+    earlier = ("outcome.json", "run.pid", "run.log", "state.db", "state.db-wal", "state.db-shm")
+    for name in (*earlier, "flower-superlink.log"):
+        (order.folder / name).touch()
+    _cleared(order)
+    assert [file.name for file in order.folder.iterdir()] == ["flower-superlink.log"]
+
+
+def test_two_servers_do_not_share_their_results(tmp_path):
+    order = Order("quickstart", str(tmp_path / "out"))
+    with holding(order.folder / "lock"), pytest.raises(FedSepError, match="with these results is running already"):
+        serve(order, Place("127.0.0.1", free_port(), None), print)
+
+
+def test_a_run_that_is_not_started_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedsep.flower.serving._STARTING", 0.0)
+    order = Order("quickstart", str(tmp_path / "out"))
+    with following(order) as programs, pytest.raises(RunFailed, match=r"not started .* within 0 s .*superlink\.log"):
+        _followed(programs, order, print)
