@@ -20,13 +20,14 @@ _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 def _shift(z: Tensor, by: int) -> Tensor:
     """Logical right shift: torch's is arithmetic on signed integers."""
-    return (z >> by) & ((1 << (64 - by)) - 1)
+    return (z >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _MIX1
-    z = (z ^ _shift(z, 27)) * _MIX2
-    return z ^ _shift(z, 31)
+    # In the memory of the first result: long vectors are drawn, and fresh memory costs as much as the arithmetic.
+    z = (z ^ _shift(z, 30)).mul_(_MIX1)
+    z = z.bitwise_xor_(_shift(z, 27)).mul_(_MIX2)
+    return z.bitwise_xor_(_shift(z, 31))
 
 
 def _mix_number(z: int) -> int:
@@ -64,15 +65,15 @@ def fold(key: Tensor, number: int | Tensor) -> Tensor:
 
 def bits(key: Tensor, count: int, start: int = 0) -> Tensor:
     """``count`` int64 draws whose 64 bits are all random, at counters from ``start``."""
-    counter = torch.arange(start + 1, start + count + 1, device=key.device)
-    return _mix(key + _GOLDEN * counter)
+    counter = torch.arange(start + 1, start + count + 1, device=key.device).mul_(_GOLDEN)
+    return _mix(counter.add_(key) if _is_plain(key) else key + counter)
 
 
 def uniform(key: Tensor, *shape: int) -> Tensor:
     """Uniform draws in [0, 1), 24 bits in float32 and 53 in float64 (the default dtype decides)."""
     digits = 53 if torch.get_default_dtype() == torch.float64 else 24
     draws = _shift(bits(key, math.prod(shape)), 64 - digits)
-    return (draws.to(torch.get_default_dtype()) * 2.0**-digits).reshape(shape)
+    return draws.to(torch.get_default_dtype()).mul_(2.0**-digits).reshape(shape)
 
 
 def integers(key: Tensor, below: int, *shape: int) -> Tensor:

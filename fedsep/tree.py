@@ -88,9 +88,11 @@ def ravel(tree: Tree) -> tuple[Tensor, Callable[[Tensor], Tree]]:
     shapes = [part.shape for part in parts]
     sizes = [math.prod(shape) for shape in shapes]
 
+    named = list(tree) if _is_flat(tree) else None
+
     def unravel(vector: Tensor) -> Tree:
-        pieces = vector.split(sizes)
-        return tree_unflatten([p.reshape(s) for p, s in zip(pieces, shapes, strict=True)], structure)
+        pieces = [piece.reshape(shape) for piece, shape in zip(vector.split(sizes), shapes, strict=True)]
+        return tree_unflatten(pieces, structure) if named is None else dict(zip(named, pieces, strict=True))
 
     return torch.cat([part.reshape(-1) for part in parts]), unravel
 

@@ -32,9 +32,9 @@ class Adam:
 
     def minimise(self, phi: Params, objective: Objective, batches: Iterable[Batch], key: Tensor) -> Params:
         """phi after a step for each minibatch."""
-        # As one vector: phi has many tensors and a network's worth of numbers, and an epoch is short.
-        y, unravel = tree.ravel(phi)
-        mean, square = torch.zeros_like(y), torch.zeros_like(y)
+        # As one vector, and in place: phi has many tensors and a network's worth of numbers, and an epoch is short.
+        y, unravel = tree.ravel(phi)  # a copy
+        mean, square, size = torch.zeros_like(y), torch.zeros_like(y), torch.empty_like(y)
         for number, batch in enumerate(batches, start=1):
             noise = random.fold(key, number)
 
@@ -44,6 +44,6 @@ class Adam:
             slope = value_and_gradient(value, {"phi": y})[1]["phi"]
             mean = mean.lerp_(slope, 1 - _MEAN)
             square = square.mul_(_SQUARE).addcmul_(slope, slope, value=1 - _SQUARE)
-            size = (square / (1 - _SQUARE**number)).sqrt_().add_(_EPSILON)
-            y = (y * (1 - self.lr * self.decay)).addcdiv_(mean, size, value=-self.lr / (1 - _MEAN**number))
+            size = torch.div(square, 1 - _SQUARE**number, out=size).sqrt_().add_(_EPSILON)
+            y = y.mul_(1 - self.lr * self.decay).addcdiv_(mean, size, value=-self.lr / (1 - _MEAN**number))
         return unravel(y)

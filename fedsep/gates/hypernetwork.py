@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -86,25 +87,20 @@ class Hypernetwork:
 
     def __call__(self, phi: Params) -> dict[str, Tensor]:
         """The heads' outputs."""
-        states = self._gru(phi, self.vectors(phi["norm.bias"]))
+        states = self._gru(phi, _both_ways(len(self.sizes), self.inputs, *_kind(phi["norm.bias"])))
         features = F.relu(F.layer_norm(states, states.shape[-1:], phi["norm.weight"], phi["norm.bias"]))
         return {group: _head(phi, f"head.{group}", row)
                 for group, row in zip(self.sizes, features, strict=True)}  # fmt: skip
 
     def vectors(self, like: Tensor) -> Tensor:
         """The fixed inputs, shape (groups, inputs): orthonormal rows, or columns where there are more groups."""
-        draws = random.normal(random.key(_INPUTS), len(self.sizes), self.inputs).to(like)
-        tall = draws if len(self.sizes) > self.inputs else draws.T
-        columns, upper = torch.linalg.qr(tall)
-        columns = columns * upper.diagonal().sign()
-        return columns if len(self.sizes) > self.inputs else columns.T
+        return _both_ways(len(self.sizes), self.inputs, *_kind(like))[0]
 
-    def _gru(self, phi: Params, vectors: Tensor) -> Tensor:
+    def _gru(self, phi: Params, both: Tensor) -> Tensor:
         """States of both directions at every group, shape (groups, 2 hidden).
 
         Written out: so it may be differentiated twice on every device, and is quicker than torch's for few groups.
         """
-        both = torch.stack([vectors, vectors.flip(0)])
         given = torch.baddbmm(phi["gru.in.bias"].unsqueeze(1), both, phi["gru.in.weight"].mT)
         bias, weight = phi["gru.state.bias"].unsqueeze(1), phi["gru.state.weight"].mT
         state, states = both.new_zeros(_DIRECTIONS, self.hidden), list[Tensor]()
@@ -119,8 +115,25 @@ class Hypernetwork:
         return torch.cat([forwards, backwards.flip(0)], 1)
 
 
+def _kind(like: Tensor) -> tuple[torch.dtype, torch.dtype, torch.device]:
+    return torch.get_default_dtype(), like.dtype, like.device
+
+
+@lru_cache(maxsize=32)
+def _both_ways(groups: int, inputs: int, drawn: torch.dtype, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The fixed inputs and the same from the last to the first; ``drawn`` is the type in which they were drawn.
+
+    They are kept, since the network is evaluated in every step of its fit.
+    """
+    draws = random.normal(random.key(_INPUTS), groups, inputs).to(device, dtype)
+    columns, upper = torch.linalg.qr(draws if groups > inputs else draws.T)
+    columns = columns * upper.diagonal().sign()
+    vectors = columns if groups > inputs else columns.T
+    return torch.stack([vectors, vectors.flip(0)])
+
+
 def _uniform(key: Tensor, inputs: int, *shape: int) -> Tensor:
-    return (2 * random.uniform(key, *shape) - 1) / inputs**0.5
+    return random.uniform(key, *shape).mul_(2).sub_(1).div_(inputs**0.5)
 
 
 def _head(phi: Params, head: str, features: Tensor) -> Tensor:
