@@ -104,8 +104,8 @@ class Hypernetwork:
         given = torch.baddbmm(phi["gru.in.bias"].unsqueeze(1), both, phi["gru.in.weight"].mT)
         bias, weight = phi["gru.state.bias"].unsqueeze(1), phi["gru.state.weight"].mT
         state, states = both.new_zeros(_DIRECTIONS, self.hidden), list[Tensor]()
-        for step in given.unbind(1):
-            own = torch.baddbmm(bias, state.unsqueeze(1), weight).squeeze(1)
+        for step in given.unbind(1):  # the state begins at 0: nothing is to be multiplied by it
+            own = torch.baddbmm(bias, state.unsqueeze(1), weight).squeeze(1) if states else bias.squeeze(1)
             (reset, update, new), (own_reset, own_update, own_new) = step.chunk(_GATES, 1), own.chunk(_GATES, 1)
             keep = torch.sigmoid(update + own_update)
             fresh = torch.tanh(new + torch.sigmoid(reset + own_reset) * own_new)

@@ -11,7 +11,7 @@ from fedsep.gates import gate_scores
 from fedsep.learners.sgd import sgd
 
 
-def quickest(*works, repeats=25):
+def quickest(*works, repeats=50):
     """Processor time of the quickest of several repeats of each, in seconds; in turn, so that both meet one machine."""
     times = [[] for _ in works]
     for _ in range(repeats):
