@@ -29,7 +29,6 @@ from fedsep.paper.page import cells as text_cells
 from fedsep.paper.results import Result
 from fedsep.paper.scales import SCALES, Scale
 from fedsep.paper.table1.scales import SCALES as TABLE_SCALES
-from fedsep.paper.table1.settings import Scale as TableScale
 from fedsep.recipes import Change, Sources
 from fedsep.recipes.mistakes import nearest
 from fedsep.report import read_run
@@ -57,39 +56,22 @@ def paper(
     known: dict[str, Any] = {**SCALES, "ablation": ablation.SCALES, "table1": TABLE_SCALES}
     scales = known[_known(figure, known, "paper")]
     chosen = scales[_known(scale, scales, "--scale")]
-    if figure == "table1":
-        names = [one.name for one in chosen.settings]
-        wanted = frozenset(_known(setting, names, "--setting") for setting in settings or names)
-        return _table1(chosen, wanted, engine, How(sources, jobs=jobs), Screen(talk), out, dry_run)
-    if settings:
+    if settings and figure != "table1":
         raise FedSepError(f"--setting: only table1 has settings (got {figure})")
-    work = Work(
-        figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), How(sources, jobs=jobs), Screen(talk)
-    )
     out = out or Path("runs") / "paper" / f"{figure}_{chosen.name}"
+    how, screen = How(sources, jobs=jobs), Screen(talk)
     try:
+        if figure == "table1":
+            names = [one.name for one in chosen.settings]
+            wanted = frozenset(_known(setting, names, "--setting") for setting in settings or names)
+            return table1.table1(chosen, wanted, engine, how, screen, out, dry_run=dry_run)
+        work = Work(figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), how, screen)
         return (_ablation if figure == "ablation" else _figure)(work, out, dry_run)
     except KeyboardInterrupt:
         if not dry_run:
-            work.screen.warn(f"fedsep paper {figure} --scale {chosen.name} --out {out} goes on with the figure")
-        raise
-
-
-def _table1(
-    scale: TableScale,
-    wanted: frozenset[str],
-    engine: Sequence[Change],
-    how: How,
-    screen: Screen,
-    out: Path | None,
-    dry_run: bool,
-) -> int:
-    out = out or Path("runs") / "paper" / f"table1_{scale.name}"
-    try:
-        return table1.table1(scale, wanted, engine, how, screen, out, dry_run=dry_run)
-    except KeyboardInterrupt:
-        if not dry_run:
-            screen.warn(f"fedsep paper table1 --scale {scale.name} --out {out} goes on with the table")
+            parts = "".join(f" --setting {setting}" for setting in settings)
+            made = "table" if figure == "table1" else "figure"
+            screen.warn(f"fedsep paper {figure} --scale {chosen.name}{parts} --out {out} goes on with the {made}")
         raise
 
 

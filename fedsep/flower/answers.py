@@ -7,7 +7,8 @@ from typing import Any
 
 from fedsep.core import Failure, Invitation
 from fedsep.engines.client import Job
-from fedsep.flower.evaluating import LARGEST, are_named
+from fedsep.flower.evaluating import are_named
+from fedsep.flower.letters import LARGEST
 from fedsep.flower.post import Answer, Sent
 from fedsep.replies import received
 

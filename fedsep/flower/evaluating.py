@@ -11,13 +11,11 @@ from fedsep.calibrating import of_samples
 from fedsep.core import Params, Shard, Task
 from fedsep.engines.client import predict
 from fedsep.engines.settle import settled
+from fedsep.flower.letters import is_whole
 from fedsep.models.calibration import Moments, finished, is_static, measure
 from fedsep.models.static_norm import StaticNorm
 from fedsep.serving import SPLITS
 from fedsep.tasks.pure import Pure
-
-LARGEST = 1 << 53
-"""Whole numbers from outside are below it: larger ones are no counts, and do not become floats."""
 
 _MOST, _LONGEST = 64, 64  # metrics of a client on a split, and characters of a name
 
@@ -99,7 +97,7 @@ def are_named(metrics: object) -> TypeGuard[dict[str, Any]]:
 def _judgement(part: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     """A client's finite metrics on one split with its number of examples; an AUC needs two classes, else it is NaN."""
     examples, metrics = part["examples"], part["metrics"]
-    counted = type(examples) is int and 0 < examples < LARGEST
+    counted = is_whole(examples, 1)
     if not counted or not are_named(metrics) or not all(type(value) is float for value in metrics.values()):
         raise ValueError("they are not of the form that sites send")
     return [(name, value, examples) for name, value in metrics.items() if math.isfinite(value * examples)]
@@ -114,7 +112,7 @@ def _moments(task: Task, params: Params, answer: Mapping[str, Any]) -> dict[str,
     own = {name: Moments(answer["places"][name], *answer["moments"][name]) for name in names}
     for name, (places, total, squares) in own.items():
         shape = params[f"{name}.weight"].shape if f"{name}.weight" in params else total.shape
-        if type(places) is not int or not 0 < places < LARGEST or total.shape != shape or squares.shape != shape:
+        if not is_whole(places, 1) or total.shape != shape or squares.shape != shape:
             raise ValueError(f"those of {name} are not of the model's shape")
         if not bool((total.isfinite() & squares.isfinite()).all()):
             raise ValueError(f"those of {name} are not finite")

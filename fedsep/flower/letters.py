@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from fedsep.core import ASTRAY, FedSepError
-from fedsep.flower.evaluating import LARGEST
+
+LARGEST = 1 << 53
+"""Whole numbers from outside are below it: larger ones are no counts, and do not become floats."""
 
 _LONGEST = 40  # characters of what a letter says of itself
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from fedsep.core import FedSepError
-from fedsep.flower.evaluating import LARGEST
+from fedsep.flower.letters import is_whole
 from fedsep.flower.post import Answer, Post, Sent
 from fedsep.flower.versions import facts, mismatch
 
@@ -145,7 +145,9 @@ class Roster:
             return why
         if not isinstance(letter.get("name"), str):
             return "it does not say what it is called"
-        if not isinstance(samples, dict) or not samples or not all(map(_is_count, [*samples, *samples.values()])):
+        if not isinstance(samples, dict) or not samples:
+            return "it does not say which clients it has"
+        if not all(is_whole(number, 0) for number in (*samples, *samples.values())):
             return "it does not say which clients it has"
         beyond = [client for client in samples if client >= self.clients]
         if beyond:
@@ -155,10 +157,6 @@ class Roster:
             other = self.members[self.node_of(twice[0]) or 0].name
             return f"client {twice[0]} is at the site {other} already: give each site clients of its own (--clients)"
         return ""
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < LARGEST
 
 
 def _listed(clients: list[int]) -> str:

@@ -24,11 +24,7 @@ def minibatches(samples: Samples, key: Tensor, batch_size: int | None, count: in
         for _ in range(count):
             yield whole
         return
-    each = per_epoch(samples, batch_size)
-    for epoch in range(math.ceil(count / each)):
-        order = permutation(fold(key, epoch), samples.size)
-        for index in order.split(batch_size)[: count - epoch * each]:
-            yield samples.take(index)
+    yield from map(samples.take, positions(key, samples.size, batch_size, count))
 
 
 def minibatches_together(
@@ -48,11 +44,23 @@ def minibatches_together(
         for _ in range(count):
             yield whole
         return
-    each = per_epoch(samples[0], batch_size)
+    yield from map(take, positions(keys, size, batch_size, count))
+
+
+def positions(keys: Tensor, size: int, batch_size: int, count: int) -> Iterator[Tensor]:
+    """The examples of ``count`` minibatches, as positions among ``size`` of them, in a new order in every epoch.
+
+    Args:
+        keys: One, or one for each of several clients; their minibatches then lie along a first dimension.
+        size: Number of examples.
+        batch_size: Of a minibatch; the last of an epoch may be smaller.
+        count: Number of minibatches.
+    """
+    each = max(1, math.ceil(size / batch_size))
     for epoch in range(math.ceil(count / each)):
-        orders = permutation(fold(keys, epoch)[:, None], size)
-        for index in orders.split(batch_size, 1)[: count - epoch * each]:
-            yield take(index)
+        drawn = fold(keys, epoch)
+        orders = permutation(drawn[:, None] if drawn.ndim else drawn, size)
+        yield from orders.split(batch_size, -1)[: count - epoch * each]
 
 
 def _taker(samples: Sequence[Samples]) -> Callable[[Tensor], Batch]:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedsep import random, tree
+from fedsep import tree
 from fedsep.core import Params
 from fedsep.gradients import value_and_gradient
+from fedsep.learners.batches import positions
 
 Optimizer = Literal["adam", "sgd"]
 
@@ -72,10 +73,7 @@ class Descent:
 
     def minibatches(self, count: int, key: Tensor) -> Iterator[Tensor]:
         """Positions of each step's examples: without replacement inside an epoch."""
-        each = max(1, math.ceil(count / self.batch_size))
-        for epoch in range(math.ceil(self.steps / each)):
-            order = random.permutation(random.fold(key, epoch), count)
-            yield from order.split(self.batch_size)[: self.steps - epoch * each]
+        return positions(key, count, self.batch_size, self.steps)
 
     def examples(self, count: int) -> int:
         """How many of ``count`` examples are met at all."""
