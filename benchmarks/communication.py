@@ -15,7 +15,14 @@ from fedsep.report.wording import bytes_text
 
 RECORDS, IMAGES = Path("records"), Path("docs/images")
 SPLITS = {
-    "iid": ("mnist_quantised", "mnist_few_bytes", "mnist_budgets", "mnist_rivals"),
+    "iid": (
+        "mnist_quantised",
+        "mnist_quantised_tiny",
+        "mnist_few_bytes",
+        "mnist_budgets",
+        "mnist_float",
+        "mnist_rivals",
+    ),
     "k2": ("mnist_quantised_k2", "mnist_few_bytes_k2", "mnist_budgets_k2", "mnist_rivals_k2", "mnist_rivals_k2_at_01"),
 }
 SEEDS = 3

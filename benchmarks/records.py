@@ -66,10 +66,11 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_few_bytes": ["run", "recipes/mnist_cnn/few_bytes.yaml", *SEEDS],
     "mnist_few_bytes_k2": ["run", "recipes/mnist_cnn/few_bytes_k2.yaml", *SEEDS],
     "mnist_quantised": ["run", "recipes/mnist_cnn/fedsep_quantised.yaml", *SEEDS],
+    "mnist_quantised_tiny": ["run", "recipes/mnist_cnn/fedsep_quantised_tiny.yaml", *SEEDS],
     "mnist_quantised_k2": ["run", "recipes/mnist_cnn/fedsep_quantised_k2.yaml", *SEEDS],
     # The rivals, each at the local rate that was best on validation data.
-    "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml"],
-    "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml"],
+    "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml", *SEEDS],
+    "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml", *SEEDS],
     "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],

@@ -112,6 +112,7 @@ def speed_table() -> str:
         [
             row["workload"],
             row["method"],
+            row["processes"],
             f"{row['seconds']['median']:.3f}",
             f"{row['plain_seconds']['median']:.3f}",
             row["ratio_of_medians"],
@@ -121,7 +122,7 @@ def speed_table() -> str:
         ]
         for row in record["rounds"]
     ]
-    head = ["workload", "method", "s a round", "plain loop", "ratio of medians", "of sums"]
+    head = ["workload", "method", "processes", "s a round", "plain loop", "ratio of medians", "of sums"]
     first = table([*head, "of medians, to FedAvg", "of sums, to FedAvg"], lines)
     idle: list[list[object]] = [
         [row["engine"], f"{row['numbers']:,}", row["milliseconds"]["median"], row["milliseconds"]["most"]]

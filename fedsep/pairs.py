@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,9 @@ from fedsep.dry_round import Unfit, at, attempt, change_through, client_through,
 from fedsep.fedsep import FedSep
 from fedsep.servers.announce import Announce, announcing
 from fedsep.servers.reduce import coverage_mean
+from fedsep.servers.sgd import SGDRule
 from fedsep.wires.dense import Dense
+from fedsep.wires.momentum_correction import MomentumCorrection
 from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise
 
 SHARED = ("space", "calendar", "wire", "key", "sketch", "learner", "ranks")
@@ -74,7 +76,7 @@ def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
     parts = [("learner", learner), ("codec", _fields(algorithm.codec)), ("view", _fields(algorithm.view))]
     parts += [("server", _fields(server)) for server in _nested(algorithm.server, "server")]
     parts += [("uplink", {n: v for n, v in _fields(wire).items() if n == "sketch"})
-              for wire in _nested(algorithm.uplink, "wire")]  # fmt: skip
+              for wire in _within(algorithm.uplink)]  # fmt: skip
     unfit = getattr(algorithm.codec, "unfit", None)
     why = None if unfit is None else unfit(algorithm.server)
     if why is not None:
@@ -148,9 +150,36 @@ def _round(algorithm: FedSep, params: Params) -> Iterator[Finding]:
     client_through(algorithm, params)
     size = tree.size(like)
     yield from (Finding(f"uplink {text}", fatal=False) for text in advice(algorithm.uplink, size))
+    yield from _outlived(algorithm, like)
+    yield from _momenta(algorithm)
     reduces = [getattr(each, "reduce", None) for each in _nested(algorithm.server, "server")]
     if coverage_mean in reduces and cover is None:
         yield from _covered(algorithm, x)
+
+
+def _outlived(algorithm: FedSep, like: Tree) -> Iterator[Finding]:
+    """An uplink that remembers coordinates which a re-drawn sketch gives another meaning, and does not forget them."""
+    codec, uplink = algorithm.codec, algorithm.uplink
+    calendar = getattr(codec, "calendar", None) or getattr(getattr(codec, "space", None), "calendar", None)
+    period = getattr(calendar, "period", None)
+    forgets = any(getattr(wire, "renewed", None) for wire in _within(uplink))
+    if period is not None and not forgets and tree.leaves(uplink.init(like)):
+        yield Finding(
+            f"{named(algorithm, 'uplink')} remembers coordinates that mean something else with every sketch, re-drawn "
+            f"every {period} rounds: let error_feedback be the outermost wire, which forgets, or set period: never",
+            fatal=False,
+        )
+
+
+def _momenta(algorithm: FedSep) -> Iterator[Finding]:
+    """Momentum at a client, over its rounds, and at the server: each is meant to be the only one."""
+    client = any(isinstance(wire, MomentumCorrection) and wire.momentum for wire in _within(algorithm.uplink))
+    if client and any(isinstance(part, SGDRule) and part.momentum for part in _within(algorithm.server)):
+        yield Finding(
+            f"{named(algorithm, 'uplink')} has momentum over a client's rounds, and the server's rule has one on top: "
+            "they multiply; set one of them to 0",
+            fatal=False,
+        )
 
 
 def _covered(algorithm: FedSep, x: Tree) -> Iterator[Finding]:
@@ -169,6 +198,21 @@ def _nested(part: object, name: str) -> Iterator[object]:
     while part is not None:
         yield part
         part = getattr(part, name, None)
+
+
+def _within(part: object) -> Iterator[object]:
+    """A part and all that it is made of, however it holds them."""
+    if isinstance(part, Mapping):
+        inner: list[object] = list(cast(Mapping[object, object], part).values())
+    elif isinstance(part, list | tuple):
+        inner = list(cast(list[object], part))
+    elif dataclasses.is_dataclass(part):
+        yield part
+        inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
+    else:
+        return
+    for each in inner:
+        yield from _within(each)
 
 
 def _fields(part: object) -> dict[str, Any]:

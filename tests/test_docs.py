@@ -130,3 +130,12 @@ def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_nothing_is_loaded_from_the_network(page):
     assert re.findall(r"!\[[^]]*\]\(https?:|<(?:script|img|link|iframe)\b", page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_has_as_many_cells_as_its_head(page):
+    wanted = None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        bars = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else None
+        assert bars is None or wanted is None or bars == wanted, line
+        wanted = bars if wanted is None or bars is None else wanted

@@ -118,8 +118,12 @@ def test_a_table_as_wide_as_the_model_is_fedavg(error_update):
 def test_a_server_whose_sketch_is_not_the_wire_s_is_refused():
     method = fetchsgd(network, p=15, rows=3, k=2)
     for other in (Table(3, 5, seed=1), Table(5, 3), Table(1, 15)):
-        found = findings(replace(method, uplink=CountSketchWire(other, opened=False)), network.init())
+        wire = CountSketchWire(other, opened=False)
+        found = findings(replace(method, uplink=wire), network.init())
         assert [each.fatal for each in found] == [True]
+        staged = findings(replace(method, uplink=wires.staged((wire,))), network.init())
+        assert [each.fatal for each in staged] == [True]
+        assert "each has a sketch of its own" in staged[0].text
         assert "uplink CountSketchWire" in found[0].text or "and wire" in found[0].text
         assert "each has a sketch of its own" in found[0].text
     assert findings(method, network.init()) == []

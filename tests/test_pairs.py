@@ -180,6 +180,16 @@ WARNED = {
     "x itself roughly": (
         lambda: algorithms.fedsep_personal(network, downlink=Rough()),
         "downlink Rough is given x itself in every round"),
+    "momentum that outlives its coordinates": (
+        lambda: algorithms.fedsep_linear(network, p=6, period=3, uplink=wires.momentum_correction(wires.topk(3))),
+        "uplink MomentumCorrection remembers coordinates that mean something else with every sketch, re-drawn every 3"),
+    "error feedback inside another wire": (
+        lambda: algorithms.fedsep_quantised(
+            network, p=6, period=2, uplink=wires.clip(9.0, wires.error_feedback(wires.sign()))),
+        "let error_feedback be the outermost wire"),
+    "momentum twice": (
+        lambda: algorithms.dgc(network, server=servers.sgd(momentum=0.9)),
+        "momentum over a client's rounds, and the server's rule has one"),
     "cover where all is covered": (
         lambda: replace(algorithms.fedavg(network), server=Optimize(SGDRule(), coverage_mean)),
         "coverage_mean is mean here"),

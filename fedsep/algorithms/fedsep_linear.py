@@ -24,6 +24,7 @@ from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.catch_up import CatchUp
 from fedsep.wires.dense import Dense
+from fedsep.wires.error_feedback import forgetting
 
 _DOWN = 1  # what the shared key is folded with for the downlink's draws
 
@@ -65,7 +66,8 @@ def fedsep_linear(
             gradients where S S^T is not I.
         orthonormal: Of ``operator=gaussian``: rows orthonormal (S S^T = I), or entries N(0, 1/p) as drawn (c = d/p).
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
-        uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
+        uplink: How dx is sent, from ``fedsep.wires``; float32 by default. Error feedback around it
+            forgets at every re-draw.
         downlink: How x is sent; float32 by default. What is folded is what travelled; an anchor is never rounded. Any
             wire but ``wires.dense`` sends the server's changes of x, by the rules of ``fedsep_quantised``.
         seed: Of the sketches; the same on both ends.
@@ -104,7 +106,7 @@ def fedsep_linear(
     else:
         space = Sketched(start, p, calendar, key, operator)
         parts = downlinks.announced(space, downlink, rule, random.fold(key, _DOWN), p)
-    return FedSep(learner, uplink=uplink or Dense(), weighting=weighting, **parts)
+    return FedSep(learner, uplink=forgetting(uplink or Dense(), calendar.renewed), weighting=weighting, **parts)
 
 
 def _scale(operator: MakeOperator, p: int, d: int, key: Tensor, orthonormal: bool) -> float:

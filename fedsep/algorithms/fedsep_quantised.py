@@ -15,6 +15,7 @@ from fedsep.rates import USUAL_LR, check_sketch, server_rate, sketch_calendar
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.sgd import SGDRule
 from fedsep.wires import error_feedback, lloyd_max
+from fedsep.wires.error_feedback import forgetting
 
 Bits = Annotated[int, Range(ge=1, le=8)]
 
@@ -62,7 +63,8 @@ def fedsep_quantised(
             starts anew with every sketch.
         operator: Makes S, from ``fedsep.operators``.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
-        uplink: Sends the coordinates instead of ``bits``, from ``fedsep.wires``; wrap it in error feedback yourself.
+        uplink: Sends the coordinates instead of ``bits``, from ``fedsep.wires``; wrap it in error feedback yourself,
+            which then forgets at every re-draw, too.
         downlink: Sends the server's change instead of ``bits_down``, without error feedback of its own: the server
             keeps what a contracting wire leaves out, and goes on from the clients' copy with any other.
         seed: Of the sketches; the same on both ends.
@@ -91,7 +93,7 @@ def fedsep_quantised(
     key = random.fold(random.key(seed), p)
     space = Sketched(start, p, calendar, key, operator)
     rate = server_rate("fedsep_quantised", p, d, space.scale, server_lr, local.get("lr", USUAL_LR))
-    up = uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits), renewed=calendar.renewed)
+    up = forgetting(uplink or error_feedback(lloyd_max(bits=bits, scale_bits=scale_bits)), calendar.renewed)
     down = downlink or lloyd_max(bits=bits_down or bits, scale_bits=scale_bits)
     rule = Optimize({"omega": server or SGDRule(rate)})
     parts = downlinks.announced(space, down, rule, random.fold(key, _DOWN), p)

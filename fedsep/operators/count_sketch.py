@@ -79,8 +79,7 @@ def table(rows: int, cells: int, d: int, key: Tensor) -> CountSketch:
     Raises:
         FedSepError: ``rows`` is even: the median of an even number of rows is biased, or takes the lower one.
     """
-    if rows < 1 or rows % 2 == 0:
-        raise FedSepError(f"rows must be odd, since estimates are medians over them (got {rows})")
+    _check_odd(rows)
     return CountSketch(tuple(hashing(cells, d, random.fold(key, i)) for i in range(rows)))
 
 
@@ -106,6 +105,12 @@ def count_sketch(p: int, d: int, key: Tensor, *, rows: int = 5) -> CountSketch:
         Charikar, Chen, Farach-Colton 2002. The hash by rotations is this library's: it is pairwise uniform.
     """
     check_shape(p, d)
-    if rows >= 1 and p % rows:
+    _check_odd(rows)
+    if p % rows:
         raise FedSepError(f"p must be a multiple of rows = {rows}, a table of which all rows are equal (got {p})")
-    return table(rows, p // max(1, rows), d, key)
+    return table(rows, p // rows, d, key)
+
+
+def _check_odd(rows: int) -> None:
+    if rows < 1 or rows % 2 == 0:
+        raise FedSepError(f"rows must be odd, since estimates are medians over them (got {rows})")

@@ -21,6 +21,9 @@ _LARGEST = 1 << 31  # bytes of a stored operator
 class Gaussian:
     """A stored p x d matrix, as drawn or its rows made orthonormal.
 
+    Near p = d the condition of S S^T is that of S squared, beyond what float32 can invert: there it is factorised, and
+    solved with, in float64.
+
     Attributes:
         rows: As drawn; of ``exact`` ones orthonormal already.
         orthonormal: Whether the rows of S are.
@@ -34,7 +37,8 @@ class Gaussian:
     @functools.cached_property
     def whiten(self) -> Tensor | None:
         """W with W rows rows^T W^T = I, or None if the rows are orthonormal; made when it is first needed."""
-        return None if self.exact else _whiten(self.rows)
+        rows = self.rows if _well_conditioned(*self.shape) else self.rows.double()
+        return None if self.exact else _whiten(rows)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -64,7 +68,7 @@ class Gaussian:
         """(S S^T)^-1 x."""
         if self.orthonormal or self.whiten is None:
             return x
-        return x @ self.whiten.mT @ self.whiten
+        return (x.to(self.whiten.dtype) @ self.whiten.mT @ self.whiten).to(x.dtype)
 
 
 @remembered
@@ -76,18 +80,23 @@ def gaussian(p: int, d: int, key: Tensor, *, orthonormal: bool = True) -> Gaussi
     have variance 1 / p.
 
     Memory:
-        4 p d bytes in float32, on both ends, plus 4 p^2.
+        4 p d bytes in float32, on both ends, plus 4 p^2; without orthonormal rows and for p > d / 4, 8 p^2.
 
     Raises:
         FedSepError: p > d, or the matrix would take more than 2 GiB.
     """
     check_stored(p, d)
     rows = _normal(key, p * d).reshape(p, d)
-    if orthonormal and 4 * p > d:  # A A^T would be too ill conditioned for its Cholesky factor
+    if orthonormal and not _well_conditioned(p, d):
         return Gaussian(torch.linalg.qr(rows.mT)[0].mT.contiguous(), True, exact=True)
     if not orthonormal:
         rows /= p**0.5
     return Gaussian(rows, orthonormal)
+
+
+def _well_conditioned(p: int, d: int) -> bool:
+    """Whether the Cholesky factor of A A^T can be taken in float32."""
+    return 4 * p <= d
 
 
 def check_stored(p: int, d: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fedsep import tree as trees
@@ -70,3 +70,8 @@ def error_feedback(wire: Wire[Any], renewed: Callable[[Ctx], bool] | None = None
         Seide et al. 2014; Stich et al. 2018, arXiv:1809.07599; Karimireddy et al. 2019, arXiv:1901.09847.
     """
     return ErrorFeedback(wire, renewed)
+
+
+def forgetting(wire: Wire[Any], renewed: Callable[[Ctx], bool]) -> Wire[Any]:
+    """The wire; error feedback that was not told when to forget does so when coordinates are ``renewed``."""
+    return replace(wire, renewed=renewed) if isinstance(wire, ErrorFeedback) and wire.renewed is None else wire

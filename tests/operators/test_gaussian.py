@@ -38,6 +38,20 @@ def test_solve_makes_rmv_a_pseudo_inverse(p, seed, orthonormal):
     torch.testing.assert_close(sketch.mv(sketch.rmv(sketch.solve(x))), x, rtol=1e-8, atol=1e-8)
 
 
+def test_a_square_matrix_is_inverted_in_float32_too():
+    """S S^T has the condition of S squared, about p^4: the factor of a float32 matrix is taken in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        sketch = gaussian(400, 400, random.key(8), orthonormal=False)
+        v = random.normal(random.key(9), 400)
+        again = sketch.rmv(sketch.solve(sketch.mv(v)))  # S^+ S v = v where p = d
+    finally:
+        torch.set_default_dtype(before)
+    assert again.dtype == torch.float32
+    assert (again - v).norm() < 0.01 * v.norm()
+
+
 @pytest.mark.parametrize("orthonormal", [True, False])
 @pytest.mark.parametrize("p", [2, 5, 12])
 def test_batches_go_through_as_one_by_one(p, orthonormal):

@@ -241,6 +241,7 @@ def test_other_arguments_are_refused_by_name():
         lambda: block_srht(4, 9, key, block=6): r"block must be a power of two \(got 6\)",
         lambda: count_sketch(8, 9, key, rows=2): r"rows must be odd.*\(got 2\)",
         lambda: count_sketch(8, 9, key, rows=4): r"rows must be odd.*\(got 4\)",
+        lambda: count_sketch(7, 9, key, rows=4): r"rows must be odd.*\(got 4\)",
         lambda: count_sketch(8, 9, key, rows=3): r"p must be a multiple of rows = 3.*\(got 8\)",
         lambda: scaled(factor=0): r"factor must not be 0",
         lambda: composed(between=3)(4, 9, key): r"between must be between p = 4 and d = 9 \(got 3\)",

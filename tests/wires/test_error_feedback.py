@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from catalogue import network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsep import tree, wires
+from fedsep import algorithms, tree, wires
 from fedsep.core import FedSepError
 from fedsep.testing.draws import context, random_like
+from fedsep.wires.error_feedback import ErrorFeedback
 
 LIKE = {"w": torch.zeros(6, 5), "b": torch.zeros(6)}
 INNER = {
@@ -50,6 +52,16 @@ def test_a_coordinate_that_is_left_out_arrives_in_the_end():
         payload, memory = wire.pack(torch.tensor([3.0, 2.0, 1.0]), memory, context(number))
         sums = sums + wire.unpack(payload, sums, context(number))
     torch.testing.assert_close(sums / 60, torch.tensor([3.0, 2.0, 1.0]), rtol=0, atol=0.1)
+
+
+def test_a_sketch_that_is_re_drawn_tells_a_user_s_error_feedback_when_to_forget():
+    for make in (algorithms.fedsep_linear, algorithms.fedsep_quantised):
+        method = make(network, p=6, period=3, uplink=wires.error_feedback(wires.topk(2)))
+        assert isinstance(method.uplink, ErrorFeedback)
+        assert method.uplink.renewed is not None
+        assert [method.uplink.renewed(context(now, seen=2)) for now in (2, 3)] == [False, True]
+        own = wires.error_feedback(wires.topk(2), renewed=lambda ctx: True)
+        assert make(network, p=6, uplink=own).uplink is own
 
 
 def test_the_memory_is_forgotten_where_coordinates_mean_something_new():
