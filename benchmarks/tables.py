@@ -112,7 +112,7 @@ def speed_table() -> str:
         [
             row["workload"],
             row["method"],
-            row["processes"],
+            row.get("processes", record["processes"]),
             f"{row['seconds']['median']:.3f}",
             f"{row['plain_seconds']['median']:.3f}",
             row["ratio_of_medians"],

@@ -22,7 +22,7 @@ from fedsep.report.notes import told
 from fedsep.report.page import document, write_text
 from fedsep.report.reading import RunData
 from fedsep.report.sheet import Panel, sheet
-from fedsep.report.spread import spread
+from fedsep.report.spread import figures, spread
 from fedsep.report.wording import bytes_text, seconds_text, value_text
 
 _READING = (
@@ -31,6 +31,8 @@ _READING = (
     "the server's model against rounds; for the sketch, mean accuracy of the models that the clients decode, since "
     "with private sketches the server's model is nobody's."
 )
+
+_FIGURES = ("seeds", "server", "mean of last", "client", "bytes", "time")
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,19 @@ def ablation_cells(found: Ablated) -> list[dict[str, str]]:
 
 def _figures(runs: Sequence[RunData]) -> dict[str, str]:
     if not runs:
-        return dict.fromkeys(("seeds", "server", "client, decoded", "bytes a round", "time"), "failed")
+        return dict.fromkeys(_FIGURES, "failed")
     result = Result(Line(METHOD, METHOD, 0), "iid", None, tuple(runs))
     client = spread(run.rows[-1].get("client_accuracy_before") for run in runs)
-    return {
-        "seeds": str(len(runs)),
-        "server": over(result.accuracy, len(runs), value_text),
-        "client, decoded": over(client, len(runs), value_text),
-        "bytes a round": bytes_text(float(round(result.round_bytes))),
-        "time": seconds_text(spread(run_seconds(run) for run in runs)["mean"]),
-    }
+    late = spread(figures(run, run.metric or "")["mean_last"] for run in runs)
+    found = (
+        str(len(runs)),
+        over(result.accuracy, len(runs), value_text),
+        over(late, len(runs), value_text),
+        over(client, len(runs), value_text),
+        bytes_text(float(round(result.round_bytes))),
+        seconds_text(spread(run_seconds(run) for run in runs)["mean"]),
+    )
+    return dict(zip(_FIGURES, found, strict=True))
 
 
 def _panels(found: Ablated) -> list[tuple[Axis, Panel]]:
