@@ -4,6 +4,8 @@
   batched: all clients' models are one tensor, their minibatches another, a step is a batched product.
 - ``clients``, ``width``, ``processes``: seconds a round of W3's kind as the cohort grows from 10 to 10,000 clients, of
   one hidden layer as it widens, and of W2 by the number of worker processes.
+- ``start``: seconds from the command to the opening of round 1, imports included: recipes/mnist_cnn/fedavg.yaml, which
+  is W1 on the real images, with decoded data in the cache.
 
 Usage: python -m benchmarks.speed [--rounds 30] [--processes 2] [--device cuda] [--out records/speed.json] [PART ...]
 """
@@ -12,11 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +37,8 @@ from benchmarks.workloads import W1, W2, W3, PlainLoop, Workload
 from fedsep import algorithms, data, engines, models, tasks
 from fedsep.environment import environment
 
-PARTS = ("engines", "clients", "width", "processes")
+PARTS = ("engines", "clients", "width", "processes", "start")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "-m", "benchmarks.speed")
 
 
 class BatchedLoop:
@@ -77,6 +85,7 @@ def cast(processes: int, device: str) -> dict[str, Any]:
         f"workers, {processes} processes": engines.workers(processes=processes),
         "vectorised, 1 thread": engines.vectorised(),
         f"vectorised, {processes} threads": engines.vectorised(threads=processes),
+        **({f"flower, {processes} nodes": engines.flower(nodes=processes)} if find_spec("flwr") else {}),
     }
 
 
@@ -99,6 +108,45 @@ def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, An
             ours, plain = in_turn(algorithm, task, fleet, workload, engine, loop, rounds, threads)
             loop.close()
             yield {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
+        if device == "cpu":
+            yield in_ranks(workload, rounds, processes)
+
+
+def in_ranks(workload: Workload, rounds: int, processes: int) -> dict[str, Any]:
+    """``torchrun`` beside the plain loop: a program of its own, which torchrun starts once for each rank."""
+    words = [*TORCHRUN, "--rank-of", workload.name, "--rounds", str(rounds), "--processes", str(processes)]
+    words.insert(2, f"--nproc-per-node={processes}")
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def as_rank(workload: Workload, rounds: int, processes: int) -> None:
+    """One rank's part; rank 0 has the plain loop between its rounds, and says what both took."""
+    fleet = workload.federation()
+    algorithm, task = method(workload, fleet)
+    name = f"torchrun, {processes} ranks"
+    if os.environ["RANK"] != "0":
+        seconds(algorithm, task, fleet, workload.cohort, engines.torchrun(), rounds + 4, lambda: None)
+        return
+    loop: Any = BatchedLoop(workload, fleet) if workload is W3 else PlainLoop(workload, fleet, processes)
+    ours, plain = in_turn(algorithm, task, fleet, workload, engines.torchrun(), loop, rounds, 1)
+    loop.close()
+    row = {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
+    print(json.dumps(row), flush=True)
+
+
+def starts(repeats: int) -> Iterator[dict[str, Any]]:
+    """Seconds from the command to the opening of round 1; the first command warms the caches and is not counted."""
+    for repeat in range(repeats + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            words = ["-m", "fedsep", "run", "recipes/mnist_cnn/fedavg.yaml", "--set", "rounds=1", "--out", folder]
+            began = time.time()
+            subprocess.run([sys.executable, *words, "--quiet"], check=True, capture_output=True)
+            [metrics] = Path(folder).glob("*/*/metrics.jsonl")
+            [ledger] = Path(folder).glob("*/*/ledger.jsonl")
+            if repeat:  # the ledger is written when the round is over
+                in_round = json.loads(metrics.read_text())["wall_seconds"]
+                yield {"run": repeat, "seconds": ledger.stat().st_mtime - in_round - began}
 
 
 def in_turn(
@@ -157,7 +205,7 @@ def page_table(part: str, record: Path = Path("records/speed.json")) -> str:
         lines = [[row["workload"], row["engine"], f"{row['rounds_per_second']:.2f}", f"{row['plain']:.2f}",
                   f"{row['rounds_per_second'] / row['plain']:.2f}"] for row in rows]  # fmt: skip
     else:
-        head = [*(name for name in rows[0] if name != "seconds"), "seconds a round"]
+        head = [*(name for name in rows[0] if name != "seconds"), "seconds" if part == "start" else "seconds a round"]
         lines = [
             [*(value for name, value in row.items() if name != "seconds"), f"{row['seconds']:.4f}"] for row in rows
         ]
@@ -174,11 +222,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--rank-of", choices=[workload.name for workload in (W1, W2, W3)], help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.rank_of:
+        as_rank({each.name: each for each in (W1, W2, W3)}[options.rank_of], options.rounds, options.processes)
+        return
     record: dict[str, Any] = {"environment": environment("all", 0), "device": options.device}
     for part in options.parts:
-        makers: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {"engines": by_engine}
+        makers: dict[str, Callable[..., Iterator[dict[str, Any]]]]
+        makers = {"engines": by_engine, "start": lambda rounds, processes, device: starts(5)}
         rows = makers.get(part, partial(scaling, part))(options.rounds, options.processes, options.device)
         record[part] = []
         for row in rows:
