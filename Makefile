@@ -60,6 +60,7 @@ docs: $(DEV) ## the documentation, in site/
 bench: $(DEV) ## rounds per second against a plain PyTorch loop
 	$(PY) -m benchmarks.rounds
 	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.steps
 
 install: $(BASE) ## the environment for `fedsep`
 

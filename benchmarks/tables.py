@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication, figures, heterogeneity, privacy, speed
+from benchmarks import communication, figures, heterogeneity, privacy, speed, steps
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
@@ -246,6 +246,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "trials": communication.trials_table,
     **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
     **{name: lambda name=name: heterogeneity.setting_table(name) for name in heterogeneity.SETTINGS},
+    "steps": steps.page_table,
     **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
     "ahead": heterogeneity.ahead_table,
     "costs of sub-models": heterogeneity.costs_table,
