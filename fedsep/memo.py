@@ -26,7 +26,7 @@ class Memo:
 
     def __call__(self, compute: Callable[[], Tree], number: int, *arguments: Tree) -> Tree:
         """``compute()``, or its result when ``number`` and ``arguments`` were last equal to these."""
-        if torch._C._functorch.peek_interpreter_stack() is not None:  # type: ignore[attr-defined]
+        if transforming():
             return compute()  # inside vmap there are no values to compare
         leaves = tree.leaves(arguments)
         for known, known_leaves, result in reversed(self._calls):
@@ -40,6 +40,11 @@ class Memo:
 
     def _bytes(self) -> int:
         return sum(tree.nbytes([leaves, result]) for _, leaves, result in self._calls)
+
+
+def transforming() -> bool:
+    """Whether this is inside a function transform (vmap, vjp, jvp): tensors made there must not outlive it."""
+    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
 
 
 def _equal(a: list[Tensor], b: list[Tensor]) -> bool:

@@ -17,6 +17,7 @@ from weak import HIDDEN, INPUTS, OUTPUTS, largest_sent, moves, own, places_sent,
 from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
 from fedsep.fedsep import FedSep
+from fedsep.gates import gate_scores
 from fedsep.models.tracing.declared import table
 from fedsep.operators import gaussian
 from fedsep.tasks.ensemble import Ensemble
@@ -279,6 +280,7 @@ def mixed(played: Played, number: int, client: int) -> float:
 
 
 _slices = {"p": held(), "classes": OUTPUTS, "numbers": 0}
+_gates = {"scores": functools.partial(gate_scores, inputs=(INPUTS,), form="free", steps=3, batch_size=4), "images": 5}
 _silent = {"p": held(), "classes": 0, "numbers": 0}
 _weighed = {**_slices, "numbers": numbers()}
 _part = {"units": UNITS, "capabilities": (0.5, 0.3), "converged": None}
@@ -407,12 +409,18 @@ CATALOGUE = [
     row("exclude by importance", **_part, least=0.4, reduce="importance", own_classes=False,
         sizes={"p": held(least=0.4), "numbers": numbers(least=0.4), "classes": 0}),
     row("fedsep_mask by Taylor scores", **_part, scores="taylor",
-        sizes={**_slices, "p_down": sent_whole(2), "report": turns(2, 2 * HIDDEN + 4)}),
+        sizes={**_slices, "p_down": sent_whole(2), "p_second": 0, "report": turns(2, 2 * HIDDEN + 4)}),
     row("fedsep_mask on the sub-model", **_part, scores="taylor", scored_on="held", refresh_every=3,
         rolling=0.5, own_classes=False,
-        sizes={**_silent, "p_down": held(), "report": turns(3, 2 * HIDDEN + 8, 2 * HIDDEN + 8)}),
+        sizes={**_silent, "p_down": held(), "p_second": 0, "report": turns(3, 2 * HIDDEN + 8, 2 * HIDDEN + 8)}),
     row("fedsep_mask ranked once by importance", **_part, scores="taylor", refresh_every=None, reduce="importance",
         budget="params", uplink=_half, narrow=True),
+    row("fedsep_mask of both terms", **_part, **_gates, terms="both",
+        sizes={**_slices, "p_down": sent_whole(2), "p_second": turns(2, network.d),
+               "report": turns(2, 2 * HIDDEN + 4)}),
+    row("fedsep_mask of both terms for strong clients, too", **{**_part, "capabilities": (1.0, 0.3)}, **_gates,
+        terms="both", damping=0.1, refresh_every=1, rolling=0.5, reduce="importance", own_classes=False,
+        weighting="samples", server=servers.adam(), uplink=wires.qsgd(15), narrow=True),
     row("fedsep_shared", **_part,
         sizes={**_slices, "p_down": sent_whole(2), "units": numbers(), "told": turns(2, 4 * HIDDEN + 4)}),
     row("fedsep_shared on the sub-model by importance", **_part, scored_on="held", refresh_every=1, rolling=0.5,

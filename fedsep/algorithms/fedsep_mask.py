@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from fedsep.codecs.present import Present
 from fedsep.codecs.ranked import Ranked
-from fedsep.core import Codec, Task, View
+from fedsep.core import Codec, FedSepError, Task, View
 from fedsep.fedsep import FedSep, Weighting
-from fedsep.masks import ScoredOn, ranked_submodels
-from fedsep.ranges import Count, Momentum, Part, checked
+from fedsep.masks import ScoredOn, Terms, ranked_submodels
+from fedsep.ranges import Count, Momentum, Part, Positive, checked
 from fedsep.scores import Scorer, Scores, Scoring
 from fedsep.submodels import RankedArguments, submodels
 from fedsep.views.personal import Personal
 from fedsep.views.refresh import Refresh
 from fedsep.views.submodel import Submodel
+
+if TYPE_CHECKING:
+    from fedsep.gates import SecondTerm
 
 
 @checked(takes=submodels)
@@ -27,6 +30,9 @@ def fedsep_mask(
     rolling: Part = 0.0,
     images: Count = 200,
     memory: Momentum = 0.9,
+    terms: Terms = "first",
+    damping: Positive = 1.0,
+    bound: Positive = 1.0,
     weighting: Weighting = "uniform",
     **rest: Unpack[RankedArguments],
 ) -> FedSep:
@@ -37,6 +43,12 @@ def fedsep_mask(
     every group of n, exactly and without noise, for whatever capability p the client has in a round;  dx = a (y_I -
     y_0), the first term of Eq. (8). At capability 1 this is FedAvg.
 
+    With ``terms`` both, a client also sends the second term at a refresh, a change of all of x:  -d_{x phi} g (H +
+    damping I)^-1 (d_phi a)^T (x dx), phi = argmin g(x, phi) that of Eq. (7). The server's rule sees the reduced first
+    terms plus the mean of the second over all that replied, those that sent none counting as 0. Between refreshes,
+    when phi is of an older x, and where a client keeps every unit, so that its mask is 1 whatever x is, it sends the
+    first term alone.
+
     Args:
         task: The local problem f.
         scores: What units are scored by: ``gates``, fitted to the client's data by Eq. (7) (``fedsep.gates``);
@@ -46,33 +58,64 @@ def fedsep_mask(
             that it has are then ranked before all others, and the whole model is never sent.
         refresh_every: Accepted participations from one refresh to the next; None: only the first is one.
         rolling: Share of a client's units that is not its best, but a window that rolls over the rest.
-        images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50.
+        images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50, and
+            the second term as many examples as this of the data that they are fitted to.
         memory: Of the server's mean of clients' rankings, which only says what narrower model it would serve: share of
             the old mean after a round.
+        terms: Of Eq. (8): ``first``, or ``both``, for gates scored on the whole model. The second goes by the same
+            ``uplink`` as the first, as a message of its own.
+        damping: With both terms: added to the eigenvalues of H, the Gauss-Newton matrix of g in phi.
+        bound: With both terms: largest norm of a client's second, over that of its first.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
 
     Bytes:
-        up: 4 * p + ceil(classes / 8) + 4 * numbers + report
+        up: 4 * (p + p_second) + ceil(classes / 8) + 4 * numbers + report
         down: 4 * p_down
 
     p is the number of parameters of the client's sub-model; p_down is the same, or that of the whole model in a round
-    in which the client scores it. classes are told with ``own_classes`` only; numbers is that of the client's units
-    with ``reduce`` importance, else 0. report is 0, and at a refresh 2 for each unit of the whole model, with the
-    round, 4 more; where ``refresh_every`` is above 2, the report has its age, 4 more, and is sent again in all
-    participations but the last before a refresh; where it is 1 or None, it has neither round nor age.
+    in which the client scores it; p_second is that of the whole model where the second term is sent, else 0. classes
+    are told with ``own_classes`` only; numbers is that of the client's units with ``reduce`` importance, else 0. report
+    is 0, and at a refresh 2 for each unit of the whole model, with the round, 4 more; where ``refresh_every`` is above
+    2, the report has its age, 4 more, and is sent again in all participations but the last before a refresh; where it
+    is 1 or None, it has neither round nor age.
 
     Memory:
-        Server: the model, a number for each unit, and each client's ranking, on the disk for large fleets. Client: its
-        ranking.
+        Server: the model, a number for each unit, and each client's ranking, on the disk for large fleets; with both
+        terms the model's size once more. Client: its ranking; with both terms, phi until it has encoded.
 
     Reference:
-        "FedSep" (NeurIPS 2023), Eq. (6) and Remark 3, with masks refreshed as in its section 5.2. Coordinates are
-        divided by the clients that hold them, where line 20 divides by all: ``reduce="mean"``.
+        "FedSep" (NeurIPS 2023), Eq. (6) and Remark 3, with masks refreshed as in its section 5.2; with both terms
+        Eq. (8), as docs/derivations/mask.md derives it. Coordinates of the first term are divided by the clients that
+        hold them, where line 20 divides by all: ``reduce="mean"``.
     """
 
     def plan(telling: Present, scorer: Scorer, part: Submodel) -> tuple[Codec[Any], View]:
-        view = Personal(part, Refresh(refresh_every), rolling, scored_on == "held")
-        return Ranked(telling, scorer, view), view
+        second = None if terms == "first" else _second(scores, scorer, scored_on, images, damping, bound)
+        view = Personal(part, Refresh(refresh_every), rolling, scored_on == "held", second is not None)
+        return Ranked(telling, scorer, view, second), view
 
-    return ranked_submodels(task, plan, scores=scores, images=images, memory=memory, weighting=weighting, **rest)
+    return ranked_submodels(
+        task, plan, scores=scores, images=images, memory=memory, weighting=weighting, terms=terms, **rest
+    )
+
+
+def _second(
+    scores: Scores | Scoring, scorer: Scorer, scored_on: ScoredOn, images: int, damping: float, bound: float
+) -> SecondTerm:
+    """The second term of a scorer.
+
+    Raises:
+        FedSepError: Its scores have no phi, or there is no whole model to differentiate at.
+    """
+    from fedsep.gates import GateScores, SecondTerm
+
+    if isinstance(scorer, GateScores) and scored_on == "full":
+        return SecondTerm(scorer, images, damping, bound)
+    wrong: list[str] = []
+    if not isinstance(scorer, GateScores):
+        got = scores if isinstance(scores, str) else type(scorer).__name__
+        wrong.append(f"scores must be gates, or made by fedsep.gates.gate_scores: others have no phi (got {got})")
+    if scored_on != "full":
+        wrong.append(f"scored_on must be full: the second term is a change of the whole model (got {scored_on})")
+    raise FedSepError(f"fedsep_mask with terms=both: {'; '.join(wrong)}")

@@ -7,10 +7,10 @@ from fedsep.gates.hypernetwork import Free, Hypernetwork
 from fedsep.gates.making import Form, Preset, gate_scores, gating_of
 from fedsep.gates.relaxation import Noise, Relaxation
 from fedsep.gates.scoring import GateScores
-from fedsep.gates.second_term import Relaxed, bounded, second_term
+from fedsep.gates.second_term import Relaxed, SecondTerm, bounded, second_term
 
 __all__ = [
     "Adam", "Cost", "Form", "Free", "GateScores", "Gates", "Gating", "Hypernetwork", "Noise", "Preset",
-    "Relaxation", "Relaxed", "Term", "bounded", "gate_scores", "gating_of", "hard", "multiply_adds",
-    "parameters", "resource_loss", "second_term", "spread",
+    "Relaxation", "Relaxed", "SecondTerm", "Term", "bounded", "gate_scores", "gating_of", "hard",
+    "multiply_adds", "parameters", "resource_loss", "second_term", "spread",
 ]  # fmt: skip

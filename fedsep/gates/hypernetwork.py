@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import Params
+from fedsep.memo import transforming
 
 _INPUTS = int.from_bytes(b"inputs", "big")  # the same for all clients: the inputs are fixed, and never sent
 _DIRECTIONS, _GATES = 2, 3  # forwards and backwards; reset, update, new
@@ -87,14 +88,14 @@ class Hypernetwork:
 
     def __call__(self, phi: Params) -> dict[str, Tensor]:
         """The heads' outputs."""
-        states = self._gru(phi, _both_ways(len(self.sizes), self.inputs, *_kind(phi["norm.bias"])))
+        states = self._gru(phi, _both_ways(len(self.sizes), self.inputs, phi["norm.bias"]))
         features = F.relu(F.layer_norm(states, states.shape[-1:], phi["norm.weight"], phi["norm.bias"]))
         return {group: _head(phi, f"head.{group}", row)
                 for group, row in zip(self.sizes, features, strict=True)}  # fmt: skip
 
     def vectors(self, like: Tensor) -> Tensor:
         """The fixed inputs, shape (groups, inputs): orthonormal rows, or columns where there are more groups."""
-        return _both_ways(len(self.sizes), self.inputs, *_kind(like))[0]
+        return _both_ways(len(self.sizes), self.inputs, like)[0]
 
     def _gru(self, phi: Params, both: Tensor) -> Tensor:
         """States of both directions at every group, shape (groups, 2 hidden).
@@ -115,16 +116,18 @@ class Hypernetwork:
         return torch.cat([forwards, backwards.flip(0)], 1)
 
 
-def _kind(like: Tensor) -> tuple[torch.dtype, torch.dtype, torch.device]:
-    return torch.get_default_dtype(), like.dtype, like.device
+def _both_ways(groups: int, inputs: int, like: Tensor) -> Tensor:
+    """The fixed inputs and the same from the last to the first.
+
+    They are kept, since the network is evaluated in every step of its fit; not those of a transform, which end with it.
+    """
+    make = _made.__wrapped__ if transforming() else _made
+    return make(groups, inputs, torch.get_default_dtype(), like.dtype, like.device)
 
 
 @lru_cache(maxsize=32)
-def _both_ways(groups: int, inputs: int, drawn: torch.dtype, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The fixed inputs and the same from the last to the first; ``drawn`` is the type in which they were drawn.
-
-    They are kept, since the network is evaluated in every step of its fit.
-    """
+def _made(groups: int, inputs: int, drawn: torch.dtype, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``drawn`` is the type in which they are drawn."""
     draws = random.normal(random.key(_INPUTS), groups, inputs).to(device, dtype)
     columns, upper = torch.linalg.qr(draws if groups > inputs else draws.T)
     columns = columns * upper.diagonal().sign()

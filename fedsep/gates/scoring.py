@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from fedsep import random
-from fedsep.core import Batch, Ctx, FedSepError, Params, Shard, Task
+from fedsep.core import Batch, Ctx, FedSepError, Params, Samples, Shard, Task
 from fedsep.gates.cost import Cost, resource_loss
 from fedsep.gates.fit import Adam
 from fedsep.gates.gating import Gates, Gating, hard
@@ -71,7 +71,11 @@ class GateScores:
         Returns:
             By group: a number for each unit of the model that is given, in its order.
         """
-        return self.scores(self.fit(self.init(ctx.key), params, shard, ctx, keep), keep)
+        return self.scores(self.solve(params, shard, ctx, keep), keep)
+
+    def solve(self, params: Params, shard: Shard, ctx: Ctx, keep: Mapping[str, Tensor] | None = None) -> Params:
+        """phi(x), from a phi that starts anew: the scores are those of a call."""
+        return self.fit(self.init(ctx.key), params, shard, ctx, keep)
 
     def init(self, key: Tensor) -> Params:
         """phi before any fit; every client and round has its own, if ``key`` is ``ctx.key``."""
@@ -100,12 +104,20 @@ class GateScores:
         """The task, on the classes that the client has."""
         return masked(self.task, shard, self.classes)
 
-    def batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
-        """Minibatches of D_val, in an order of their own; none of one example, which batch statistics cannot have."""
+    def samples(self, shard: Shard) -> Samples:
+        """D_val.
+
+        Raises:
+            FedSepError: It is validation data, and the client has none.
+        """
         samples = shard.train if self.data == "train" else shard.validation
         if samples is None or not samples.size:
             raise FedSepError("gates are to be fitted to validation data, and there are none: set validation in data")
-        key = random.fold(ctx.key, _BATCHES)
+        return samples
+
+    def batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
+        """Minibatches of D_val, in an order of their own; none of one example, which batch statistics cannot have."""
+        samples, key = self.samples(shard), random.fold(ctx.key, _BATCHES)
         every = minibatches(samples, key, self.batch_size, 2 * self.steps)
         return islice((batch for batch in every if len(batch.y) > 1 or samples.size == 1), self.steps)
 

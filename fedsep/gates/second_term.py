@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.func import vjp
 
 from fedsep import tree
-from fedsep.core import Batch, Params, Task, Tree
+from fedsep.core import Batch, Ctx, Params, Shard, Task, Tree
 from fedsep.gates.scoring import GateScores
 from fedsep.implicit import Composite, conjugate_gradient, cross_product, gauss_newton_product, gradient_condition
+from fedsep.scores.scorer import examples
 
 Masked = Callable[[Params, Params], Params]
 """a(phi) * x, from x and phi; its derivative in phi is what stands for the mask's."""
@@ -105,3 +106,35 @@ def bounded(term: Params, by: Params, most: float) -> Params:
     """A term no longer than ``most`` times another: where gates are nearly shut, H is nearly 0 and the term is huge."""
     size, limit = tree.norm(term), most * tree.norm(by)
     return tree.scale(term, (limit / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp_max(1.0))
+
+
+@dataclass(frozen=True)
+class SecondTerm:
+    """The second term as a client encodes it, of gates that it fitted to x.
+
+    Attributes:
+        scores: The gates.
+        images: Most examples of D_val in the derivatives, drawn anew each time.
+        damping: Added to the eigenvalues of H.
+        bound: Largest norm, over that of the first term.
+    """
+
+    scores: GateScores
+    images: int
+    damping: float
+    bound: float
+
+    def __call__(self, x: Params, phi: Params, first: Params, shard: Shard, ctx: Ctx) -> Term:
+        """The term, bounded.
+
+        Args:
+            x: The communication parameter.
+            phi: Fitted to x.
+            first: The first term, Diag(a) v: the sub-model's change in the shapes of x.
+            shard: The client's data.
+            ctx: Its context, whose key draws the examples.
+        """
+        inner = Relaxed(self.scores, self.scores.local(shard))
+        [batch] = examples(self.scores.samples(shard), ctx, self.images, self.images)
+        term = second_term(inner, inner.masked, x, phi, first, batch, damping=self.damping)
+        return term._replace(value=bounded(term.value, first, self.bound))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedsep.core import Server, Tree, Update
+from fedsep.core import Params, Server, Tree, Update
 from fedsep.views.personal import Scored
 
 
@@ -17,7 +17,8 @@ from fedsep.views.personal import Scored
 class KeepScores:
     """scores <- memory scores + (1 - memory) mean over the round's clients that scored; the model moves by ``server``.
 
-    Each score is averaged over those who gave it, whatever the model's reduction is, and stays where nobody did.
+    Each score is averaged over those who gave it, whatever the model's reduction is, and stays where nobody did. Where
+    clients change the model in two terms, ``server`` is given both by name (``servers.both_terms``).
 
     Attributes:
         server: Moves the model.
@@ -37,7 +38,7 @@ class KeepScores:
         model, state = self.server.step(x["model"], poll, state)
         scores = {group: self._renewed(part, *poll.sums[group]) if group in poll.sums else part
                   for group, part in x["scores"].items()}  # fmt: skip
-        return {"model": model, "scores": scores}, state
+        return {**x, "model": model, "scores": scores}, state
 
     def _renewed(self, old: Tensor, total: Tensor, weight: Tensor) -> Tensor:
         mean = total / weight.clamp_min(1e-30)
@@ -58,4 +59,9 @@ class _Poll:
                 given, weight = update.value["scores"][group] * heard * update.weight, heard * update.weight
                 total, by = self.sums.get(group, (0.0, 0.0))
                 self.sums[group] = given + total, weight + by
-            yield Update(update.value["model"], update.weight, update.cover["model"])
+            yield Update(_terms(update.value), update.weight, _terms(update.cover))
+
+
+def _terms(of: Scored) -> Params | dict[str, Params]:
+    """What moves the model: one tree, or both terms by name."""
+    return {"first": of["model"], "second": of["second"]} if "second" in of else of["model"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -23,10 +23,13 @@ class Scored(TypedDict):
     Attributes:
         model: The model.
         scores: By group, what clients said of its units, on average: shape (n,) or (clusters, n).
+        second: Where clients send a change of the whole model beside that of their sub-model: what they change, and 0
+            between rounds, since the model moves by both.
     """
 
     model: Params
     scores: dict[str, Tensor]
+    second: NotRequired[Params]
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,26 @@ class Personal:
     it has before all others, and the new ranking holds from the next round on. The server keeps the mean of the
     places that clients give to units: what it would serve.
 
+    With ``both``, a client whose sub-model is not the whole model sends at a refresh a change of the whole model, too;
+    those that do not have one of 0, and everybody covers all of it.
+
     Bytes:
         Down: 4 a number of the sub-model; of the whole model at a refresh, without ``held``. Up: as ``Submodel``, and
-        at a refresh 2 for each unit of the whole model.
+        at a refresh 2 for each unit of the whole model; with ``both`` then also 4 for each of its numbers.
 
     Attributes:
         part: What is cut, and what is told beside a change.
         refresh: When clients rank.
         rolling: Share of a client's units that rolls over those that are not among its best.
         held: Whether units are scored on the sub-model.
+        both: Whether clients send the second term of Eq. (8), which needs the whole model.
     """
 
     part: Submodel
     refresh: Refresh
     rolling: float = 0.0
     held: bool = False
+    both: bool = False
 
     def ranking(self, ctx: Ctx) -> Ranking:
         """The client's ranking as it reported it; before that, the units in the order of their numbers."""
@@ -70,6 +78,10 @@ class Personal:
         """Whether the client is sent the whole model."""
         return self.refresh.due(ctx) and not self.held
 
+    def second(self, ctx: Ctx) -> bool:
+        """Whether the client sends a change of the whole model beside that of its sub-model."""
+        return self.both and self.whole(ctx) and self.part.counts(ctx.capability) != self.part.units.sizes
+
     def report(self, ctx: Ctx, ranking: Ranking | None) -> dict[str, Tree]:
         """What a client reports: a new ranking, or the old one where its age must be counted on; else nothing."""
         if ranking is not None:
@@ -85,6 +97,7 @@ class Personal:
         any_ranking = natural(self.part.units.sizes)
         part = self.part.units.cut(x["model"], self.keep(ctx, any_ranking))
         told = self.part.told(part, self.part.counts(ctx.capability))
+        told = {**told, "second": x["model"]} if self.second(ctx) else told
         report = self.report(ctx, any_ranking if self.refresh.due(ctx) else None)
         return {**told, "report": report} if report else told
 
@@ -96,7 +109,17 @@ class Personal:
         value, cover = self.part.spread(dx, x["model"], self.keep(ctx, trained), ctx)
         scores = {group: part.to(x["scores"][group]) for group, part in places(reported).items()}
         heard = {group: torch.full_like(part, float(due)) for group, part in scores.items()}
-        return {"model": value, "scores": tree.map(torch.mul, scores, heard)}, {"model": cover, "scores": heard}
+        changes: Scored = {"model": value, "scores": tree.map(torch.mul, scores, heard)}
+        covers: Scored = {"model": cover, "scores": heard}
+        if self.both:
+            changes["second"], covers["second"] = self._second(dx, x["model"]), tree.map(torch.ones_like, x["model"])
+        return changes, covers
+
+    def _second(self, dx: Any, like: Params) -> Params:
+        """The change of the whole model, without the rows of classes that the client has not; 0 where none came."""
+        if "second" not in dx:
+            return tree.zeros_like(like)
+        return self.part.own({name: dx["second"][name] for name in like}, dx)
 
     def keeps(self, x: Scored, ctx: Ctx) -> dict[str, Tensor]:
         """The client's units by its last report."""

@@ -118,9 +118,7 @@ class Submodel:
         # A reply names its parameters in any order.
         value = self.units.paste({name: told["model"][name] for name in x}, x, keep)
         cover = self.units.cover(x, keep)
-        if self.classes is not None:
-            rows = self._rows(told["classes"], x)
-            value, cover = _times(value, rows), _times(cover, rows)
+        value, cover = self.own(value, told), self.own(cover, told)
         if self.importance is not None:
             even = {group: next(iter(x.values())).new_ones(len(index)) for group, index in keep.items()}
             weights = self.importance.weights({**even, **told["importance"]}, ctx)
@@ -128,6 +126,10 @@ class Submodel:
                       for group, part in weights.items()}  # fmt: skip
             cover = _times(cover, self.units.weigh(x, spread))
         return value, cover
+
+    def own(self, params: Params, told: Any) -> Params:
+        """Parameters of the whole model, 0 in the rows of classes that a client told it has not."""
+        return params if self.classes is None else _times(params, self._rows(told["classes"], params))
 
     @property
     def _tells(self) -> bool:

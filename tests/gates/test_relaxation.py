@@ -8,6 +8,7 @@ from torch import nn
 
 from fedsep import random
 from fedsep.gates import Free, Hypernetwork, Relaxation
+from fedsep.gates.hypernetwork import _both_ways
 
 SIZES = {"one": 5, "two": 3, "three": 7}
 
@@ -79,6 +80,13 @@ def test_fixed_inputs_are_orthonormal_and_the_same_for_all():
         torch.testing.assert_close(gram, torch.eye(len(gram)))
         assert torch.equal(vectors, Hypernetwork(sizes, inputs=6, hidden=4).vectors(torch.zeros(())))
         assert vectors.shape == (len(sizes), 6)
+
+
+def test_inputs_made_inside_a_transform_do_not_outlive_it():
+    network = Hypernetwork({"layer1": 3}, inputs=7, hidden=2)  # of no other test: nothing is kept of it yet
+    phi = network.init(random.key(4))
+    torch.func.vjp(network, phi)
+    assert _both_ways(1, 7, phi["norm.bias"]).untyped_storage().nbytes() > 0  # what is dead has no storage
 
 
 def test_phi_has_the_sizes_that_are_documented():

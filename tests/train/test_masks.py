@@ -29,6 +29,7 @@ SETTINGS = {"rounds": 5, "seed": 3, "checkpoint": Checkpoint(every=1), "cohort":
             "evaluate": Evaluate(every=5, served=(1.0, 0.5), average=0.5, clients=True)}  # fmt: skip
 METHODS = {
     "mask": lambda: algorithms.fedsep_mask(task(), **LOCAL),
+    "mask by both terms": lambda: algorithms.fedsep_mask(task(), terms="both", **LOCAL),
     "mask on what is held": lambda: algorithms.fedsep_mask(
         task(), scored_on="held", rolling=0.5, refresh_every=3, scores="activation", **LOCAL),
     "shared": lambda: algorithms.fedsep_shared(task(), reduce="importance", memory=0.5, **LOCAL),
