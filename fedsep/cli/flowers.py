@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fedsep.cli.entry import DONE
 from fedsep.cli.options import Talk
@@ -14,6 +15,10 @@ from fedsep.core import FedSepError
 from fedsep.flower.limits import Limits
 from fedsep.flower.rules import Rules
 from fedsep.flower.versions import require_new_transport
+
+if TYPE_CHECKING:
+    from fedsep.flower.here import Here
+    from fedsep.recipes import Call
 
 _SHOWN = 20  # clients that --check lists
 
@@ -106,10 +111,14 @@ def call(rules: Rules, server: str, ca: Path | None, key: Path | None, state: Pa
     """
     require_new_transport()
     from fedsep.flower.calling import Line, call
+    from fedsep.flower.here import own_block
     from fedsep.flower.reception import Reception
 
     if key is None and not insecure:
         raise FedSepError("--key: this site's private key is missing (certs/nodes/..., made by fedsep flower certs)")
+    own = own_block(rules.data, rules.allow)
+    if own is not None:  # what the server would be told only, and wait for
+        _looked(rules, own, own=True)
     site = Reception(rules, state or Path("sites") / rules.name)
     try:
         call(site, Line(server, ca, key), Screen(Talk()).note)
@@ -124,7 +133,7 @@ def show(rules: Rules, recipe: str | None) -> int:
     Raises:
         FedSepError: The data cannot be read.
     """
-    from fedsep.flower.here import OWN, loaded, numbered, own_block
+    from fedsep.flower.here import OWN, own_block
     from fedsep.recipes import find, read
 
     screen, own = Screen(Talk()), own_block(rules.data, rules.allow)
@@ -133,9 +142,7 @@ def show(rules: Rules, recipe: str | None) -> int:
             f"{rules.data} holds no {OWN}: write one, or name the recipe whose data set it holds (--recipe)"
         )
     block = own or read(find(str(recipe)), allow=rules.allow).data
-    data = loaded(block, rules.data)
-    last = data.clients if own is None else max(rules.clients or (0,)) + data.clients
-    here = numbered(data, rules.clients, last, own is not None)
+    data, here = _looked(rules, block, own=own is not None)
     screen.result(f"{rules.name}: {getattr(data, 'name', block.use)}, inputs of {' x '.join(map(str, data.shape))}")
     screen.result(f"classes: {data.classes}{' (' + ', '.join(data.labels) + ')' if data.labels else ''}")
     for client in here.present[:_SHOWN]:
@@ -148,6 +155,19 @@ def show(rules: Rules, recipe: str | None) -> int:
     screen.result(f"packages that a recipe may name here: {', '.join(('fedsep', *rules.allow))}")
     screen.result(f"limits for a client's part of a round: {_limits(rules.limits)}")
     return DONE
+
+
+def _looked(rules: Rules, block: Call, *, own: bool) -> tuple[Any, Here]:
+    """A site's data as its block says, and the clients that it has; every one of them has examples.
+
+    Raises:
+        FedSepError: The data cannot be read, or are not of these clients.
+    """
+    from fedsep.flower.here import loaded, numbered
+
+    data = loaded(block, rules.data)
+    last = max(rules.clients or (0,)) + data.clients if own else data.clients
+    return data, numbered(data, rules.clients, last, own)
 
 
 def certify(folder: Path, hosts: Sequence[str], nodes: Sequence[str], days: int) -> int:

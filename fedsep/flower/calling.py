@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -79,14 +80,42 @@ def call(site: Reception, line: Line, say: Callable[[str], None]) -> None:
             programs.log(_NODE).unlink(missing_ok=True)
             programs.start(_NODE, line.command())
             say(f"site {site.rules.name} answers {line.server}; what it is asked and tells is in {site.folder / AUDIT}")
-            _kept_going(programs, line, say)
+            _kept_going(programs, line, say, Refusals(site.folder / AUDIT))
 
 
-def _kept_going(programs: Programs, line: Line, say: Callable[[str], None]) -> NoReturn:
-    """Starts the node program again when it ends, unless the server never took it."""
+@dataclass
+class Refusals:
+    """What the audit log says was refused from now on: those who started the site would wait for its rounds in vain."""
+
+    file: Path
+    place: int = field(init=False)
+    told: set[str] = field(default_factory=set[str])
+
+    def __post_init__(self) -> None:
+        self.place = self.file.stat().st_size if self.file.exists() else 0
+
+    def fresh(self) -> list[str]:
+        """Reasons that have not been told yet, from whole lines that came since the last look."""
+        if not self.file.exists():
+            return []
+        with self.file.open("rb") as log:
+            log.seek(self.place)
+            lines = [line for line in log.readlines() if line.endswith(b"\n")]
+        self.place += sum(map(len, lines))
+        entries = [json.loads(line) for line in lines]
+        reasons = [str(why) for entry in entries if (why := entry.get("refused") or entry.get("problem"))]
+        fresh = [why for why in dict.fromkeys(reasons) if why not in self.told]
+        self.told.update(fresh)
+        return fresh
+
+
+def _kept_going(programs: Programs, line: Line, say: Callable[[str], None], refusals: Refusals) -> NoReturn:
+    """Starts the node program again when it ends, unless the server never took it; says what the site refuses."""
     until = time.monotonic() + _STILL
     while True:
         time.sleep(_PAUSE)
+        for why in refusals.fresh():
+            say(f"this site does not take part: {why}")
         if programs.running[_NODE].poll() is None:
             continue
         said = programs.log(_NODE).read_text(encoding="utf-8", errors="replace")

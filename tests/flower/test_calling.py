@@ -55,6 +55,30 @@ def test_a_site_whose_earlier_program_still_counts_is_taken_later(site, monkeypa
     assert file.read_text() == "xx"
 
 
+def test_what_the_site_refuses_is_said_where_it_was_started(site, monkeypatch, tmp_path):
+    site.refused({"kind": "hello"}, 9, "of an earlier day")
+    written = f"""if True:
+        from fedsep.flower.reception import Reception
+        from fedsep.flower.rules import Rules
+        import time
+        site = Reception(Rules(Path({str(tmp_path)!r})), Path({str(site.folder)!r}))
+        for why in ("no data", "no data", "too long"):
+            site.refused({{"kind": "hello"}}, 9, why)
+        time.sleep(60)
+    """
+    program(monkeypatch, tmp_path, written)
+    said = []
+
+    def say(text):
+        said.append(text)
+        if "too long" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(site, LINE, say)
+    assert said[1:] == ["this site does not take part: no data", "this site does not take part: too long"]
+
+
 @pytest.mark.parametrize(("reason", "again"), [("Failed to activate SuperNode", True), ("no such option", False)])
 def test_a_site_that_is_not_taken_says_why_in_the_end(site, monkeypatch, tmp_path, reason, again):
     monkeypatch.setattr(calling, "_STILL", 2.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -125,3 +127,57 @@ def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
     assert {row["client"] for row in failed} == {5, 6, 7, 8, 9}
     assert {row["failure"]["stage"] for row in failed} <= {"timeout", "absent", "site"}
     assert trial.rows("metrics.jsonl")[-1]["replies"] == 5
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/deployment.md"
+
+
+def written(language):
+    """The blocks of a language on the deployment page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(block):
+    """The commands of a block, as lists of words."""
+    return [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def test_the_commands_of_the_deployment_page_run_as_they_are_printed(tmp_path, stack):
+    """But for the host's name, the port and the number of rounds; the sites are folders of one machine."""
+    recipe, *sites = written("yaml")
+    port, columns = free_port(), "age,dose,weight,outcome"
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("rounds: 50", "rounds: 2"))
+    for name, site, rows in zip(("hospital_a", "hospital_b"), sites, (60, 90), strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.yaml").write_text(site)
+        table = [f"{row % 7},{row % 5},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(rows)]
+        (tmp_path / name / "patients.csv").write_text("\n".join([columns, *table]))
+
+    def start(words, log):
+        said = [word.replace("server.example.org:8443", f"127.0.0.1:{port}") for word in words]
+        said = [word.replace("server.example.org", "127.0.0.1") for word in said]
+        more = ["--port", str(port)] if "server" in words[:3] else []
+        assert said[0] == "fedsep"
+        with open(tmp_path / log, "wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *said, *more], cwd=tmp_path, stdout=file, stderr=file, env=os.environ
+            )
+        stack.enter_context(ended(process))
+        return process
+
+    _, certs, look, trial = (commands(block) for block in written("sh"))
+    assert start(certs[0], "certs.log").wait(PATIENCE) == 0
+    assert start(look[0], "look.log").wait(PATIENCE) == 0
+    assert "client 2: " in (tmp_path / "look.log").read_text()
+    server = start(trial[0], "server.log")
+    end = time.monotonic() + PATIENCE
+    while "listening" not in (tmp_path / "server.log").read_text():
+        assert server.poll() is None, (tmp_path / "server.log").read_text()
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    for number, words in enumerate(trial[1:]):
+        start(words, f"client{number}.log")
+    assert server.wait(PATIENCE) == 0, (tmp_path / "server.log").read_text()
+    assert json.loads((tmp_path / "runs/trial/topk_ef/seed0/summary.json").read_text())["rounds"] == 2
+    for name in ("hospital_a", "hospital_b"):
+        assert list((tmp_path / "sites" / name).glob("*/topk_ef.safetensors"))

@@ -277,6 +277,9 @@ def test_a_look_at_a_sites_data(tmp_path, capsys):
     assert "a client's part of a round: 9 steps, 2.5 s" in said
     assert invoke([*arguments, "--clients", "3"]) == 2
     assert "--clients must name 2, as the site's data have (got 1)" in capsys.readouterr().err
+    calls = ["flower", "client", "--data", str(tmp_path), "--server", "127.0.0.1:1", "--insecure"]
+    assert invoke([*calls, "--clients", "3"]) == 2  # before anybody is called
+    assert "--clients must name 2, as the site's data have (got 1)" in capsys.readouterr().err
     (tmp_path / "data.yaml").write_text("{use: fedsep.data.digts}")
     assert invoke(arguments) == 2
     assert (
