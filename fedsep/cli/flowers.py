@@ -18,7 +18,7 @@ from fedsep.flower.versions import require_new_transport
 
 if TYPE_CHECKING:
     from fedsep.flower.here import Here
-    from fedsep.recipes import Call
+    from fedsep.recipes.call import Call
 
 _SHOWN = 20  # clients that --check lists
 

@@ -129,21 +129,38 @@ class _Session:
 
     def _learned(self, group: Sequence[_Ready], signature: object) -> list[tuple[Params, Info] | None]:
         """y_I of clients that are stacked; None for each of them if that cannot be done, which is said."""
-        starts = [ready.begun.start for ready in group]
-        shards = [self.fleet.shard(ready.job.invitation.client) for ready in group]
         try:
-            return list(self.algorithm.learner.learn_together(starts, shards, [ready.ctx for ready in group]))
-        except torch.OutOfMemoryError as error:
-            if self.fixed or len(group) == 1:
-                raise FedSepError(_too_large(len(group), self.fixed)) from error
+            return [*self._stacked(group)]
         except (FedSepError, RuntimeError) as error:
-            self.refused.add(signature)
-            self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
-            return [None] * len(group)
+            if not _no_memory(error):
+                self.refused.add(signature)
+                self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
+                return [None] * len(group)
+            if self.fixed or len(group) == 1:
+                raise FedSepError(_too_large(len(group), self._fitting(group))) from error
         half = (len(group) + 1) // 2
         self.chunk = min(self.chunk, half)
         _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), half)
         return [*self._learned(group[:half], signature), *self._learned(group[half:], signature)]
+
+    def _stacked(self, group: Sequence[_Ready]) -> list[tuple[Params, Info]]:
+        starts = [ready.begun.start for ready in group]
+        shards = [self.fleet.shard(ready.job.invitation.client) for ready in group]
+        return list(self.algorithm.learner.learn_together(starts, shards, [ready.ctx for ready in group]))
+
+    def _fitting(self, group: Sequence[_Ready]) -> int:
+        """How many of clients that do not fit together do, by halving what is not known; 0 if not even one does."""
+        fits, fails = 0, len(group)
+        while fails - fits > 1:
+            at = (fits + fails) // 2
+            try:
+                self._stacked(group[:at])
+                fits = at
+            except RuntimeError as error:
+                if not _no_memory(error):
+                    raise
+                fails = at
+        return fits
 
     def _finished(self, ready: _Ready, learned: tuple[Params, Info] | None) -> Delivered | Failure:
         try:
@@ -184,9 +201,14 @@ def _signature(ready: _Ready) -> object:
     return shapes, ready.shard.train.size, ready.shard.train.x.shape[1:]
 
 
-def _too_large(clients: int, fixed: bool) -> str:
-    if fixed and clients > 1:
-        return f"engine.chunk: {clients} clients do not fit the device's memory together: try {clients // 2}"
+def _no_memory(error: Exception) -> bool:
+    """Whether memory ran out: on a CPU, torch says so by a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _too_large(clients: int, fits: int) -> str:
+    if fits:
+        return f"engine.chunk: {clients} clients do not fit the device's memory together: the most that do are {fits}"
     return "one client does not fit the device's memory: use a smaller batch_size"
 
 

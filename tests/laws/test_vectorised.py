@@ -137,14 +137,15 @@ def test_a_client_that_fails_before_its_steps_fails_alone():
     assert (outcomes[1].client, outcomes[1].stage) == (1, "data")
 
 
-def cramped(fits):
+def cramped(fits, error=None):
     """FedAvg on a device that takes so many clients at once."""
+    error = error or torch.OutOfMemoryError("too many")
     method = sgd(network, steps=2, batch_size=4)
 
     class Small(type(method)):
         def learn_together(self, starts, shards, ctxs):
             if len(starts) > fits:
-                raise torch.OutOfMemoryError("too many")
+                raise error
             return super().learn_together(starts, shards, ctxs)
 
     learner = Small(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)})
@@ -162,9 +163,27 @@ def test_memory_that_runs_out_makes_chunks_smaller_and_loses_nobody(clients, fit
     assert ("do not fit the device's memory together" in caplog.text) == (min(clients, 128) > fits)
 
 
-def test_a_chunk_that_was_asked_for_and_does_not_fit_is_refused():
-    with pytest.raises(FedSepError, match=r"engine.chunk: 2 clients do not fit .* try 1"):
-        rounds(engines.vectorised(chunk=4), cramped(1), network, Fleet(network))
+def test_a_processor_s_memory_that_runs_out_makes_chunks_smaller_too():
+    error = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+    algorithm, fleet = cramped(1, error), Fleet(network)
+    near(
+        rounds(engines.sequential(), algorithm, network, fleet), rounds(engines.vectorised(), algorithm, network, fleet)
+    )
+
+
+@pytest.mark.parametrize(("clients", "fits"), [(2, 1), (8, 5), (8, 7)])
+def test_a_chunk_that_was_asked_for_and_does_not_fit_is_refused_with_the_largest_that_does(clients, fits):
+    fleet = Fleet(network)
+    fleet.parts, fleet.clients = [fleet.parts[0]] * clients, clients
+    with pytest.raises(
+        FedSepError, match=rf"engine.chunk: {clients} clients do not fit .* the most that do are {fits}"
+    ):
+        rounds(engines.vectorised(chunk=clients), cramped(fits), network, fleet)
+
+
+def test_a_client_that_does_not_fit_alone_is_refused():
+    with pytest.raises(FedSepError, match="one client does not fit the device's memory: use a smaller batch_size"):
+        rounds(engines.vectorised(), cramped(0), network, Fleet(network))
 
 
 def test_a_device_that_is_not_there_is_refused():
