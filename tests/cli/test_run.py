@@ -232,6 +232,34 @@ def test_a_failed_run_does_not_stop_the_others(command, here):
     assert (here / "runs/tiny/report.html").exists()
 
 
+def test_replies_that_failed_are_told_even_when_quiet(command, here):
+    words = ["--set", "engine.faults={drop: 0.5}", "--set", "methods=[{use: fedsep.algorithms.fedavg, steps: 1}]"]
+    code, out, err = command("run", "tiny.yaml", "-q", *words)
+    summary = json.loads((here / "runs/tiny/fedavg/seed0/summary.json").read_text())
+    rows = [json.loads(line) for line in (here / "runs/tiny/fedavg/seed0/ledger.jsonl").read_text().splitlines()]
+    first = next(row for row in rows if "failure" in row)
+    assert (code, out, summary["status"]) == (0, "", "done")
+    assert err == (
+        f"fedavg seed 0: {summary['failures']} of 9 replies failed; the first: client {first['client']}, "
+        f"round {first['round']}, stage drop: the reply was lost (injected)\n"
+    )
+    (here / "runs/tiny/fedavg/seed0/summary.json").unlink()
+    assert command("resume", "runs/tiny", "-q") == (0, "", err)
+
+
+def test_a_run_of_which_no_reply_was_accepted_has_failed(command, here):
+    personal = "{use: fedsep.algorithms.fedsep_personal, solver: neumann, tau: 50, steps: 2, lr: 0.5}"
+    code, out, err = command("run", "tiny.yaml", "-q", "--set", f"methods=[{personal}]", "--set", "rounds=2")
+    summary = json.loads((here / "runs/tiny/fedsep_personal/seed0/summary.json").read_text())
+    assert (code, out, summary["status"]) == (1, "", "failed")
+    assert err.startswith(
+        "fedsep_personal seed 0: not one reply of the run was accepted; round 2: 0 of 3 clients replied, fewer than "
+        "min_replies=1, for the 2. time in a row (client 0, encode: "
+    )
+    assert err.count("\n") == 1
+    assert summary["reason"] in err
+
+
 def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
     from fedsep import train
 
