@@ -45,6 +45,10 @@ class Call:
     later: bool = False
     plain: bool = False
 
+    def given(self, name: str) -> Any:
+        """A plain argument, or its default; None if there is neither."""
+        return self.arguments.get(name, self.defaults.get(name))
+
     def build(self, scope: Mapping[str, Any]) -> Any:
         """Calls the target, after the calls inside its arguments.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from fedsep.report.grouping import Group
+from fedsep.report.grouping import Group, left_out
 from fedsep.report.ledger import Ledger, first_text
 from fedsep.report.reading import UNFINISHED, RunData, finite
 from fedsep.report.spread import column
@@ -47,8 +47,7 @@ def _statuses(groups: Sequence[Group]) -> Iterator[str]:
         done = sum(run.status == "done" for run in group.runs)
         if 0 < done < len(group.runs):
             yield f"{group.label}: the tables count finished runs only, {done} of {len(group.runs)}."
-        if len(set(group.seeds)) < len(group.seeds):
-            yield f"{group.label}: a seed occurs more than once; each run counts."
+    yield from left_out(groups)
 
 
 def _not_finite(groups: Sequence[Group]) -> Iterator[str]:

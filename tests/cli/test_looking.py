@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -188,13 +189,18 @@ def test_docstring_parts():
 def test_report_and_compare(federation, tmp_path, capsys):
     for seed in (0, 1):
         task, algorithm = make(federation, fedavg)
-        fit(algorithm, task, federation, rounds=2, seed=seed, out=tmp_path, name="fedavg")
+        fit(algorithm, task, federation, rounds=2, seed=seed, out=tmp_path, name="fedavg", recipe={"rounds": 2})
     assert invoke(["compare", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "0, 1" in out
     assert "±" in out
     assert invoke(["compare", str(tmp_path / "fedavg/seed1"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 1
+    shutil.copytree(tmp_path / "fedavg/seed1", tmp_path / "copy/fedavg/seed1")
+    assert invoke(["compare", str(tmp_path)]) == 0
+    told, left_out = capsys.readouterr()
+    assert (told, left_out.count("repeats seed 1 of")) == (out, 1)
+    shutil.rmtree(tmp_path / "copy")
     assert invoke(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/report.html\n"
     assert (

@@ -289,6 +289,9 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
         (["run", "tiny.yaml", "--set", "methods.fedavg.lrr=1"],
          "--set methods.fedavg.lrr=1: methods.fedavg.lrr: fedsep.algorithms.fedavg has no such argument "
          "(got 1; did you mean lr?)"),
+        (["run", "tiny.yaml", "--set", "rounds", "--set", "a..b=1"],
+         "--set: must be PATH=VALUE, as in methods.fedavg.lr=0.05 (got 'rounds')\n"
+         "--set: must be PATH=VALUE, as in methods.fedavg.lr=0.05 (got 'a..b=1')"),
         (["run", "tiny.yaml", "--engine", "wrkers"],
          "--engine wrkers: engine.use: there is no fedsep.engines.wrkers (did you mean fedsep.engines.workers?)"),
         (["run", "tiny.yaml", "--device", "tpu"], "--device: must be cpu, cuda, cuda:N or mps (got 'tpu')"),
