@@ -16,6 +16,7 @@ Set = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Change a value, as in methods.fedavg.lr=0.05; may be repeated."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results (default: runs/RECIPE).")]
+SweepOut = Annotated[Path | None, typer.Option("--out", help="Folder for the results (default: runs/RECIPE_sweep).")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that is searched first for data.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data from the Hugging Face hub.")]
 Engine = Annotated[

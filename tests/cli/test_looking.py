@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from functools import partial
 
 import pytest
 
@@ -16,7 +17,9 @@ from fedsep.cli.check import traffic_table
 from fedsep.cli.docstring import docstring
 from fedsep.cli.kinds import KINDS, parts
 from fedsep.cli.measure import measure
+from fedsep.cli.show import _default
 from fedsep.data import digits
+from fedsep.recipes.bind import signature
 from fedsep.train import fit
 
 
@@ -240,3 +243,20 @@ def test_check_finds_every_mistake_of_compressed_methods_before_anything_runs(tm
     assert "bits" in (told := capsys.readouterr().err)
     assert "8" in told
     assert {path.name for path in tmp_path.iterdir()} == {"bad.yaml", "bits.yaml"}
+
+
+def test_no_default_is_shown_by_its_address(capsys):
+    assert invoke(["show", "fedsep_implicit"]) == 0
+    assert "What it is given, as it is" in " ".join(capsys.readouterr().out.split())
+    shown = {
+        _default(parameter.default): path
+        for kind in KINDS
+        for path, found in parts(kind)
+        if callable(found)
+        for parameter in signature(found)[0].values()
+    }
+    assert not [(text, path) for text, path in shown.items() if "0x" in text]
+    assert _default([object()]) == "[object]"
+    assert _default([lambda: 0]) == "list"
+    assert _default(partial(len)) == "len"
+    assert _default(lambda: 0) == "a function"

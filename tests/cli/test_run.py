@@ -113,6 +113,22 @@ def test_a_dry_run_writes_nothing(command, here):
     assert [path.name for path in here.iterdir()] == ["tiny.yaml"]
 
 
+def test_a_dry_run_refuses_what_a_run_refuses(command, here):
+    (here / "other").mkdir()
+    (here / "other/thesis.tex").touch()
+    words = ["run", "tiny.yaml", "--out", "other", "--dry-run"]
+    assert command(*words) == (
+        2, "",
+        "other is not empty: choose another folder with --out, or replace the runs in it with --overwrite\n",
+    )  # fmt: skip
+    assert command(*words, "--overwrite")[0] == 0
+    assert [path.name for path in (here / "other").iterdir()] == ["thesis.tex"]
+    command("run", "tiny.yaml", "-q")
+    code, out, err = command("run", "tiny.yaml", "--dry-run")
+    assert (code, err) == (0, "runs/tiny holds all of this already; --overwrite runs it again\n")
+    assert "would run" not in out
+
+
 def test_what_is_done_is_not_done_again(command):
     command("run", "tiny.yaml")
     code, out, err = command("run", "tiny.yaml", "--engine", "workers")
@@ -223,6 +239,20 @@ def test_resume_refuses_what_it_cannot_go_on_with(command, here):
     assert (code, err) == (2, "moved: a run's folder must keep its name, fedavg/seed0, to be resumed\n")
 
 
+def test_a_run_without_a_whole_checkpoint_does_not_keep_the_others_from_going_on(command, here):
+    command("run", "tiny.yaml", "-q", "--out", "r")
+    for method in ("fedavg", "fedsep_linear"):
+        (here / "r" / method / "seed0/summary.json").unlink()
+    for file in here.glob("r/fedavg/seed0/checkpoint/*/checkpoint.json"):
+        file.write_bytes(b"no json")
+    code, _, err = command("resume", "r", "-q")
+    assert code == 1
+    assert err.startswith("fedavg seed 0: r/fedavg/seed0/checkpoint/round-00000003/checkpoint.json: damaged")
+    assert "no checkpoint is whole; remove r/fedavg/seed0, this run's folder, and resuming starts it anew\n" in err
+    assert (here / "r/fedsep_linear/seed0/summary.json").exists()
+    assert not (here / "r/fedavg/seed0/summary.json").exists()
+
+
 def test_a_failed_run_does_not_stop_the_others(command, here):
     code, out, err = command("run", "tiny.yaml", "--set", "methods.fedavg.lr=1e308", "--json")
     assert code == 1
@@ -289,6 +319,9 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
         (["run", "tiny.yaml", "--set", "methods.fedavg.lrr=1"],
          "--set methods.fedavg.lrr=1: methods.fedavg.lrr: fedsep.algorithms.fedavg has no such argument "
          "(got 1; did you mean lr?)"),
+        (["run", "tiny.yaml", "--set", "methods.fedavg.lr=.inf", "--set", "methods.fedavg.momentum=.nan"],
+         "--set methods.fedavg.lr=.inf: methods.fedavg.lr: must be a finite number > 0 (got inf)\n"
+         "--set methods.fedavg.momentum=.nan: methods.fedavg.momentum: must be a finite number >= 0 and < 1 (got nan)"),
         (["run", "tiny.yaml", "--set", "rounds", "--set", "a..b=1"],
          "--set: must be PATH=VALUE, as in methods.fedavg.lr=0.05 (got 'rounds')\n"
          "--set: must be PATH=VALUE, as in methods.fedavg.lr=0.05 (got 'a..b=1')"),
@@ -310,6 +343,8 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
          "--grid: must be PATH=VALUE,VALUE,..., as in methods.fedavg.lr=0.03,0.1 (got 'methods.fedavg.lr')"),
         (["sweep", "tiny.yaml", "--grid", "methods.fedprox.lr=1"],
          "--grid methods.fedprox.lr=1: methods has fedavg, fedsep_linear, but not fedprox"),
+        (["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr=1", "--grid", "methods.0.lr=2"],
+         "--grid: methods.fedavg.lr: is given twice: put all its values into one --grid"),
         (["sweep", "tiny.yaml", "--grid", "rounds=1,x"],
          "--grid rounds=x: rounds: must be a whole number >= 1 (got 'x')"),
         (["sweep", "tiny.yaml", "--grid", "rounds=1", "--set", "data.validation=0"],

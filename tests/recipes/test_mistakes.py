@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from torch import nn
 
 from fedsep.recipes import RecipeError, Sources, build, from_tree, parse_change
 from fedsep.recipes.text import parse
@@ -187,6 +190,18 @@ def test_with_the_data(changes, messages):
     lines = str(error.value).splitlines()
     assert len(lines) == len(messages)
     assert all(line.startswith(message) for line, message in zip(lines, messages, strict=True))
+
+
+def test_a_layer_that_cannot_be_trained_is_the_models_mistake():
+    def noisy(shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, classes))
+
+    read = recipe()
+    read = replace(read, model=replace(read.model, target=noisy, arguments={}, inject=("shape", "classes")))
+    with pytest.raises(
+        RecipeError, match=r"^r\.yaml: model: the model cannot be trained as a function of its parameters"
+    ):
+        build(read, 0)
 
 
 def test_methods_that_do_not_fit_are_all_named():
