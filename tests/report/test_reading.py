@@ -6,6 +6,7 @@ from report.synthetic import write_run
 from fedsep.core import FedSepError
 from fedsep.report import compare, find_runs, read_run
 from fedsep.report.grouping import group_runs, left_out
+from fedsep.report.notes import notes
 
 
 def test_a_finished_run_is_read(tmp_path):
@@ -113,6 +114,7 @@ def test_a_seed_counts_once(tmp_path):
         f"fedavg: {folder} repeats seed 0 of {whole}, so it is left out."
         for folder in (tmp_path / "cut/fedavg/seed0", again)
     ]
+    assert set(left_out([group])) <= set(notes([group], {}))
 
 
 def test_groups_of_one_method_are_told_apart_by_what_differs(tmp_path):
