@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from fedsep import pack
 from fedsep.core import FedSepError, Tree
+from fedsep.errors import RunFailed
 from fedsep.files import TEMPORARY, sync_folder, write_file, writing
 
 FORMAT = 1
@@ -62,7 +63,8 @@ def load(folder: Path) -> Saved | None:
     A damaged one is named in the log (``fedsep``, warning) and removed once an older one has been read.
 
     Raises:
-        FedSepError: There are checkpoints, and none of them is whole, or this program cannot read them.
+        RunFailed: There are checkpoints, and none of them is whole.
+        FedSepError: This program cannot read them.
     """
     damaged: dict[Path, str] = {}
     for generation in _generations(folder):
@@ -76,7 +78,8 @@ def load(folder: Path) -> Saved | None:
             _remove(path)
         return saved
     if damaged:
-        raise FedSepError("; ".join(damaged.values()) + ": no checkpoint is whole; start again with overwrite")
+        anew = f"remove {folder.parent}, this run's folder, and resuming starts it anew"
+        raise RunFailed("; ".join(damaged.values()) + f": no checkpoint is whole; {anew}")
     return None
 
 

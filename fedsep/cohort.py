@@ -46,7 +46,7 @@ class Cohort:
         """What is wrong with it for a fleet of ``clients``."""
         errors = option_errors("cohort", self)
         if isinstance(self.per_round, int | float) and self.per_round > clients:
-            errors.append(f"cohort.per_round must be at most the number of clients, {clients} (got {self.per_round})")
+            errors.append(f"cohort.per_round must be at most the number of clients, {clients:,} (got {self.per_round})")
         if not self.capabilities:
             errors.append("cohort.capabilities must name at least one fraction (got none)")
         return errors

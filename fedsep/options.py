@@ -76,6 +76,7 @@ class Stop:
     Attributes:
         min_replies: A round with fewer replies is void: nothing of it is kept but the clock.
         patience: The run fails after so many void rounds in a row; those to which nobody was invited do not count.
+            It also fails in its last round if no reply was ever accepted.
         seconds: Wall-clock limit of this call of ``fit``: it saves and stops after the round that exceeds it.
     """
 

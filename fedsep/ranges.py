@@ -27,6 +27,10 @@ class Range:
         names = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
         return " and ".join(f"{sign} {getattr(self, n)}" for n, sign in names.items() if getattr(self, n) is not None)
 
+    def demand(self, value: float) -> str:
+        """What is asked of a number that does not lie inside: one that is not finite may well be > 0."""
+        return str(self) if math.isfinite(value) else f"a finite number {self}".rstrip()
+
     def holds(self, value: float) -> bool:
         """Whether a number lies inside; what is not finite lies in no range."""
         return (
@@ -85,8 +89,8 @@ def _demand(value: object, hint: object) -> str | None:
     bounds = [str(bound) for bound in ranges_of(hint)]
     if not isinstance(value, kind) or (isinstance(value, bool) and base is not bool):
         return " ".join([called, *bounds])
-    outside = [str(bound) for bound in ranges_of(hint) if not bound.holds(float(value))]  # type: ignore[arg-type]
-    return " and ".join(outside) or None
+    outside = [bound for bound in ranges_of(hint) if not bound.holds(float(value))]  # type: ignore[arg-type]
+    return " and ".join(bound.demand(float(value)) for bound in outside) or None  # type: ignore[arg-type]
 
 
 def _or(choices: tuple[object, ...]) -> str:

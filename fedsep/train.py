@@ -223,8 +223,10 @@ def _advance(work: _Work, point: Point) -> Point:
     rules = plan.stop.min_replies, plan.accept
     played = play(plan.algorithm, work.session, point.state, cohort, memories, point.accepted, *rules)
     void = 0 if played.kept else point.void + bool(cohort)  # where nobody was invited, nobody failed to reply
-    if cohort and void >= plan.stop.patience:
-        raise RunFailed(too_few(point.round + 1, void, plan.stop.min_replies, len(cohort), played.tally.failures))
+    in_vain = point.round + 1 == plan.rounds and bool((played.accepted.seen == -1).all())
+    if void and (void >= plan.stop.patience or in_vain):
+        reason = too_few(point.round + 1, void, plan.stop.min_replies, len(cohort), played.tally.failures)
+        raise RunFailed(f"not one reply of the run was accepted; {reason}" if in_vain else reason)
     after = point._replace(
         round=point.round + 1,
         state=played.state,

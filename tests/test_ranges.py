@@ -39,7 +39,7 @@ def test_numbers_in_range_pass():
 @pytest.mark.parametrize(("wrong", "says"), [
     ({"lr": 0}, r"factory: lr must be > 0 \(got 0\)"),
     ({"lr": -1.5}, r"lr must be > 0 \(got -1\.5\)"),
-    ({"lr": math.nan}, r"lr must be > 0 \(got nan\)"),
+    ({"lr": math.nan}, r"lr must be a finite number > 0 \(got nan\)"),
     ({"steps": 0}, r"steps must be >= 1 \(got 0\)"),
     ({"period": 0}, r"period must be >= 1 \(got 0\)"),
     ({"share": 1.01}, r"share must be > 0 and <= 1 \(got 1\.01\)"),

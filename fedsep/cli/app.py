@@ -200,7 +200,7 @@ def sweep(
     ],
     select: Annotated[str, typer.Option(help="What settings are chosen on: validation.")] = "validation",
     changes: o.Set = None,
-    out: o.Out = None,
+    out: o.SweepOut = None,
     data_dir: o.DataDir = None,
     download: o.Download = False,
     engine: o.Engine = None,
@@ -209,6 +209,7 @@ def sweep(
     seed: o.Seed = None,
     seeds: o.Seeds = None,
     allow: o.Allow = None,
+    overwrite: o.Overwrite = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
 ) -> int:
@@ -216,7 +217,8 @@ def sweep(
     from fedsep.cli.sweep import sweep as start
 
     reading = o.reading(recipe, changes, engine, seed, seeds, allow, jobs)
-    return start(reading, grid, select, o.machine(data_dir, download, device), o.talk(quiet, json), out, jobs)
+    sources, talk = o.machine(data_dir, download, device), o.talk(quiet, json)
+    return start(reading, grid, select, sources, talk, out, jobs, overwrite=overwrite)
 
 
 @app.command()

@@ -139,7 +139,11 @@ def described(experiment: Experiment) -> str:
 
 
 def concluded(screen: Screen, title: str, job: Job, summary: dict[str, Any]) -> int:
-    """Says how a run ended that did not fail; its exit code."""
+    """Says how a run ended that did not fail, and of replies that did; its exit code."""
+    from fedsep.report.ledger import failed_replies
+
+    if summary["failures"] and (failed := failed_replies(job.folder)):
+        screen.warn(f"{title}: {failed}")
     if summary["status"] != "done":
         screen.warn(f"{title}: {summary['reason']}; fedsep resume {job.folder} goes on")
         return INTERRUPTED

@@ -18,6 +18,7 @@ from fedsep.cli.screen import Screen
 from fedsep.core import FedSepError
 from fedsep.report.frontier import TARGETS, Frontier, Setting, frontier, pareto
 from fedsep.report.frontier_page import leader_cells, reach_cells, write_frontier
+from fedsep.report.grouping import left_out
 from fedsep.report.wording import seeds_text
 
 
@@ -27,6 +28,8 @@ def show_frontier(folders: Sequence[Path], targets: str | None, to: Path | None,
 
     screen = Screen(Talk(json=json))
     found = frontier((read_run(folder) for folder in find_runs(folders)), _targets(targets))
+    for note in left_out(found.groups):
+        screen.warn(note)
     if json:
         for setting in found.settings:
             print(text.dumps(_record(found, setting), allow_nan=False), flush=True)

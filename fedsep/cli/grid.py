@@ -52,6 +52,21 @@ class Point:
         return f"{name[: _LONGEST - 13]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
+def parse_axes(texts: Sequence[str], recipe: Recipe) -> list[Axis]:
+    """Reads every axis.
+
+    Raises:
+        RecipeError: One is written wrong, or a path is given twice: a setting has one value at a path.
+    """
+    axes = [parse_axis(text, recipe) for text in texts]
+    paths = [axis.path for axis in axes]
+    twice = [path for path in dict.fromkeys(paths) if paths.count(path) > 1]
+    if twice:
+        reason = "is given twice: put all its values into one --grid"
+        raise RecipeError("--grid", [Mistake(path, reason) for path in twice])
+    return axes
+
+
 def parse_axis(text: str, recipe: Recipe) -> Axis:
     """Reads a path and values with commas between them; each value is YAML.
 

@@ -16,6 +16,7 @@ Set = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Change a value, as in methods.fedavg.lr=0.05; may be repeated."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results (default: runs/RECIPE).")]
+SweepOut = Annotated[Path | None, typer.Option("--out", help="Folder for the results (default: runs/RECIPE_sweep).")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder that is searched first for data.")]
 Download = Annotated[bool, typer.Option("--download", help="Fetch missing data from the Hugging Face hub.")]
 Engine = Annotated[
@@ -89,11 +90,9 @@ def reading(
     """The options that change a recipe, in the order in which they apply: ``--set`` has the last word.
 
     Raises:
-        RecipeError: An option cannot be read.
+        FedSepError: An option cannot be read.
     """
-    from fedsep.recipes import parse_change
-
-    written = [*engine_changes(engine, jobs), *_seeds(seed, seeds), *(parse_change(text) for text in changes or ())]
+    written = [*engine_changes(engine, jobs), *_seeds(seed, seeds), *_sets(changes or [])]
     packages = tuple(allow or ())
     importable(packages)
     return Reading(name, packages, tuple(written))
@@ -130,6 +129,23 @@ def engine_changes(name: str | None, jobs: int) -> list[Change]:
         return [parse_change(f"engine={name}", "--engine")]
     path = name if "." in name else f"fedsep.engines.{name}"
     return [Change(("engine",), {"use": path}, f"--engine {name}")]
+
+
+def _sets(texts: list[str]) -> list[Change]:
+    """What ``--set`` changes; all that cannot be read is told at once."""
+    from fedsep.core import FedSepError
+    from fedsep.recipes import RecipeError, parse_change
+
+    found: list[Change] = []
+    mistakes: list[str] = []
+    for text in texts:
+        try:
+            found.append(parse_change(text))
+        except RecipeError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise FedSepError("\n".join(mistakes))
+    return found
 
 
 def _seeds(seed: int | None, seeds: str | None) -> list[Change]:

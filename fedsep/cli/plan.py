@@ -69,7 +69,19 @@ def state_of(job: Job, recipe: Recipe) -> Standing:
 
 
 def claim(recipe: Recipe, jobs: list[Job], out: Path, overwrite: bool) -> bool:
-    """Makes sure that a results folder may be written.
+    """Makes sure that a results folder may be written, and makes it; else as ``vacant``.
+
+    Raises:
+        FedSepError: It cannot be written.
+    """
+    if not vacant(recipe, jobs, out, overwrite):
+        return False
+    probe(out)
+    return True
+
+
+def vacant(recipe: Recipe, jobs: list[Job], out: Path, overwrite: bool) -> bool:
+    """Whether runs may be written into a results folder; it is looked at only.
 
     Returns:
         False if every run lies there already, finished, so that nothing is left to do.
@@ -81,7 +93,6 @@ def claim(recipe: Recipe, jobs: list[Job], out: Path, overwrite: bool) -> bool:
         if all(standing(job, recipe)[0] == "done" for job in jobs):
             return False
         raise FedSepError(_occupied(recipe, jobs, out))
-    _probe(out)
     return True
 
 
@@ -114,8 +125,8 @@ def _occupied(recipe: Recipe, jobs: list[Job], out: Path) -> str:
     return f"{out} is not empty: choose another folder with --out, or replace the runs in it with --overwrite"
 
 
-def _probe(out: Path) -> None:
-    """Finds out now whether the folder can be written, rather than after the data are loaded."""
+def probe(out: Path) -> None:
+    """Makes a results folder; whether it can be written is found out now, rather than after the data are loaded."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".tmp-writable"

@@ -48,9 +48,13 @@ def compare(folders: Sequence[Path], json: bool) -> int:
 def show_comparison(screen: Screen, folders: Sequence[Path]) -> None:
     """A table of methods, and what each took to reach a value that both reach."""
     from fedsep.report import cells, read_run
-    from fedsep.report import compare as rows_of
+    from fedsep.report.comparing import compare_groups
+    from fedsep.report.grouping import group_runs, left_out
 
-    rows = rows_of(read_run(folder) for folder in folders)
+    groups = group_runs(read_run(folder) for folder in folders)
+    rows = compare_groups(groups)
+    for note in left_out(groups):
+        screen.warn(note)
     screen.result(_title(rows))
     screen.result(table(rows, cells(rows)))
     for line in levels(rows):

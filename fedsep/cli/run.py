@@ -9,7 +9,7 @@ from fedsep import tree
 from fedsep.cli.carry_out import How, Todo, carry_out, described
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Reading, Talk, engine_changes
-from fedsep.cli.plan import TOP, Job, claim, clear, plan, standing
+from fedsep.cli.plan import TOP, Job, claim, clear, plan, standing, vacant
 from fedsep.cli.ranks import suit
 from fedsep.cli.results import show_comparison
 from fedsep.cli.screen import Screen
@@ -35,10 +35,12 @@ def run(
     suit(recipe, jobs)
     out = out or Path("runs") / recipe.name
     planned = plan(recipe, out)
-    if dry_run:
-        return _announce(screen, recipe, planned, build(recipe, recipe.seeds[0], sources))
-    if not claim(recipe, planned, out, overwrite):
+    left = (vacant if dry_run else claim)(recipe, planned, out, overwrite)
+    if not left:
         screen.note(f"{out} holds all of this already; --overwrite runs it again")
+    if dry_run:
+        return _announce(screen, recipe, planned if left else [], build(recipe, recipe.seeds[0], sources))
+    if not left:
         return _conclude(screen, planned, out, DONE)
     first = build(recipe, recipe.seeds[0], sources)
     clear(out, planned)

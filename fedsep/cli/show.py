@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 from typing import Any
 
 from rich import box
@@ -20,6 +22,9 @@ from fedsep.recipes.hints import describe
 from fedsep.recipes.mistakes import shown
 from fedsep.recipes.resolve import UnknownPath
 from fedsep.recipes.shipped import folder, names
+
+_ADDRESS = re.compile(r"<(?:[\w.]+ )*?(?:\w+\.)*(\w+)(?: object)? at 0x[0-9a-f]+>")
+"""Python's way to write what has no better one: it tells a reader the name, and nobody the address."""
 
 _FILLED_IN = {
     "methods": ("task", "seed", "clients"),
@@ -63,7 +68,7 @@ def _parameters(screen: Screen, path: str, found: Any, doc: Docstring) -> None:
         table.add_column(column, overflow="fold")
     means = _passed_on(found) | dict(doc.arguments)
     for name, parameter in taken.items():
-        if name not in filled:
+        if name not in filled and not name.startswith("_"):
             table.add_row(name, describe(parameter.hint), _default(parameter.default), means.get(name, ""))
     if table.row_count:
         screen.result("Parameters")
@@ -82,9 +87,22 @@ def _default(value: Any) -> str:
     if value is inspect.Parameter.empty:
         return "required"
     block = written(value)
+    if isinstance(block, dict):
+        return block["use"].rpartition(".")[2]
+    if callable(value):
+        return _called(value)
     if isinstance(value, str) or block is None:
-        return str(value)
-    return block["use"].rpartition(".")[2] if isinstance(block, dict) else shown(block, 30)
+        text = _ADDRESS.sub(r"\1", str(value))
+        return type(value).__name__ if " at 0x" in text else text
+    return shown(block, 30)
+
+
+def _called(value: Any) -> str:
+    """A function by its name, or what it does where the name is nobody else's business."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    name = getattr(value, "__name__", "") or type(value).__name__
+    return docstring(value).summary.rstrip(".") or "a function" if name.startswith(("_", "<")) else name
 
 
 def _filled_in(path: str) -> tuple[str, ...]:

@@ -9,30 +9,42 @@ from pathlib import Path
 from fedsep.cli.carry_out import How, Todo, carry_out
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.estimate import Countdown
-from fedsep.cli.grid import Axis, Point, parse_axis, points
+from fedsep.cli.grid import Axis, Point, parse_axes, points
 from fedsep.cli.options import Reading, Talk
-from fedsep.cli.plan import TOP, plan, state_of
+from fedsep.cli.plan import TOP, Job, plan, probe, state_of
 from fedsep.cli.screen import Screen
 from fedsep.cli.verdict import conclude
 from fedsep.core import FedSepError
 from fedsep.recipes import Recipe, RecipeError, Sources, build, write
+from fedsep.report.reading import read_object
 
 
 def sweep(
-    reading: Reading, grid: Sequence[str], select: str, sources: Sources, talk: Talk, out: Path | None, jobs: int = 1
+    reading: Reading,
+    grid: Sequence[str],
+    select: str,
+    sources: Sources,
+    talk: Talk,
+    out: Path | None,
+    jobs: int = 1,
+    *,
+    overwrite: bool = False,
 ) -> int:
-    """Runs what is not done of a grid, then chooses; the exit code."""
+    """Runs what is not done of a grid, or all of it where runs are overwritten, then chooses; the exit code."""
     _check_select(select)
     recipe, screen = reading.read(), Screen(talk)
-    axes = [parse_axis(text, recipe) for text in grid]
+    axes = parse_axes(grid, recipe)
     out = out or Path("runs") / f"{recipe.name}_sweep"
     todo = points(axes, recipe)
     recipes = _read_all(reading, todo, recipe)
     planned = {point: plan(recipes[point], out / point.slug) for point in todo}
-    states = {job: state_of(job, recipes[point]) for point in todo for job in planned[point]}
-    left = {point: [job for job in planned[point] if states[job] not in ("done", "failed")] for point in todo}
+    left = planned if overwrite else {point: _unfinished(planned[point], recipes[point]) for point in todo}
+    if not overwrite:
+        _refuse_foreign(recipe, todo, out)
     _check_buildable(screen, {point: recipes[point] for point in todo if left[point]}, sources)
-    screen.note(f"{len(todo)} settings, {len(states)} runs, of which {sum(map(len, left.values()))} are to be done")
+    probe(out)
+    total, rest = (sum(map(len, jobs_of.values())) for jobs_of in (planned, left))
+    screen.note(f"{len(todo)} settings, {total} runs, of which {rest} are to be done")
     for point in todo:
         if left[point]:
             folder = out / point.slug
@@ -40,7 +52,7 @@ def sweep(
             write(recipes[point].resolved(), folder / TOP)
     runs = [Todo(recipes[point], job) for point in todo for job in left[point]]
     countdown = Countdown(screen, runs, lambda one: (one.job.method,), jobs)
-    carry_out(screen, runs, How(sources, resume=True, jobs=jobs), countdown)
+    carry_out(screen, runs, How(sources, resume=not overwrite, overwrite=overwrite, jobs=jobs), countdown)
     chosen = conclude(screen, recipe, axes, [(point, recipes[point], planned[point]) for point in todo], out)
     return DONE if chosen == set(recipe.methods) else FAILED  # a setting that diverges is a finding, not a failure
 
@@ -53,6 +65,22 @@ def _check_select(select: str) -> None:
         )
     if select != "validation":
         raise FedSepError(f"--select: must be validation (got {select!r})")
+
+
+def _unfinished(jobs: Sequence[Job], recipe: Recipe) -> list[Job]:
+    return [job for job in jobs if state_of(job, recipe) not in ("done", "failed")]
+
+
+def _refuse_foreign(recipe: Recipe, todo: Sequence[Point], out: Path) -> None:
+    """A folder that holds something, but nothing of this sweep, is somebody else's."""
+    if not out.is_dir() or not any(out.iterdir()) or any((out / point.slug).is_dir() for point in todo):
+        return
+    swept = read_object(out / "sweep.json").get("recipe")
+    if swept is None or Path(str(swept)).name != Path(recipe.file).name:
+        raise FedSepError(
+            f"{out} is not empty and holds nothing of this sweep: choose another folder with --out, or sweep into it "
+            "with --overwrite"
+        )
 
 
 def _read_all(reading: Reading, todo: list[Point], base: Recipe) -> dict[Point, Recipe]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import selectors
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from fedsep.core import FedSepError
@@ -17,6 +18,8 @@ from fedsep.engines.status import IDLE
 from fedsep.engines.store import Store
 from fedsep.engines.work import Work
 from fedsep.engines.worker import Handle
+
+_log = logging.getLogger("fedsep")
 
 CHUNK_SECONDS = (5e-4, 0.1)
 """Work that is sent together: no less, or messages cost more than it; no more, or workers wait for each other."""
@@ -32,10 +35,14 @@ class Pool:
         handle: Runs in the workers; all that it refers to is theirs from the fork on.
         processes: Number of workers.
         retries: How often a task that killed a worker is tried again.
+        told: A call in words, for the log.
     """
 
-    def __init__(self, handle: Handle, processes: int, retries: int) -> None:
+    def __init__(
+        self, handle: Handle, processes: int, retries: int, told: Callable[[Any], str] = lambda _: "a task"
+    ) -> None:
         self._handle = handle
+        self._told = told
         self._retries = retries
         self._arena = Arena()
         self._store = Store(self._arena)
@@ -157,10 +164,14 @@ class Pool:
         stage = "start" if number == IDLE else stage
         exitcode = self._dismiss(process)
         tasks = [task for chunk in process.chunks for task in chunk.tasks]
+        # Between two tasks, it is the next one that bears it: whatever happens, no task is tried for ever.
+        guilty = next((task for task in tasks if number in (task.number, IDLE)), None)
+        if guilty is not None:
+            guilty.deaths += 1
+            if guilty.deaths <= self._retries:
+                at = f"at {self._told(guilty.call)}, stage {stage}"
+                _log.warning("a %s %s; what it was given is done again", death(exitcode, guilty.deaths), at)
         for task in tasks:
-            # Between two tasks, it is the next one that bears it: whatever happens, no task is tried for ever.
-            if task.number == number or (number == IDLE and task is tasks[0]):
-                task.deaths += 1
             if task.deaths > self._retries:
                 work.end(Answer([task], [Lost(stage, death(exitcode, task.deaths))], 0))
             else:

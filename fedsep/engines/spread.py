@@ -62,6 +62,12 @@ class Clients:
         return result if isinstance(result, Failure) else tuple(result)
 
 
+def in_words(call: tuple[Any, ...]) -> str:
+    """Whose part a call is."""
+    kind, whose, *_ = call
+    return "the evaluation" if kind == "predict" else f"client {whose}"
+
+
 @dataclass(frozen=True)
 class SpreadSession:
     """What the server does, in the loop's order, while ``hands`` do the clients' part.

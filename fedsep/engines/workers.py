@@ -14,7 +14,7 @@ import torch
 from fedsep.core import Algorithm, FedSepError, Task
 from fedsep.engines.engine import Fleet, Recall
 from fedsep.engines.pool import Pool
-from fedsep.engines.spread import Clients, SpreadSession
+from fedsep.engines.spread import Clients, SpreadSession, in_words
 from fedsep.ranges import Count, NonNegativeInt, checked
 
 
@@ -36,7 +36,7 @@ class Workers:
         processes = self.processes or usable_cores()
         torch.set_num_threads(1)
         try:
-            pool = Pool(Clients(algorithm, task, fleet), processes, self.retries)
+            pool = Pool(Clients(algorithm, task, fleet), processes, self.retries, in_words)
         except BaseException:
             torch.set_num_threads(before)
             raise

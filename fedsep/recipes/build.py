@@ -70,7 +70,7 @@ def build(
         model = _model(recipe, seed, federation)
     federation, model = _placed(federation), _placed(model)
     told = _told(federation, "shape")
-    task: Task = _called(recipe, recipe.task, {"seed": seed, "model": model, **told})
+    task = _task(recipe, {"seed": seed, "model": model, **told})
     _check_task(recipe, task, federation)
     wanted = [name for name in recipe.methods if only is None or name in only]
     scope = {"seed": seed, "task": task, "clients": federation.clients, **_told(federation, "shape", "classes")}
@@ -86,6 +86,17 @@ def _placed(thing: Any) -> Any:
     """A model or a federation on torch's default device."""
     device = torch.get_default_device()
     return thing if device.type == "cpu" else thing.to(device)
+
+
+def _task(recipe: Recipe, scope: Mapping[str, Any]) -> Task:
+    from fedsep.tasks.check_module import Impure
+
+    try:
+        return recipe.task.build(scope)
+    except RecipeError as error:
+        about_model = isinstance(error.__cause__, Impure)
+        mistakes = [replace(mistake, path="model") if about_model else mistake for mistake in error.mistakes]
+        raise recipe.error(mistakes) from error
 
 
 def _check_task(recipe: Recipe, task: Task, federation: Federation) -> None:

@@ -22,6 +22,24 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class _Around:
+    """A target whose result is wrapped with an argument of its own; no closure, so that other processes can have it."""
+
+    target: Callable[..., Any]
+    name: str
+    wrap: Callable[[Any, Any], Any]
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """Whose signature it has."""
+        return self.target
+
+    def __call__(self, **given: Any) -> Any:
+        chosen = given.pop(self.name)
+        return self.wrap(self.target(**given), chosen)
+
+
+@dataclass(frozen=True)
 class Call:
     """A ``use:`` block, bound to the signature it names; nothing has been called yet.
 
@@ -44,6 +62,10 @@ class Call:
     defaults: Mapping[str, Any]
     later: bool = False
     plain: bool = False
+
+    def given(self, name: str) -> Any:
+        """A plain argument, or its default; None if there is neither."""
+        return self.arguments.get(name, self.defaults.get(name))
 
     def build(self, scope: Mapping[str, Any]) -> Any:
         """Calls the target, after the calls inside its arguments.
@@ -78,14 +100,8 @@ class Call:
 
     def around(self, name: str, settings: Call, wrap: Callable[[Any, Any], Any]) -> Call:
         """The call with a block of settings beside its arguments; what it gives is wrapped with what they give."""
-        target = self.target
-
-        @functools.wraps(target)
-        def wrapped(**given: Any) -> Any:
-            chosen = given.pop(name)
-            return wrap(target(**given), chosen)
-
-        return replace(self, target=wrapped, arguments={**self.arguments, name: replace(settings, plain=True)})
+        target = _Around(self.target, name, wrap)
+        return replace(self, target=target, arguments={**self.arguments, name: replace(settings, plain=True)})
 
     def resolved(self) -> dict[str, Any]:
         """The block with every plain argument written out, so that later defaults do not change what it means."""

@@ -6,8 +6,8 @@ Only the way to a value is checked here; whether the value belongs there is chec
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from fedsep.recipes.mistakes import Mistake, RecipeError, nearest, shown
 from fedsep.recipes.names import method_names
@@ -37,23 +37,30 @@ def parse_change(text: str, option: str = "--set") -> Change:
     return Change(parts, parse(value, source), source)
 
 
-def apply_changes(tree: dict[str, Any], changes: list[Change]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """A changed copy of a recipe, whose methods are a list.
+class Changed(NamedTuple):
+    """A changed recipe.
 
-    Returns:
-        The recipe, and for each change the path it wrote, spelled as mistakes spell it, with its source.
-
-    Raises:
-        RecipeError: A path leads through something that is neither a block nor a list, or to no method.
+    Attributes:
+        tree: The recipe.
+        written: For each change the path it wrote, spelled as mistakes spell it, with its source.
+        mistakes: Paths that lead through something that is neither a block nor a list, or to no method.
     """
-    tree = copy.deepcopy(tree)
-    written: list[tuple[str, str]] = []
+
+    tree: dict[str, Any]
+    written: list[tuple[str, str]]
+    mistakes: list[Mistake]
+
+
+def apply_changes(tree: dict[str, Any], changes: list[Change]) -> Changed:
+    """A changed copy of a recipe, whose methods are a list; a change that cannot be made is a mistake, not an error."""
+    made = Changed(copy.deepcopy(tree), [], [])
     for change in changes:
-        mistake = _write(tree, change)
+        mistake = _write(made.tree, change)
         if mistake:
-            raise RecipeError(change.source, [mistake])
-        written.append((_spelled(tree, change.path), change.source))
-    return tree, written
+            made.mistakes.append(replace(mistake, source=change.source))
+        else:
+            made.written.append((_spelled(made.tree, change.path), change.source))
+    return made
 
 
 def method_index(blocks: list[Any], word: str) -> int | None:

@@ -147,4 +147,4 @@ def _range_mistakes(value: Any, hint: Any, path: str) -> list[Mistake]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return []
     bounds: list[Range] = ranges_of(hint)
-    return [Mistake(path, f"must be {bound}", shown(value)) for bound in bounds if not bound.holds(value)]
+    return [Mistake(path, f"must be {bound.demand(value)}", shown(value)) for bound in bounds if not bound.holds(value)]

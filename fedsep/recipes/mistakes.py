@@ -18,12 +18,14 @@ class Mistake:
         reason: What is wrong.
         got: The value as the user would recognise it; empty if there is none.
         meant: The nearest right name; empty if none is near.
+        source: The option that made it; empty if that follows from the path.
     """
 
     path: str
     reason: str
     got: str = ""
     meant: str = ""
+    source: str = ""
 
     def __str__(self) -> str:
         notes = [f"got {self.got}"] * bool(self.got) + [f"did you mean {self.meant}?"] * bool(self.meant)
@@ -53,13 +55,14 @@ class RecipeError(FedSepError):
             changes: Paths written by options, each with the option's text.
         """
         options = list(changes)
-        super().__init__("\n".join(f"{_source(file, mistake.path, options)}: {mistake}" for mistake in mistakes))
+        super().__init__("\n".join(f"{_source(file, mistake, options)}: {mistake}" for mistake in mistakes))
         self.mistakes = tuple(mistakes)
 
 
-def _source(file: str, path: str, changes: list[tuple[str, str]]) -> str:
+def _source(file: str, mistake: Mistake, changes: list[tuple[str, str]]) -> str:
+    path = mistake.path
     blamed = [text for changed, text in changes if path == changed or path.startswith(changed + ".")]
-    return blamed[-1] if blamed else file
+    return mistake.source or (blamed[-1] if blamed else file)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -73,9 +73,9 @@ def from_tree(tree: Any, file: str, *, changes: Sequence[Change] = (), allow: Se
     tree, mistakes = normalised(tree)
     written: list[tuple[str, str]] = []
     if tree:
-        tree, written = apply_changes(tree, list(changes))
+        tree, written, unreached = apply_changes(tree, list(changes))
         found, wrong = shape(tree)
-        mistakes += wrong
+        mistakes += [*unreached, *wrong]
         recipe, wrong = _bind(found or _lenient(tree), file, allow, written)
         mistakes += wrong
         if recipe and not mistakes:
@@ -140,14 +140,22 @@ def _faults(binder: Binder, block: Any) -> Call | None:
 
 
 def _settings_mistakes(recipe: Recipe) -> list[Mistake]:
-    """What the blocks without data refuse when they are built."""
-    mistakes: list[Mistake] = []
+    """What the blocks without data refuse when they are built, and a cohort that is larger than the fleet."""
+    mistakes = _cohort_mistakes(recipe)
     for call in (*recipe.settings.values(), recipe.engine):
         try:
             call.build({})
         except RecipeError as error:
             mistakes += error.mistakes
     return mistakes
+
+
+def _cohort_mistakes(recipe: Recipe) -> list[Mistake]:
+    """Where the data block says how many clients there are; otherwise only the data can tell."""
+    per_round, clients = recipe.settings["cohort"].given("per_round"), recipe.data.given("clients")
+    if not isinstance(per_round, int) or not isinstance(clients, int) or per_round <= clients:
+        return []
+    return [Mistake("cohort.per_round", f"must be at most the number of clients, {clients:,}", shown(per_round))]
 
 
 def _nameless(block: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from fedsep.recipes.hints import whole
@@ -13,13 +13,22 @@ from fedsep.recipes.mistakes import Mistake, nearest, shown
 Block = dict[str, Any]
 
 
+def _different(seed: int | list[int]) -> int | list[int]:
+    seeds = [seed] if isinstance(seed, int) else seed
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError
+    return seed
+
+
 class Shape(BaseModel):
     """The keys of a recipe. Blocks are opened by ``fedsep.recipes.bind``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str | None = Field(None, description="text")
-    seed: int | list[int] = Field(0, description="a whole number >= 0 or a list of them")
+    seed: Annotated[int | list[int], AfterValidator(_different)] = Field(
+        0, description="a whole number >= 0 or a list of different ones"
+    )
     rounds: int = Field(ge=1, description="a whole number >= 1")
     data: Block = Field(description="a block with use:")
     model: Block = Field(description="a block with use:")
@@ -53,14 +62,10 @@ def normalised(tree: Any) -> tuple[Block, list[Mistake]]:
 def shape(tree: Block) -> tuple[Shape | None, list[Mistake]]:
     """The outer shape of a normalised recipe, or None, and what is wrong with it."""
     try:
-        result = Shape.model_validate({**tree, **{key: whole(tree[key]) for key in ("seed", "rounds") if key in tree}})
+        given = {**tree, **{key: whole(tree[key]) for key in ("seed", "rounds") if key in tree}}
+        return Shape.model_validate(given), []
     except ValidationError as error:
-        return None, _mistakes(error.errors())
-    seeds = seeds_of(result)
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        reason = "must be a whole number >= 0 or a list of different ones"
-        return None, [Mistake("seed", reason, shown(result.seed))]
-    return result, []
+        return None, _mistakes(error.errors(), tree)
 
 
 def seeds_of(found: Shape) -> tuple[int, ...]:
@@ -68,18 +73,16 @@ def seeds_of(found: Shape) -> tuple[int, ...]:
     return tuple(found.seed) if isinstance(found.seed, list) else (found.seed,)
 
 
-def _mistakes(errors: list[ErrorDetails]) -> list[Mistake]:
-    found = {str(error["loc"][0]): _mistake(error) for error in reversed(errors)}
-    return list(reversed(found.values()))
+def _mistakes(errors: list[ErrorDetails], tree: Block) -> list[Mistake]:
+    """One for each key: a value that fits none of several types is an error for each of them."""
+    kinds = {str(error["loc"][0]): error["type"] for error in reversed(errors)}
+    return [_mistake(key, kind, tree) for key, kind in reversed(kinds.items())]
 
 
-def _mistake(error: ErrorDetails) -> Mistake:
-    key = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return Mistake(
-            key, "is no part of a recipe", shown(error["input"]), nearest(key, [*Shape.model_fields, "method"])
-        )
+def _mistake(key: str, kind: str, tree: Block) -> Mistake:
+    if kind == "extra_forbidden":
+        return Mistake(key, "is no part of a recipe", shown(tree[key]), nearest(key, [*Shape.model_fields, "method"]))
     wanted = Shape.model_fields[key].description
-    if error["type"] == "missing":
+    if kind == "missing":
         return Mistake(key, f"is missing: a recipe needs {wanted} here")
-    return Mistake(key, f"must be {wanted}", shown(error["input"]) if len(error["loc"]) == 1 else "")
+    return Mistake(key, f"must be {wanted}", shown(tree[key]))

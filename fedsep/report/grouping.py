@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from fedsep.report.reading import Record, RunData
@@ -27,11 +28,13 @@ class Group:
         label: The method's name; with what tells it apart where two groups have one name.
         runs: One run a seed, in order of seeds.
         settings: The recipe without seeds, by dotted key; the method's own start with ``method.``.
+        left_out: Runs that one of ``runs`` repeats: a seed counts once.
     """
 
     label: str
     runs: tuple[RunData, ...]
     settings: Record
+    left_out: tuple[RunData, ...] = ()
 
     @property
     def method(self) -> str:
@@ -54,10 +57,18 @@ def group_runs(runs: Iterable[RunData]) -> list[Group]:
     gathered: dict[str, list[RunData]] = {}
     for run in runs:
         gathered.setdefault(_identity(run), []).append(run)
-    members = [tuple(sorted(several, key=_seed_first)) for several in gathered.values()]
-    settings = [flatten(several[0].recipe) for several in members]
-    labels = _labels([several[0] for several in members], [_what(own) for own in settings])
-    return [Group(*parts) for parts in zip(labels, members, settings, strict=True)]
+    members = [_once(sorted(several, key=_seed_first)) for several in gathered.values()]
+    settings = [flatten(kept[0].recipe) for kept, _ in members]
+    labels = _labels([kept[0] for kept, _ in members], [_what(own) for own in settings])
+    return [Group(label, kept, own, rest) for label, (kept, rest), own in zip(labels, members, settings, strict=True)]
+
+
+def left_out(groups: Iterable[Group]) -> Iterator[str]:
+    """For each run that another repeats, which folder does not count and which does."""
+    for group in groups:
+        counting = {run.seed: run.folder for run in group.runs}
+        for run in group.left_out:
+            yield f"{group.label}: {run.folder} repeats seed {run.seed} of {counting[run.seed]}, so it is left out."
 
 
 def flatten(recipe: Record) -> Record:
@@ -76,6 +87,20 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     for key, inner in cast(Mapping[Any, Any], value).items():
         if key not in SEEDS:
             yield from _leaves(f"{prefix}.{key}" if prefix else str(key), inner)
+
+
+def _once(runs: Sequence[RunData]) -> tuple[tuple[RunData, ...], tuple[RunData, ...]]:
+    """One run for each seed, a finished one or else the longest, and the others; order is kept."""
+    chosen: dict[object, Path] = {}
+    for run in sorted(runs, key=lambda run: (run.status != "done", -run.rounds)):
+        chosen.setdefault(_told_seed(run), run.folder)
+    kept = tuple(run for run in runs if chosen[_told_seed(run)] == run.folder)
+    return kept, tuple(run for run in runs if chosen[_told_seed(run)] != run.folder)
+
+
+def _told_seed(run: RunData) -> object:
+    """Runs that do not tell their seed are all different."""
+    return run.folder if run.seed is None else run.seed
 
 
 def _identity(run: RunData) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +75,24 @@ def read_ledger(folders: Iterable[Path]) -> Ledger:
     return ledger
 
 
+def failed_replies(folder: Path) -> str:
+    """How many replies of a run failed, of how many, and the first of them; empty if none did."""
+    replies = failures = 0
+    for _, row in read_lines(folder / "metrics.jsonl"):
+        replies += int(finite(row.get("replies")) or 0)
+        failures += int(finite(row.get("failures")) or 0)
+    if not failures:
+        return ""
+    rows = (row for _, row in read_lines(folder / "ledger.jsonl") if isinstance(row.get("failure"), dict))
+    first = [first_text(row.get("client"), row.get("round"), *_what(row)) for row in islice(rows, 1)]
+    return "; the first: ".join([f"{failures:,} of {replies + failures:,} replies failed", *first])
+
+
+def first_text(client: object, round: object, stage: str, reason: str) -> str:
+    """A failure in words."""
+    return f"client {client}, round {round}, stage {stage}: {reason}"
+
+
 def _count(ledger: Ledger, row: Record) -> None:
     if isinstance(row.get("failure"), dict):
         _fail(ledger, row)
@@ -95,7 +114,11 @@ def _count(ledger: Ledger, row: Record) -> None:
 
 
 def _fail(ledger: Ledger, row: Record) -> None:
-    failure = cast(Record, row["failure"])
-    what = (str(failure.get("stage", "?")), str(failure.get("reason", "?")))
-    known = ledger.failures.setdefault(what, Failed(0, row.get("round"), row.get("client")))
+    known = ledger.failures.setdefault(_what(row), Failed(0, row.get("round"), row.get("client")))
     known.times += 1
+
+
+def _what(row: Record) -> tuple[str, str]:
+    """Stage and reason of a line's failure."""
+    failure = cast(Record, row["failure"])
+    return str(failure.get("stage", "?")), str(failure.get("reason", "?"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from fedsep.report.grouping import Group
-from fedsep.report.ledger import Ledger
+from fedsep.report.grouping import Group, left_out
+from fedsep.report.ledger import Ledger, first_text
 from fedsep.report.reading import UNFINISHED, RunData, finite
 from fedsep.report.spread import column
 from fedsep.report.wording import list_text, plural, seeds_text
@@ -47,8 +47,7 @@ def _statuses(groups: Sequence[Group]) -> Iterator[str]:
         done = sum(run.status == "done" for run in group.runs)
         if 0 < done < len(group.runs):
             yield f"{group.label}: the tables count finished runs only, {done} of {len(group.runs)}."
-        if len(set(group.seeds)) < len(group.seeds):
-            yield f"{group.label}: a seed occurs more than once; each run counts."
+    yield from left_out(groups)
 
 
 def _not_finite(groups: Sequence[Group]) -> Iterator[str]:
@@ -65,10 +64,11 @@ def _not_finite(groups: Sequence[Group]) -> Iterator[str]:
 
 def _failures(ledgers: Mapping[str, Ledger]) -> Iterator[str]:
     for label, ledger in ledgers.items():
-        count = sum(known.times for known in ledger.failures.values())
         refused = ledger.ways["up"].rejected
-        if count:
-            yield f"{label}: clients did not deliver {plural(count, 'time')}; the rounds went on without them."
+        for what, first in [*ledger.failures.items()][:1]:
+            count = sum(known.times for known in ledger.failures.values())
+            went_on = f"clients did not deliver {plural(count, 'time')}; the rounds went on without them"
+            yield f"{label}: {went_on}. The first: {first_text(first.client, first.round, *what)}."
         if refused:
             yield f"{label}: {plural(refused, 'reply', 'replies')} came but were not accepted."
 

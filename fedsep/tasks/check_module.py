@@ -11,6 +11,10 @@ from fedsep.tasks.trace import behaviour
 _NAMED = 5  # layers that a message names; the rest are counted
 
 
+class Impure(FedSepError):
+    """The model is no pure function of its parameters: the mistake is the model's, whoever finds it."""
+
+
 def check_module(module: nn.Module, example: Tensor | None = None) -> None:
     """Refuses a module that draws random numbers, writes to itself, or has nothing to learn.
 
@@ -23,15 +27,15 @@ def check_module(module: nn.Module, example: Tensor | None = None) -> None:
             also finds what the types of its layers do not tell.
 
     Raises:
-        FedSepError: Names every layer in the way, why it is, and what to use instead.
+        Impure: Names every layer in the way, why it is, and what to use instead.
     """
     if not isinstance(module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise FedSepError(f"a model must be a torch.nn.Module (got {type(module).__name__})")
+        raise Impure(f"a model must be a torch.nn.Module (got {type(module).__name__})")
     found = impurities(module) or _nothing_to_learn(module)
     if not found and example is not None:
         found = behaviour(module, example)
     if found:
-        raise FedSepError(_message(found))
+        raise Impure(_message(found))
 
 
 def _nothing_to_learn(module: nn.Module) -> list[tuple[str, str]]:

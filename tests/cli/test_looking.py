@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+from functools import partial
 
 import pytest
 
@@ -15,7 +17,9 @@ from fedsep.cli.check import traffic_table
 from fedsep.cli.docstring import docstring
 from fedsep.cli.kinds import KINDS, parts
 from fedsep.cli.measure import measure
+from fedsep.cli.show import _default
 from fedsep.data import digits
+from fedsep.recipes.bind import signature
 from fedsep.train import fit
 
 
@@ -188,13 +192,18 @@ def test_docstring_parts():
 def test_report_and_compare(federation, tmp_path, capsys):
     for seed in (0, 1):
         task, algorithm = make(federation, fedavg)
-        fit(algorithm, task, federation, rounds=2, seed=seed, out=tmp_path, name="fedavg")
+        fit(algorithm, task, federation, rounds=2, seed=seed, out=tmp_path, name="fedavg", recipe={"rounds": 2})
     assert invoke(["compare", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "0, 1" in out
     assert "±" in out
     assert invoke(["compare", str(tmp_path / "fedavg/seed1"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 1
+    shutil.copytree(tmp_path / "fedavg/seed1", tmp_path / "copy/fedavg/seed1")
+    assert invoke(["compare", str(tmp_path)]) == 0
+    told, left_out = capsys.readouterr()
+    assert (told, left_out.count("repeats seed 1 of")) == (out, 1)
+    shutil.rmtree(tmp_path / "copy")
     assert invoke(["report", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path}/report.html\n"
     assert (
@@ -234,3 +243,20 @@ def test_check_finds_every_mistake_of_compressed_methods_before_anything_runs(tm
     assert "bits" in (told := capsys.readouterr().err)
     assert "8" in told
     assert {path.name for path in tmp_path.iterdir()} == {"bad.yaml", "bits.yaml"}
+
+
+def test_no_default_is_shown_by_its_address(capsys):
+    assert invoke(["show", "fedsep_implicit"]) == 0
+    assert "What it is given, as it is" in " ".join(capsys.readouterr().out.split())
+    shown = {
+        _default(parameter.default): path
+        for kind in KINDS
+        for path, found in parts(kind)
+        if callable(found)
+        for parameter in signature(found)[0].values()
+    }
+    assert not [(text, path) for text, path in shown.items() if "0x" in text]
+    assert _default([object()]) == "[object]"
+    assert _default([lambda: 0]) == "list"
+    assert _default(partial(len)) == "len"
+    assert _default(lambda: 0) == "a function"

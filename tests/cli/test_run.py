@@ -1,4 +1,4 @@
-"""``run`` and ``resume``: what is printed, what is written, what is refused."""
+"""``run`` and ``resume``: what is printed, what is written, what is gone on with."""
 
 from __future__ import annotations
 
@@ -12,53 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fedsep.cli import invoke
 from fedsep.recipes.text import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
-RECIPE = """
-rounds: 3
-data: {use: fedsep.data.digits, clients: 3, validation: 20}
-model: {use: fedsep.models.logistic}
-methods:
-  - {use: fedsep.algorithms.fedavg, steps: 1, batch_size: 8}
-  - {use: fedsep.algorithms.fedsep_linear, p: 20, steps: 1, batch_size: 8}
-evaluate: {every: 1}
-checkpoint: {every: 1}
-"""
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """An empty folder with a recipe in it."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    return tmp_path
-
-
-@pytest.fixture(autouse=True)
-def page(request, monkeypatch):
-    """The report takes seconds to draw; one test looks at the real one."""
-
-    def write(paths, to):
-        (Path(to) / "report.html").touch()
-        return Path(to) / "report.html"
-
-    if "end_to_end" not in request.node.name:
-        monkeypatch.setattr("fedsep.report.write_report", write)
-
-
-@pytest.fixture
-def command(capsys):
-    """Runs a command; gives exit code, standard output and standard error."""
-
-    def run(*words):
-        code = invoke(words)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+pytestmark = pytest.mark.usefixtures("here", "page")
 
 
 def test_a_run_from_end_to_end(command, here):
@@ -111,6 +69,22 @@ def test_a_dry_run_writes_nothing(command, here):
     assert code == 0
     assert "would run fedsep_linear seed 7 into runs/tiny/fedsep_linear/seed7" in out
     assert [path.name for path in here.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(command, here):
+    (here / "other").mkdir()
+    (here / "other/thesis.tex").touch()
+    words = ["run", "tiny.yaml", "--out", "other", "--dry-run"]
+    assert command(*words) == (
+        2, "",
+        "other is not empty: choose another folder with --out, or replace the runs in it with --overwrite\n",
+    )  # fmt: skip
+    assert command(*words, "--overwrite")[0] == 0
+    assert [path.name for path in (here / "other").iterdir()] == ["thesis.tex"]
+    command("run", "tiny.yaml", "-q")
+    code, out, err = command("run", "tiny.yaml", "--dry-run")
+    assert (code, err) == (0, "runs/tiny holds all of this already; --overwrite runs it again\n")
+    assert "would run" not in out
 
 
 def test_what_is_done_is_not_done_again(command):
@@ -223,6 +197,20 @@ def test_resume_refuses_what_it_cannot_go_on_with(command, here):
     assert (code, err) == (2, "moved: a run's folder must keep its name, fedavg/seed0, to be resumed\n")
 
 
+def test_a_run_without_a_whole_checkpoint_does_not_keep_the_others_from_going_on(command, here):
+    command("run", "tiny.yaml", "-q", "--out", "r")
+    for method in ("fedavg", "fedsep_linear"):
+        (here / "r" / method / "seed0/summary.json").unlink()
+    for file in here.glob("r/fedavg/seed0/checkpoint/*/checkpoint.json"):
+        file.write_bytes(b"no json")
+    code, _, err = command("resume", "r", "-q")
+    assert code == 1
+    assert err.startswith("fedavg seed 0: r/fedavg/seed0/checkpoint/round-00000003/checkpoint.json: damaged")
+    assert "no checkpoint is whole; remove r/fedavg/seed0, this run's folder, and resuming starts it anew\n" in err
+    assert (here / "r/fedsep_linear/seed0/summary.json").exists()
+    assert not (here / "r/fedavg/seed0/summary.json").exists()
+
+
 def test_a_failed_run_does_not_stop_the_others(command, here):
     code, out, err = command("run", "tiny.yaml", "--set", "methods.fedavg.lr=1e308", "--json")
     assert code == 1
@@ -230,6 +218,34 @@ def test_a_failed_run_does_not_stop_the_others(command, here):
     assert "fedavg seed 0: round" in err
     assert json.loads((here / "runs/tiny/fedavg/seed0/summary.json").read_text())["status"] == "failed"
     assert (here / "runs/tiny/report.html").exists()
+
+
+def test_replies_that_failed_are_told_even_when_quiet(command, here):
+    words = ["--set", "engine.faults={drop: 0.5}", "--set", "methods=[{use: fedsep.algorithms.fedavg, steps: 1}]"]
+    code, out, err = command("run", "tiny.yaml", "-q", *words)
+    summary = json.loads((here / "runs/tiny/fedavg/seed0/summary.json").read_text())
+    rows = [json.loads(line) for line in (here / "runs/tiny/fedavg/seed0/ledger.jsonl").read_text().splitlines()]
+    first = next(row for row in rows if "failure" in row)
+    assert (code, out, summary["status"]) == (0, "", "done")
+    assert err == (
+        f"fedavg seed 0: {summary['failures']} of 9 replies failed; the first: client {first['client']}, "
+        f"round {first['round']}, stage drop: the reply was lost (injected)\n"
+    )
+    (here / "runs/tiny/fedavg/seed0/summary.json").unlink()
+    assert command("resume", "runs/tiny", "-q") == (0, "", err)
+
+
+def test_a_run_of_which_no_reply_was_accepted_has_failed(command, here):
+    personal = "{use: fedsep.algorithms.fedsep_personal, solver: neumann, tau: 50, steps: 2, lr: 0.5}"
+    code, out, err = command("run", "tiny.yaml", "-q", "--set", f"methods=[{personal}]", "--set", "rounds=2")
+    summary = json.loads((here / "runs/tiny/fedsep_personal/seed0/summary.json").read_text())
+    assert (code, out, summary["status"]) == (1, "", "failed")
+    assert err.startswith(
+        "fedsep_personal seed 0: not one reply of the run was accepted; round 2: 0 of 3 clients replied, fewer than "
+        "min_replies=1, for the 2. time in a row (client 0, encode: "
+    )
+    assert err.count("\n") == 1
+    assert summary["reason"] in err
 
 
 def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
@@ -251,69 +267,6 @@ def test_an_unexpected_error_leaves_a_log(command, monkeypatch):
     assert "the details are in" not in err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["run", "tny.yaml"],
-         "tny.yaml: there is no such file, and no shipped recipe of this name (did you mean tiny.yaml?)"),
-        (["run", "."],
-         ".: this folder holds no recipe.yaml, and no shipped recipe has its name; fedsep ls recipes shows them"),
-        (["run", "tiny.yaml", "--set", "methods.fedavg.lrr=1"],
-         "--set methods.fedavg.lrr=1: methods.fedavg.lrr: fedsep.algorithms.fedavg has no such argument "
-         "(got 1; did you mean lr?)"),
-        (["run", "tiny.yaml", "--engine", "wrkers"],
-         "--engine wrkers: engine.use: there is no fedsep.engines.wrkers (did you mean fedsep.engines.workers?)"),
-        (["run", "tiny.yaml", "--device", "tpu"], "--device: must be cpu, cuda, cuda:N or mps (got 'tpu')"),
-        (["run", "tiny.yaml", "--seeds", "0;1"],
-         "--seeds: must be whole numbers with commas between them, as in 0,1,2 (got '0;1')"),
-        (["run", "tiny.yaml", "--seed", "1", "--seeds", "2"], "give --seed or --seeds, not both"),
-        (["run", "tiny.yaml", "--data-dir", "nowhere"], "--data-dir: there is no folder nowhere"),
-        (["run", "tiny.yaml", "--out", "tiny.yaml"], "--out: tiny.yaml cannot be written (File exists)"),
-        (["ls", "metods"],
-         "ls: there are methods, datasets, partitions, models, tasks, codecs, learners, schedules, servers, "
-         "reductions, wires, privacy, engines, recipes (got 'metods'; did you mean methods?)"),
-        (["show", "fedavgg"], "there is nothing called fedavgg (did you mean fedavg?)"),
-        (["show", "fedsep.models.cn"], "there is no fedsep.models.cn (did you mean fedsep.models.cnn?)"),
-        (["show", "sgd"], "sgd may be fedsep.learners.sgd or fedsep.servers.sgd: give the whole path"),
-        (["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr"],
-         "--grid: must be PATH=VALUE,VALUE,..., as in methods.fedavg.lr=0.03,0.1 (got 'methods.fedavg.lr')"),
-        (["sweep", "tiny.yaml", "--grid", "methods.fedprox.lr=1"],
-         "--grid methods.fedprox.lr=1: methods has fedavg, fedsep_linear, but not fedprox"),
-        (["sweep", "tiny.yaml", "--grid", "rounds=1,x"],
-         "--grid rounds=x: rounds: must be a whole number >= 1 (got 'x')"),
-        (["sweep", "tiny.yaml", "--grid", "rounds=1", "--set", "data.validation=0"],
-         "tiny.yaml: a sweep chooses on validation data, and this recipe holds none out: "
-         "add validation: N to its data block"),
-        (["sweep", "tiny.yaml", "--grid", "rounds=1", "--select", "train"],
-         "--select: must be validation (got 'train')"),
-        (["compare", "nowhere"], "nowhere: no such folder"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_message_and_2(command, words, message):
-    code, out, err = command(*words)
-    assert (code, out, err) == (2, "", message + "\n")
-
-
-@pytest.mark.parametrize(
-    ("device", "built", "count", "lacking"),
-    [
-        ("cuda", False, 0, "was built without CUDA"),
-        ("cuda", True, 0, "torch sees no CUDA devices"),
-        ("cuda:2", True, 1, "torch sees 1 CUDA device"),
-        ("mps", False, 0, "this is no Apple GPU, or torch was built without it"),
-    ],
-)
-def test_a_device_that_is_not_there_is_refused(command, here, monkeypatch, device, built, count, lacking):
-    monkeypatch.setattr("torch.backends.cuda.is_built", lambda: built)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    code, _, err = command("run", "tiny.yaml", "--device", device)
-    assert code == 2
-    assert err.startswith(f"--device: {device} cannot be used here: ")
-    assert err.endswith(f"{lacking} (cpu always can)\n")
-    assert not (here / "runs").exists()
-
-
 def test_the_command_as_users_start_it(here):
     """In a process: what is printed, the exit code, and no traceback for a mistake."""
 
@@ -329,13 +282,6 @@ def test_the_command_as_users_start_it(here):
     done = fedsep("run", "tny.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("no shipped recipe of this name (did you mean tiny.yaml?)\n")
-
-
-def test_usage_errors_are_2(command):
-    code, _, err = command("run", "--outt", "x")
-    assert code == 2
-    assert "No such option" in err  # the rest is typer's or click's wording, by version
-    assert "--outt" in err
 
 
 def environment():

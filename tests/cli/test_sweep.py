@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -106,3 +107,40 @@ def test_a_point_that_cannot_be_built_is_found_before_any_work(here, capsys):
         "--grid methods.fedsep_linear.p=2000000",
     ]
     assert not (here / "runs").exists()
+
+
+def test_a_sweep_keeps_out_of_a_folder_that_is_not_its_own(here, capsys):
+    words = ["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr=0.1", "--set", "rounds=1", "--out", "s", "-q"]
+    (here / "s").mkdir()
+    (here / "s/thesis.tex").touch()
+    for swept in (None, {"recipe": "other.yaml"}):
+        if swept:
+            (here / "s/sweep.json").write_text(json.dumps(swept))
+        assert invoke(words) == 2
+        assert capsys.readouterr().err == (
+            "s is not empty and holds nothing of this sweep: choose another folder with --out, or sweep into it with "
+            "--overwrite\n"
+        )
+    assert invoke([*words, "--overwrite"]) == 0
+    run = here / "s/fedavg.lr=0.1/fedavg/seed0"
+    first = (run / "summary.json").stat().st_mtime_ns
+    assert invoke(words) == 0
+    assert (run / "summary.json").stat().st_mtime_ns == first
+    assert invoke([*words, "--overwrite", "--set", "rounds=2"]) == 0
+    assert json.loads((run / "summary.json").read_text())["rounds"] == 2
+    assert (here / "s/thesis.tex").exists()
+    capsys.readouterr()
+    shutil.rmtree(here / "s/as_it_is")
+    words[3] = "methods.fedavg.lr=0.2"
+    assert invoke(words) == 0  # another grid of the same recipe may join
+
+
+def test_a_folder_that_cannot_be_swept_into_is_refused(here, capsys):
+    assert invoke(["sweep", "tiny.yaml", "--grid", "rounds=1", "--out", "tiny.yaml"]) == 2
+    assert capsys.readouterr().err == "--out: tiny.yaml cannot be written (File exists)\n"
+
+
+def test_the_help_names_the_folder_that_is_used(capsys):
+    assert invoke(["sweep", "--help"]) == 0
+    words = "".join(letter for letter in capsys.readouterr().out if not letter.isspace() and letter != "│")
+    assert "default:runs/RECIPE_sweep)" in words

@@ -243,7 +243,7 @@ def test_parts_by_owner_are_the_positions_of_each_owner(owner):
         (lambda: classes(0), "k must be >= 1 (got 0)"),
         (lambda: classes(2, mode="balancd"), "mode must be one of balanced, heterofl, pathological (got 'balancd')"),
         (lambda: dirichlet(0), "alpha must be > 0 (got 0)"),
-        (lambda: dirichlet(float("nan")), "alpha must be > 0 (got nan)"),
+        (lambda: dirichlet(float("nan")), "alpha must be a finite number > 0 (got nan)"),
         (lambda: sizes(), "give either a list of sizes or a power"),
         (lambda: sizes([3], power=1.0), "give either a list of sizes or a power"),
         (lambda: sizes([3, 0]), "sizes must be whole numbers of at least 1 (got 0)"),

@@ -61,6 +61,18 @@ def test_who_dies_once_is_tried_again(tmp_path, processes):
     assert not differences(play(sequential(), FedAvg(), Fleet()), found)
 
 
+def test_a_death_that_is_made_up_for_is_told(tmp_path, caplog):
+    session = workers(processes=1).open(Deadly(folder=tmp_path, clients=(4,)), Task(), Fleet(), lambda *_: None)
+    found = list(session.round(Task().init(), [invite(0, c) for c in range(7)]))
+    session.close()
+    assert not any(isinstance(outcome, Failure) for outcome in found)
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("fedsep", "WARNING")
+    told = record.getMessage()
+    assert told.startswith("a worker process died (signal 9, SIGKILL; ")
+    assert told.endswith(") at client 4, stage learn; what it was given is done again")
+
+
 @pytest.mark.parametrize("where", ["learn", "enroll"])
 def test_who_dies_always_is_a_failure_that_names_client_and_stage(tmp_path, where):
     deadly = Deadly(folder=tmp_path, clients=(2, 5), lives=99, where=where)

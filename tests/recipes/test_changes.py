@@ -77,7 +77,7 @@ def test_a_single_method_has_three_names():
 )  # fmt: skip
 def test_does_not_reach(text, message):
     with pytest.raises(RecipeError) as error:
-        changed(text)
+        raise RecipeError("r.yaml", apply_changes(TREE, [parse_change(text)]).mistakes)
     assert str(error.value) == message
 
 

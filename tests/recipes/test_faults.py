@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from recipes.test_mistakes import GOOD
 
@@ -26,6 +28,12 @@ def test_faults_go_around_any_engine_from_the_command_line_and_from_a_block():
         vectorised()
     )
     assert not hasattr(recipe().engine.build({}), "faults")
+
+
+def test_a_recipe_with_faults_can_be_handed_to_another_process():
+    """As ``--jobs`` does."""
+    made = recipe("engine.faults.drop=0.2")
+    assert pickle.loads(pickle.dumps(made)).engine.build({}) == Faulty(sequential(), Faults(drop=0.2))
 
 
 def test_another_engine_does_not_take_the_faults_away_and_null_does():

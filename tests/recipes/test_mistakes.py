@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from torch import nn
 
 from fedsep.recipes import RecipeError, Sources, build, from_tree, parse_change
 from fedsep.recipes.text import parse
@@ -49,6 +52,14 @@ def method(**arguments):
         (tree_with(seed=-1), ["r.yaml: seed: must be a whole number >= 0 or a list of different ones (got -1)"]),
         (tree_with(seed=[1, 1]), [
             "r.yaml: seed: must be a whole number >= 0 or a list of different ones (got [1, 1])"]),
+        (tree_with(seed="x"), ["r.yaml: seed: must be a whole number >= 0 or a list of different ones (got 'x')"]),
+        (tree_with(seed=[0, "x"]), [
+            "r.yaml: seed: must be a whole number >= 0 or a list of different ones (got [0, 'x'])"]),
+        (tree_with(seed=-1, rounds=0), [
+            "r.yaml: seed: must be a whole number >= 0 or a list of different ones (got -1)",
+            "r.yaml: rounds: must be a whole number >= 1 (got 0)"]),
+        (tree_with(cohort={"per_round": 5}), [
+            "r.yaml: cohort.per_round: must be at most the number of clients, 4 (got 5)"]),
         (tree_with(round=3), ["r.yaml: round: is no part of a recipe (got 3; did you mean rounds?)"]),
         (tree_with(states="ram"), ["r.yaml: states: must be memory or disk (got 'ram')"]),
         (tree_with(methods="REMOVED"), ["r.yaml: methods: is missing: a recipe needs a list of blocks with use: here"]),
@@ -165,8 +176,6 @@ def test_without_the_data(tree, messages):
         (["methods.fedsep_linear.p=100000"], [
             "--set methods.fedsep_linear.p=100000: methods.fedsep_linear.p: must be at most d = 610, "
             "the number of model parameters (got 100000)"]),
-        (["cohort.per_round=5"], [
-            "--set cohort.per_round=5: cohort.per_round: must be at most the number of clients, 4 (got 5)"]),
         (["stop.min_replies=9"], [
             "--set stop.min_replies=9: stop.min_replies: must be at most the cohort's size, 4 (got 9)"]),
         (["model={use: fedsep.models.cnn}"], [
@@ -181,6 +190,18 @@ def test_with_the_data(changes, messages):
     lines = str(error.value).splitlines()
     assert len(lines) == len(messages)
     assert all(line.startswith(message) for line, message in zip(lines, messages, strict=True))
+
+
+def test_a_layer_that_cannot_be_trained_is_the_models_mistake():
+    def noisy(shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(64, classes))
+
+    read = recipe()
+    read = replace(read, model=replace(read.model, target=noisy, arguments={}, inject=("shape", "classes")))
+    with pytest.raises(
+        RecipeError, match=r"^r\.yaml: model: the model cannot be trained as a function of its parameters"
+    ):
+        build(read, 0)
 
 
 def test_methods_that_do_not_fit_are_all_named():
@@ -199,4 +220,15 @@ def test_options_are_blamed_for_what_they_wrote():
     assert str(error.value).splitlines() == [
         "--set methods.1.p=0: methods.fedsep_linear.p: must be >= 1 (got 0)",
         "--set evaluate.last=x: evaluate.last: must be a whole number >= 1 (got 'x')",
+    ]
+
+
+def test_changes_that_cannot_be_made_are_told_with_the_other_mistakes():
+    with pytest.raises(RecipeError) as error:
+        recipe("methods.fedprox.lr=1", "rounds.x=1", "rounds=0", "methods.fedavg.lr=-1")
+    assert str(error.value).splitlines() == [
+        "--set methods.fedprox.lr=1: methods has fedavg, fedsep_linear, but not fedprox",
+        "--set rounds.x=1: rounds is a single value, so nothing can be set inside it (got 2)",
+        "--set rounds=0: rounds: must be a whole number >= 1 (got 0)",
+        "--set methods.fedavg.lr=-1: methods.fedavg.lr: must be > 0 (got -1)",
     ]

@@ -170,7 +170,10 @@ def test_refused_replies_are_told_and_empty_messages_are_none(tmp_path):
     (folder / "ledger.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = Page(write_report(tmp_path, tmp_path).read_text(encoding="utf-8")).text
     assert "fedavg: 2 replies came but were not accepted" in text
-    assert "did not deliver 1 time" in text
+    assert (
+        "did not deliver 1 time; the rounds went on without them. The first: client 0, round 1, stage broadcast: no."
+        in text
+    )
     assert "fedavg down 3 " in text
 
 

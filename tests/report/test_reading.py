@@ -4,8 +4,9 @@ import pytest
 from report.synthetic import write_run
 
 from fedsep.core import FedSepError
-from fedsep.report import find_runs, read_run
-from fedsep.report.grouping import group_runs
+from fedsep.report import compare, find_runs, read_run
+from fedsep.report.grouping import group_runs, left_out
+from fedsep.report.notes import notes
 
 
 def test_a_finished_run_is_read(tmp_path):
@@ -98,6 +99,22 @@ def test_runs_that_differ_in_seeds_only_are_one_group(tmp_path):
     folders = [write_run(tmp_path, "fedavg", seed, rounds=2) for seed in (1, 0)]
     (group,) = group_runs(map(read_run, folders))
     assert (group.label, group.seeds) == ("fedavg", [0, 1])
+
+
+def test_a_seed_counts_once(tmp_path):
+    write_run(tmp_path / "cut", "fedavg", 0, rounds=9, planned=9, status=None)
+    whole = write_run(tmp_path / "whole", "fedavg", 0, rounds=9, final=0.9)
+    write_run(tmp_path / "whole", "fedavg", 1, rounds=9, final=0.7)
+    again = write_run(tmp_path / "whole2", "fedavg", 0, rounds=9, final=0.1)
+    (group,) = group_runs(map(read_run, find_runs(tmp_path)))
+    assert [(run.seed, run.folder) for run in group.runs] == [(0, whole), (1, whole.parent / "seed1")]
+    [row] = compare(map(read_run, find_runs(tmp_path)))
+    assert (row["runs"], row["last"]["n"]) == (2, 2)
+    assert list(left_out([group])) == [
+        f"fedavg: {folder} repeats seed 0 of {whole}, so it is left out."
+        for folder in (tmp_path / "cut/fedavg/seed0", again)
+    ]
+    assert set(left_out([group])) <= set(notes([group], {}))
 
 
 def test_groups_of_one_method_are_told_apart_by_what_differs(tmp_path):
