@@ -17,18 +17,25 @@ from typing import Any
 
 from benchmarks.markdown import table
 from fedsep.cli.entry import DONE
-from fedsep.paper.table1.results import macs_text, share
+from fedsep.paper.table1.results import CURVES, macs_text, share
 from fedsep.paper.table1.rows import ROWS
 from fedsep.paper.table1.scales import SCALES
+from fedsep.report.curve import Curve
+from fedsep.report.plotting import draw
+from fedsep.report.sheet import Panel, sheet
 from fedsep.report.wording import bytes_text
 
 SETTINGS = {setting.name: setting for setting in SCALES["small"].settings}
-RUNS, RECORD = Path("runs/paper/table1_small"), Path("records/paper/table1")
+RUNS, RECORD, IMAGES = Path("runs/paper/table1_small"), Path("records/paper/table1"), Path("docs/images")
 IDEAS, COSTS = Path("records/submodel_ideas.json"), Path("records/submodel_costs.json")
 LABELS = {row.name: row.label for row in ROWS}
+WHOLE = {row.name for row in ROWS if row.kind == "bound"}
+"""Rows whose clients all hold the whole model, whatever the capability that they are asked at."""
 OURS = "importance"
 RIVALS = ("heterofl", "fedrolex", "splitmix", "full_size_only", "half_and_more")
 """What the aim names: three systems and the controls that leave weak clients out."""
+DRAWN = (OURS, "fedsep_shared", "fedsep_mask", "heterofl", "fedrolex", "federated_dropout", "splitmix", "half_and_more")
+"""Rows of the pictures: as many as there are colours."""
 
 
 def keep(settings: Sequence[str]) -> None:
@@ -55,11 +62,49 @@ def setting_table(setting: str) -> str:
     if not rows:
         return "Not run yet."
     of = SETTINGS[setting]
+    seen = f"![{_title(setting)}](../images/{_picture(setting)})\n\n" if _drawn(rows) else ""
     ends = [max(of.capabilities), min(of.capabilities)]
     costs = [f"{what} at {share(level)}" for what in ("bytes", "MACs") for level in ends]
     head = ["method", "seeds", "served", "averaged, served", "full width", "served at", "own classes at 1/4"]
     found = [_line(row, ends) for row in sorted(rows.values(), key=_place)]
-    return table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found)
+    return seen + table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found)
+
+
+def draw_settings() -> None:
+    """Served accuracy by round, a picture for every setting whose records have it."""
+    for setting in SETTINGS:
+        if _drawn(rows := kept(setting)):
+            (IMAGES / _picture(setting)).write_text(_sheet(setting, rows), encoding="utf-8")
+
+
+def _sheet(setting: str, rows: Mapping[str, Any]) -> str:
+    shown, panels = _drawn(rows), list[Panel]()
+    for at, model in enumerate(CURVES):
+        title = f"{model[0].upper()}{model[1:]}"
+        curves = [_curve(rows[name], model, DRAWN.index(name)) for name in shown]
+        svg = draw(curves, prefix=f"h{at}-", label=f"{title}: test accuracy by round", x_label="rounds")
+        panels.append(Panel(title, svg))
+    told = (
+        "Test accuracy of the server's model as it is served, and of its average over rounds; over seeds, ± deviation."
+    )
+    return sheet(_title(setting), panels, [(DRAWN.index(name), LABELS[name]) for name in shown], told)
+
+
+def _curve(row: Mapping[str, Any], model: str, style: int) -> Curve:
+    told = row["curves"][model]
+    return Curve(LABELS[row["row"]], style, told["round"], told["mean"], told["std"], len(row["seeds"]), [])
+
+
+def _drawn(rows: Mapping[str, Any]) -> list[str]:
+    return [name for name in DRAWN if name in rows and "curves" in rows[name]]
+
+
+def _title(setting: str) -> str:
+    return f"Served accuracy by round: {SETTINGS[setting].words}"
+
+
+def _picture(setting: str) -> str:
+    return f"heterogeneity_{setting}.svg"
 
 
 def _place(row: Mapping[str, Any]) -> int:
@@ -75,7 +120,7 @@ def _line(row: Mapping[str, Any], ends: Sequence[float]) -> list[object]:
         len(row["seeds"]),
         *accuracies,
         ", ".join(sorted({share(width) for width in row["served_width"]})) or "–",
-        percent(row["own_classes"]),
+        "–" if row["row"] in WHOLE else percent(row["own_classes"]),
         f"{statistics.mean(reached):.0f}{part}" if reached else "not reached",
         *(bytes_text(round(row["bytes"].get(f"{level:g}", 0))) for level in ends),
         *(macs_text(row["macs"].get(f"{level:g}")) for level in ends),

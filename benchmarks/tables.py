@@ -286,9 +286,10 @@ def picture() -> None:
 
 
 def main() -> None:
-    """Fills every block of the pages and draws the picture."""
+    """Fills every block of the pages and draws the pictures."""
     picture()
     communication.draw()
+    heterogeneity.draw_settings()
     for page in PAGES:
         text = page.read_text()
         for name, make in BLOCKS.items():

@@ -14,7 +14,7 @@ from fedsep.coverage import CLIENTS, overlaps
 from fedsep.engines.client import own_metrics
 from fedsep.engines.engine import Fleet, Local, Metrics, Session
 from fedsep.errors import RunFailed
-from fedsep.holding import kept, units_of
+from fedsep.holding import kept, narrows, units_of
 from fedsep.options import Evaluate
 from fedsep.saving import Point
 from fedsep.serving import Judge, judged
@@ -29,14 +29,12 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
         cut = getattr(algorithm, "narrower", None)
         return lambda width: params if cut is None else cut(point.state, params, width)
 
-    if not hasattr(getattr(algorithm, "view", None), "narrower"):
-        judge = judge._replace(
-            options=replace(judge.options, levels=None)
-        )  # every share of the units is the whole model
+    bare = judge._replace(options=replace(judge.options, levels=None))
     params = algorithm.model(point.state)
-    columns = judged(judge, params, narrower(params))
+    # Where it cannot be made narrower, every share of the units is the whole model.
+    columns = judged(judge if narrows(algorithm) else bare, params, narrower(params))
     if point.average is not None:
-        columns |= judged(judge, point.average, narrower(point.average), "average_")
+        columns |= judged(bare, point.average, narrower(point.average), "average_")
     return columns
 
 

@@ -6,7 +6,8 @@ A client's plan may rest on what it last reported, which its context carries, an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from fedsep.core import Algorithm, Ctx, Params, Tree
 from fedsep.models.units import Axis, Units
+from fedsep.views.submodel import Submodel
 
 Held = dict[str, Tensor]
 """By group: units, int64."""
@@ -23,6 +25,23 @@ def cuts(algorithm: Algorithm[Any, Any]) -> bool:
     """Whether clients of different capabilities hold different parts of the server's model."""
     view: Any = getattr(algorithm, "view", None)
     return hasattr(view, "submodel") and getattr(_part(view), "width", None) is None
+
+
+def narrows(algorithm: Algorithm[Any, Any]) -> bool:
+    """Whether the server's model can be served at a share of its units."""
+    return hasattr(getattr(algorithm, "view", None), "narrower")
+
+
+def unfit(algorithm: Algorithm[Any, Any], shares: Sequence[float]) -> list[str]:
+    """Why the server's model cannot be served at these shares of its units, whatever clients can hold."""
+    view: Any = getattr(algorithm, "view", None)
+    if not narrows(algorithm) or not hasattr(view, "mistakes"):
+        return []
+    part = _part(view)
+    if isinstance(part, Submodel):
+        plain = replace(part, least=0.0, width=None, budget=None)
+        view = plain if part is view else replace(view, part=plain)
+    return list(dict.fromkeys(view.mistakes(shares)))
 
 
 def units_of(algorithm: Algorithm[Any, Any]) -> Units | None:

@@ -25,8 +25,8 @@ class Evaluate:
             method's own plan, is evaluated beside the whole one; it is chosen on validation data. Methods without
             sub-models serve the whole model. Empty: not.
         levels: Shares of the units, such as the cohort's capabilities: the server's sub-model of each, by the method's
-            own plan, is evaluated on test data (``test_level_0.5_accuracy``); nothing for methods without sub-models.
-            None: not.
+            own plan, is evaluated on test data (``test_level_0.5_accuracy``), not the average's; nothing for methods
+            without sub-models. None: not.
         held: A share of the units: the sub-model that each client would be sent at this capability, by the method's
             plan and the client's last report, is evaluated on the client's own test part
             (``client_held_accuracy``), and how much the clients' sub-models overlap. None: not.

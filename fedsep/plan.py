@@ -12,7 +12,7 @@ from fedsep import serving
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, FedSepError, Invitation, Task
 from fedsep.engines.engine import Fleet
-from fedsep.holding import cuts
+from fedsep.holding import cuts, unfit
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop, option_errors
 from fedsep.pairs import findings
 from fedsep.privacy.guarantee import mistakes as private_mistakes
@@ -53,7 +53,7 @@ class Plan:
             errors.append(f"clients must be the federation's, {clients} (the method was given {told})")
         if not errors:  # with sizes or capabilities that cannot be, nothing can be said about it
             errors += serving.mistakes(self.fleet, self.evaluate) + self._unfit_widths()
-            errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort)
+            errors += mistakes(self.algorithm, self.task, self.fleet, self.cohort, self.evaluate, self.seed)
             errors += private_mistakes(self)
         errors += [found.text for found in findings(self.algorithm, self.task.init()) if found.fatal]
         unfit = getattr(getattr(self.algorithm, "view", None), "errors", None)
@@ -90,11 +90,13 @@ class Plan:
     def _unfit_widths(self) -> list[str]:
         """Why sub-models cannot be evaluated that no client may ever be sent."""
         view: Any = getattr(self.algorithm, "view", None)
-        if not cuts(self.algorithm) or not hasattr(view, "mistakes"):
+        if not hasattr(view, "mistakes"):
             return []
-        held = [] if self.evaluate.held is None else [self.evaluate.held]
-        shares = {*self.evaluate.served, *(self.evaluate.levels or ()), *held} - {*self.cohort.capabilities}
-        return [f"evaluate: {text}" for text in dict.fromkeys(view.mistakes(sorted(shares)))]
+        said = view.mistakes(self.cohort.capabilities)
+        found = unfit(self.algorithm, sorted({*self.evaluate.served, *(self.evaluate.levels or ())}))
+        if self.evaluate.held is not None and cuts(self.algorithm):
+            found += view.mistakes([self.evaluate.held])
+        return [f"evaluate: {text}" for text in dict.fromkeys(found) if text not in said]
 
     def _own_errors(self) -> list[str]:
         errors = [error.removeprefix("fit.") for error in option_errors("fit", self)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -68,15 +69,20 @@ def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], na
         name: Put before the names of metrics.
     """
     whole = judge.ready(params)
-    columns = _named({split: judge.metrics(whole, split) for split in SPLITS}, name)
     served, levels = judge.options.served, judge.options.levels or ()
-    models = {width: whole if width == 1 else judge.ready(narrower(width)) for width in {*served, *levels}}
+    models = {width: whole if width == 1 else judge.ready(narrower(width)) for width in {1.0, *served, *levels}}
+
+    @cache  # a width may be whole, a level and served at once
+    def metrics(width: float, split: Split) -> Metrics:
+        return judge.metrics(models[width], split)
+
+    columns = _named({split: metrics(1.0, split) for split in SPLITS}, name)
     for width in sorted(levels, reverse=True):
-        columns |= _named({"test": judge.metrics(models[width], "test")}, f"{name}level_{width:g}_")
+        columns |= _named({"test": metrics(width, "test")}, f"{name}level_{width:g}_")
     if not served:
         return columns
-    chosen = best_width(judge, {width: models[width] for width in served})
-    best = {split: judge.metrics(models[chosen], split) for split in SPLITS}
+    chosen = _best(judge.task, {width: metrics(width, "validation") for width in sorted(served, reverse=True)})
+    best = {split: metrics(chosen, split) for split in SPLITS}
     return columns | _named(best, f"{name}served_") | {f"{name}served_width": chosen}
 
 

@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Task
 from fedsep.engines.engine import Fleet
-from fedsep.models.calibration import is_static
-from fedsep.tasks.pure import Pure
+from fedsep.options import Evaluate
+from fedsep.zoo import Zoo, called, static
 
 
-def mistakes(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, cohort: Cohort) -> list[str]:
+def mistakes(
+    algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, cohort: Cohort, evaluate: Evaluate, seed: int
+) -> list[str]:
     """What is wrong with a method for these clients, as sentences."""
     view: Any = getattr(algorithm, "view", None)
     found = list(dict.fromkeys(view.mistakes(cohort.capabilities))) if hasattr(view, "mistakes") else []
-    return found + _batches_of_one(algorithm, task, fleet) + _nothing_to_score_on(algorithm, fleet)
+    found += [text for part in _learners(algorithm) for text in _own(part, cohort.capabilities)]
+    found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
+    public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
+    found += public[:1]  # two parts may rest on one argument
+    return found + _calibrated_on_one(task, evaluate) + _nothing_to_score_on(algorithm, fleet)
 
 
-def _batches_of_one(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) -> list[str]:
+def _static(view: Any, task: Task, cohort: Cohort, seed: int, clients: int) -> Callable[[int], str | None]:
+    """Of a client: what a model that it may be given is called, if that has static batch normalisation.
+
+    In a zoo a client's model depends on its capability, which may be another one in every round.
+    """
+    zoo: Zoo | None = getattr(view, "zoo", None)
+    if zoo is None:
+        return lambda client, found=next(iter(static({"the model": task})), None): found
+    bad = set(static(zoo.members))
+
+    def of(client: int) -> str | None:
+        drawn = cohort.draw == "dynamic"
+        levels = cohort.capabilities if drawn else cohort.capability(seed, 0, [client], clients)
+        held = [zoo.name(level) for level in levels if not zoo.errors([level])]  # which are told elsewhere
+        return next((called(name) for name in held if name in bad), None)
+
+    return of if bad else lambda client: None
+
+
+def _own(part: Any, *told: Any) -> list[str]:
+    """What a part of a method knows to be wrong with its own data, or with clients of some capabilities."""
+    return part.mistakes(*told) if hasattr(part, "mistakes") else []
+
+
+def _batches_of_one(algorithm: Algorithm[Any, Any], fleet: Fleet, static: Callable[[int], str | None]) -> list[str]:
     """Static batch normalisation has no statistics of one example."""
-    model, size = getattr(task, "model", None), _batch_size(algorithm)
-    if size is _UNKNOWN or not isinstance(model, Pure) or not is_static(model.module):
+    size = _batch_size(algorithm)
+    if size is _UNKNOWN:
         return []
-    sizes = ((client, fleet.shard(client).train.size) for client in _here(fleet))
-    client, n = next(((c, n) for c, n in sizes if n == 1 or size == 1 or (size and n % size == 1)), (0, 0))
-    if not n:
+    for client in _here(fleet):
+        model = static(client)
+        n = 0 if model is None else fleet.shard(client).train.size
+        if n and (n == 1 or size == 1 or (size and n % size == 1)):
+            return [
+                f"batch_size must leave no minibatch of one example, since {model} has static batch normalisation "
+                f"(got {size}; client {client} has {n} training examples): choose another, or a model with norm=group"
+            ]
+    return []
+
+
+def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
+    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not static({"the model": task}):
         return []
     return [
-        f"batch_size must leave no minibatch of one example, since the model has static batch normalisation "
-        f"(got {size}; client {client} has {n} training examples): choose another, or a model with norm=group"
+        "evaluate.calibration must be >= 2, since the model has static batch normalisation, which has no statistics of "
+        f"one example (got {evaluate.calibration})"
     ]
 
 
@@ -57,11 +97,14 @@ def _here(fleet: Fleet) -> Sequence[int]:
 _UNKNOWN = object()
 
 
-def _batch_size(algorithm: object) -> Any:
-    """Of a method's local steps, however they are wrapped; None takes all examples."""
+def _learners(algorithm: object) -> Iterator[object]:
+    """The local steps, from the outermost of what they are wrapped in."""
     part: object = getattr(algorithm, "learner", None)
     while part is not None:
-        if hasattr(part, "batch_size"):
-            return part.batch_size  # type: ignore[attr-defined]
+        yield part
         part = getattr(part, "learner", None) or getattr(part, "sgd", None)
-    return _UNKNOWN
+
+
+def _batch_size(algorithm: object) -> Any:
+    """Of a method's local steps; None takes all examples."""
+    return next((part.batch_size for part in _learners(algorithm) if hasattr(part, "batch_size")), _UNKNOWN)  # type: ignore[attr-defined]

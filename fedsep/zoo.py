@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from fedsep.core import FedSepError, Params, Samples, Task
+from fedsep.learners.descent import Descent
+from fedsep.models.calibration import is_static
 from fedsep.tasks.around import Around
 from fedsep.tasks.pure import Pure, pure
 
 Modules = Mapping[float, nn.Module]
 """Modules by the least capability that a client needs for them."""
 
-PREDICT_ROWS = 500
+AT_ONCE = 500
+"""Public examples of one pass, about: passes are of one size, as none may be left with a single example."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,10 @@ class Zoo:
             if capability >= level - 1e-9:
                 return _name(level)
         raise FedSepError(self.errors([capability])[0])
+
+    def called(self) -> dict[str, Task]:
+        """The tasks by what their models are called in messages."""
+        return {called(name): task for name, task in self.members.items()}
 
     def errors(self, capabilities: Sequence[float]) -> list[str]:
         """What is wrong with the zoo for clients of these capabilities."""
@@ -119,6 +126,8 @@ def _level(method: str, level: float | str) -> float:
 
 
 def _require_alike(method: str, task: Task, members: Mapping[float, Task], public: Samples) -> None:
+    if public.size < 2 and static({f"{level:g}": member for level, member in members.items()}):
+        raise FedSepError(f"{method}: public must hold two examples or more for static batch normalisation (got 1)")
     some = public.take(slice(0, 2)).x
     wanted = _shape(method, "the model", task, some)
     for level, member in members.items():
@@ -151,5 +160,36 @@ def width_of(task: Task, public: Samples) -> int:
 
 def outputs(task: Task, params: Params, samples: Samples, at: Tensor) -> Tensor:
     """The model's outputs on some samples, shape (n, outputs), without a graph."""
+    pieces = max(1, round(len(at) / AT_ONCE))
     with torch.no_grad():
-        return torch.cat([task.predict(params, samples.take(index).x) for index in at.split(PREDICT_ROWS)])
+        return torch.cat([task.predict(params, samples.take(index).x) for index in at.tensor_split(pieces)])
+
+
+def called(name: str) -> str:
+    """What an architecture's model is called in messages."""
+    return f"the model of capability {name}"
+
+
+def static(tasks: Mapping[str, Task]) -> list[str]:
+    """Whose models have static batch normalisation, which has no statistics of one example."""
+    found = {name: getattr(task, "model", None) for name, task in tasks.items()}
+    return [name for name, model in found.items() if isinstance(model, Pure) and is_static(model.module)]
+
+
+def lone(field: str, descent: Descent, count: int, told: str, tasks: Mapping[str, Task]) -> list[str]:
+    """Why steps on public examples would meet a minibatch of one under static batch normalisation.
+
+    Args:
+        field: The argument that is at fault, for messages.
+        descent: The steps.
+        count: Public examples of a round.
+        told: Whose number that is, for messages.
+        tasks: The models that take the steps, by what they are called.
+    """
+    names = static(tasks)
+    if not names or not descent.leaves_one(count):
+        return []
+    return [
+        f"{field} must leave no minibatch of one public example, since {names[0]} has static batch normalisation (got "
+        f"{descent.batch_size}; {told} {count}): choose another, or models with norm=group"
+    ]

@@ -35,8 +35,13 @@ def plan(recipe: Recipe, out: Path) -> list[Job]:
     return [Job(method, seed, out / method / f"seed{seed}") for seed in recipe.seeds for method in recipe.methods]
 
 
-def standing(job: Job, recipe: Recipe) -> tuple[Standing, list[str]]:
+def standing(job: Job, recipe: Recipe, *, bare: bool = False) -> tuple[Standing, list[str]]:
     """How far a run is.
+
+    Args:
+        job: The run.
+        recipe: What it is to be a run of.
+        bare: A run that was made without ``evaluate.levels`` counts as well: they add figures and change none.
 
     Returns:
         ``new``: its folder holds nothing. ``done``, ``failed``, ``unfinished``: it holds this run. ``other``: it
@@ -48,19 +53,20 @@ def standing(job: Job, recipe: Recipe) -> tuple[Standing, list[str]]:
     if not written.is_file():
         return "other", [f"{written} is missing"]
     there = parse(written.read_text(encoding="utf-8"), str(written))
-    unlike = differences(_compared(there), _compared(recipe.single(job.method, job.seed)))
+    here = recipe.single(job.method, job.seed)
+    unlike = differences(_compared(there), _compared(_without_levels(here) if bare and _is_bare(there) else here))
     if unlike:
         return "other", unlike
     return _status(job.folder), []
 
 
 def state_of(job: Job, recipe: Recipe) -> Standing:
-    """How far a run is whose folder must hold this run or nothing.
+    """How far a run is whose folder must hold this run, at least without ``evaluate.levels``, or nothing.
 
     Raises:
         FedSepError: It holds something else.
     """
-    state, unlike = standing(job, recipe)
+    state, unlike = standing(job, recipe, bare=True)
     if state == "other":
         raise FedSepError(
             f"{job.folder} holds a run of another recipe ({'; '.join(unlike[:3])}): choose another folder with --out"
@@ -153,6 +159,15 @@ def _compared(recipe: Any) -> Any:
     if isinstance(kept.get("data"), Mapping):
         kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("data_dir", "download")}
     return json.loads(json.dumps(kept))
+
+
+def _is_bare(recipe: Any) -> bool:
+    evaluate = recipe.get("evaluate") if isinstance(recipe, Mapping) else None
+    return isinstance(evaluate, Mapping) and evaluate.get("levels") is None
+
+
+def _without_levels(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {**recipe, "evaluate": {**recipe["evaluate"], "levels": None}}
 
 
 def _with_defaults(key: str, block: Any) -> Any:

@@ -127,7 +127,7 @@ def probes(screen: Screen, found: Sequence[Folder], sources: Sources, at: int | 
                 if timed.get(name, one.cell.p) == one.cell.p and called(one, name, p=False) not in made.paces:
                     made.paces[called(one, name, p=False)] = _pace(made, experiment, name, one.cell.p)
         for job in one.jobs:
-            if standing(job, one.recipe)[0] == "done":
+            if standing(job, one.recipe, bare=True)[0] == "done":
                 made.done.see(one.kind(job), job)
     return made
 
@@ -184,7 +184,7 @@ def announce(
     for one in found:
         for name in one.cell.lines:
             own = [job for job in one.jobs if job.method == name]
-            states = {job: standing(job, one.recipe)[0] for job in own}
+            states = {job: standing(job, one.recipe, bare=True)[0] for job in own}
             seconds += sum(known.of(one, job) for job in own if states[job] in ("new", "unfinished", "other"))
             table.add_row(*_row(one, name, own, states, known))
     runs = sum(len(one.jobs) for one in found)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep import random
 from fedsep.core import Ctx, Decoded, Info, Params, Samples, Shard, Task
 from fedsep.learners.descent import Descent, divergence
-from fedsep.zoo import Zoo, outputs
+from fedsep.zoo import Zoo, lone, outputs, static
 
 _EXAMPLES, _ORDER = 1, 8401  # what keys are folded with
 
@@ -91,6 +91,13 @@ class SoftLabels:
     pool: Pool
     descent: Descent
     classes: int
+
+    def mistakes(self) -> list[str]:
+        """Why the public examples do not suit the models."""
+        names = static(self.zoo.called())
+        if self.pool.per_round == 1 and names:
+            return [f"per_round must be >= 2, since {names[0]} has static batch normalisation (got 1)"]
+        return lone("distil_batch_size", self.descent, self.pool.per_round, "per_round:", self.zoo.called())
 
     def init(self, params: Params) -> Labelled:
         """The server's model, and no labels yet."""

@@ -13,7 +13,7 @@ from fedsep.calibrating import of_samples, with_statistics
 from fedsep.core import FedSepError, Params
 from fedsep.engines.sequential import SequentialSession
 from fedsep.export.finished import Finished
-from fedsep.holding import cuts, places
+from fedsep.holding import cuts, narrows, places, unfit
 from fedsep.options import Evaluate
 from fedsep.serving import Judge, best_width
 
@@ -50,12 +50,12 @@ def held(run: Finished, capability: float | None, client: int | None) -> Held:
     """
     if capability is not None and not 0 < capability <= 1:
         raise FedSepError(f"--capability: must be > 0 and <= 1 (got {capability:g})")
-    if not cuts(run.algorithm):
+    if not narrows(run.algorithm) or (client is not None and not cuts(run.algorithm)):
         return _whole(run, capability, client)
     share, why, cut = _asked(run, capability) if client is None else _of_client(run, client, capability)
-    unfit = run.algorithm.view.mistakes([share])  # type: ignore[attr-defined]
-    if unfit:
-        raise FedSepError(f"--capability: {'; '.join(unfit)}")
+    wrong = unfit(run.algorithm, [share]) if client is None else run.algorithm.view.mistakes([share])  # type: ignore[attr-defined]
+    if wrong:
+        raise FedSepError(f"--capability: {'; '.join(wrong)}")
     return Held(share, why, ready(run, cut(run.params), client), places(cut, run.params))
 
 
@@ -116,8 +116,9 @@ def _served(run: Finished) -> tuple[float, str]:
     judge = _judge(run)
     if not judge.fleet.validation or not judge.fleet.validation.size:
         return 1.0, "the whole model: there are no validation data to choose a width by"
-    models = {width: judge.ready(run.algorithm.narrower(run.state, run.params, width)) for width in WIDTHS}  # type: ignore[attr-defined]
-    return best_width(judge, models), f"the best of {', '.join(f'{width:g}' for width in WIDTHS)} on validation data"
+    widths = [width for width in WIDTHS if not unfit(run.algorithm, [width])]
+    models = {width: judge.ready(run.algorithm.narrower(run.state, run.params, width)) for width in widths}  # type: ignore[attr-defined]
+    return best_width(judge, models), f"the best of {', '.join(f'{width:g}' for width in widths)} on validation data"
 
 
 def _judge(run: Finished) -> Judge:

@@ -79,6 +79,12 @@ class Descent:
         """How many of ``count`` examples are met at all."""
         return min(count, self.steps * self.batch_size)
 
+    def leaves_one(self, count: int) -> bool:
+        """Whether a minibatch of ``count`` examples that are met has a single one."""
+        if not self.steps or self.batch_size == 1:
+            return self.steps > 0
+        return count % self.batch_size == 1 and self.steps > count // self.batch_size
+
     def _rate(self, number: int) -> float:
         return self.lr * (0.5 * (1 + math.cos(math.pi * number / self.steps)) if self.cosine else 1.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedsep.core import Batch, Ctx, Decoded, Info, Params, Shard, Task
 from fedsep.learners.sgd import SGD, Objective, Step, arrived
-from fedsep.models.units import Units, kept
+from fedsep.models.units import Units, kept, sliced_at
 from fedsep.random import fold, integers
 
 _WIDTHS = int.from_bytes(b"dropout", "big")  # what the client's key is folded with to draw widths
@@ -45,6 +45,12 @@ class OrderedDropout:
     def on(self, task: Task) -> OrderedDropout:
         """The same steps on another local problem."""
         return replace(self, sgd=self.sgd.on(task))
+
+    def mistakes(self, capabilities: Iterable[float]) -> list[str]:
+        """Why minibatches of clients of these capabilities cannot train the widths that they may draw."""
+        most = max(capabilities, default=1.0)
+        drawn = sorted(width for width in set(self.widths) if width <= most)
+        return [text for width in drawn for text in sliced_at(self.units, width, f"widths={width:g} trains")]
 
     def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
         """The local steps, one by one."""

@@ -10,7 +10,7 @@ import torch
 
 from fedsep import tree
 from fedsep.core import Params
-from fedsep.models.units import Units, kept
+from fedsep.models.units import Units, kept, sliced_at
 from fedsep.tasks.pure import Pure
 
 
@@ -34,13 +34,14 @@ class Budget:
     _shares: dict[float, float] = field(default_factory=dict[float, float], compare=False, repr=False)
 
     def __call__(self, capability: float) -> float:
-        """The share; that of one unit of the largest group where the budget does not suffice for it."""
+        """The share; the smallest that can be cut where the budget does not suffice for it."""
         if capability not in self._shares:
             self._shares[capability] = self._found(capability)
         return self._shares[capability]
 
     def _found(self, capability: float) -> float:
-        widths = sorted({number / n for n in self.units.sizes.values() for number in range(1, n + 1)})
+        every = {number / n for n in self.units.sizes.values() for number in range(1, n + 1)}
+        widths = sorted(width for width in every if not sliced_at(self.units, width))
         allowed = capability**2 * self.at(1.0) + 1e-6
         return widths[max(0, bisect.bisect_right(widths, allowed, key=self.at) - 1)]
 
@@ -54,9 +55,12 @@ class Budget:
         least, whole = self.at(self(capability)), self.at(1.0)
         if least <= capability**2 * whole + 1e-6:
             return []
+        fewest = (
+            "the fewest channels that group normalisation allows" if self.units.divisors else "one unit of each group"
+        )
         return [
             f"budget={self.called} cannot be met: of the whole model's {whole:,} {self.called}, a client of capability "
-            f"{capability:g} may have {capability**2:.2%}, and with one unit of each group it has {least / whole:.2%}: "
+            f"{capability:g} may have {capability**2:.2%}, and with {fewest} it has {least / whole:.2%}: "
             "use budget=width, or gates=all_tied"
         ]
 

@@ -207,12 +207,19 @@ def units(
     return replace(found, in_first=tuple(name for name in kernels.in_first(module, example) if name in found.axes))
 
 
-def sliced_at(table: Units, capability: float) -> list[str]:
-    """Why sub-models of a capability cannot be cut, as sentences; empty where they can."""
+def sliced_at(table: Units, share: float, holder: str = "") -> list[str]:
+    """Why sub-models of a share of the units cannot be cut, as sentences; empty where they can.
+
+    Args:
+        table: The units.
+        share: Of every group.
+        holder: Who has them, for messages; empty: a client of this capability.
+    """
+    who = holder or f"a client of capability {share:g} holds"
     return [
-        f"group normalisation {layer} has {divisor} groups, which do not divide the {kept(n, capability)} channels "
-        f"of {n} that a client of capability {capability:g} holds: give it a number of groups that divides all widths"
+        f"group normalisation {layer} has {divisor} groups, which do not divide the {kept(n, share)} channels of {n} "
+        f"that {who}: give it a number of groups that divides all widths"
         for group, n in table.sizes.items()
         for divisor, layer in table.divisors.get(group, ())
-        if kept(n, capability) % divisor
+        if kept(n, share) % divisor
     ]

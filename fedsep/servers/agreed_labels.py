@@ -13,6 +13,7 @@ from fedsep.codecs.soft_labels import Labelled, Labels, Pool
 from fedsep.core import Task, Update
 from fedsep.learners.descent import Descent
 from fedsep.servers.reduce import mean
+from fedsep.zoo import lone
 
 Aggregation = Literal["era", "sa"]
 
@@ -43,6 +44,11 @@ class AgreedLabels:
     def brief(self) -> AgreedLabels:
         """The same with one step at most: enough to see whether the parts of a method fit."""
         return replace(self, descent=self.descent.brief())
+
+    def mistakes(self) -> list[str]:
+        """Why the public examples do not suit the server's model."""
+        tasks = {"the server's model": self.task}
+        return lone("distil_batch_size", self.descent, self.pool.per_round, "per_round:", tasks)
 
     def init(self, x: Labelled) -> tuple[()]:
         """Nothing is remembered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from fedsep import random, tree
 from fedsep.core import FedSepError, Params, Samples, Task, Update
 from fedsep.learners.descent import Descent
 from fedsep.servers.ensemble import Averages, Models, examples
-from fedsep.zoo import Zoo, outputs
+from fedsep.zoo import Zoo, lone, outputs
 
 SERVER = "server"
 """Name in x of the model that no client has."""
@@ -104,6 +105,14 @@ class Consensus:
     def brief(self) -> Consensus:
         """The same with one step at most: enough to see whether the parts of a method fit."""
         return replace(self, descent=self.descent.brief())
+
+    def mistakes(self) -> list[str]:
+        """Why the public examples do not suit the models."""
+        said = partial(lone, "server_batch_size", self.descent, told="public examples met:")
+        met = self.descent.examples(self.public.size)
+        own = said(met, tasks={"the server's model": self.task})
+        # W takes the steps; the clients' models label all examples that are met, at once.
+        return own or (said(1, tasks=self.zoo.called()) if met == 1 else [])
 
     def init(self, x: Models) -> Tensor:
         """Number of rounds with replies, of which the draws depend."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep import random, tree
 from fedsep.core import Params, Samples, Update
 from fedsep.learners.descent import Descent, divergence
-from fedsep.zoo import Zoo, outputs
+from fedsep.zoo import Zoo, lone, outputs
 
 Models = dict[str, Params]
 
@@ -66,6 +66,11 @@ class EnsembleDistil:
     def brief(self) -> EnsembleDistil:
         """The same with one step at most: enough to see whether the parts of a method fit."""
         return replace(self, descent=self.descent.brief())
+
+    def mistakes(self) -> list[str]:
+        """Why the public examples do not suit the models."""
+        met = self.descent.examples(self.public.size)
+        return lone("server_batch_size", self.descent, met, "public examples met:", self.zoo.called())
 
     def init(self, x: Models) -> Tensor:
         """Number of rounds with replies, of which the draws depend."""

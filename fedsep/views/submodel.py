@@ -168,8 +168,7 @@ class Submodel:
         shares = [share for share in shares if share >= self.least]
         if self.budget is None:
             return [text for share in shares for text in sliced_at(self.units, share)]
-        found = [text for share in shares for text in self.budget.mistakes(share)]
-        return found or [text for share in shares for text in sliced_at(self.units, self.budget(share))]
+        return [text for share in shares for text in self.budget.mistakes(share)]  # it chooses what can be cut
 
 
 def _times(params: Params, by: Params) -> Params:

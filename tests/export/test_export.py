@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import dataclass, replace
 
 import pytest
@@ -31,6 +32,7 @@ methods:
   - {use: fedsep.algorithms.federated_dropout, lr: 0.1, steps: 3, batch_size: 16}
   - {use: fedsep.algorithms.splitmix, blocks: 4, lr: 0.1, steps: 3, batch_size: 16}
   - {use: fedsep.algorithms.fedavg, lr: 0.1, steps: 3, batch_size: 16}
+  - {use: fedsep.algorithms.homogeneous, lr: 0.1, steps: 3, batch_size: 16}
 cohort: {capabilities: [0.5, 0.25], draw: DRAW}
 engine: {use: fedsep.engines.sequential}
 evaluate: {every: 1, served: [1.0, 0.5], average: 0.5}
@@ -42,7 +44,7 @@ def folder(tmp_path_factory):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     out = tmp_path_factory.mktemp("runs")
-    for draw, own in (("fixed", {"federated_dropout"}), ("dynamic", {"heterofl", "splitmix", "fedavg"})):
+    for draw, own in (("fixed", {"federated_dropout"}), ("dynamic", {"heterofl", "splitmix", "fedavg", "homogeneous"})):
         (out / f"{draw}.yaml").write_text(RECIPE.replace("DRAW", draw))
         recipe = read(out / f"{draw}.yaml")
         experiment = build(recipe, 0, only=frozenset(own))
@@ -74,6 +76,23 @@ def test_the_served_width_is_exported_and_loads_in_one_line(folder, tmp_path, ca
         found.append(scope["module"](x))
     assert len(found) == 2
     assert torch.allclose(*found, atol=1e-12)
+
+
+def test_a_homogeneous_network_is_exported_at_the_width_that_was_served(folder, tmp_path):
+    run = folder / "dynamic/homogeneous/seed0"
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    told = {}
+    for width in (0.5, 1.0):
+        other = {**row, "served_width": width}
+        copied = tmp_path / f"{width}" / "homogeneous/seed0"
+        shutil.copytree(run, copied)
+        (copied / "metrics.jsonl").write_text(json.dumps(other) + "\n")
+        told[width] = exporting.export(copied, out=tmp_path / f"x{width}").facts
+        assert told[width]["capability"] == width
+    assert told[0.5]["parameters"] < told[1.0]["parameters"]
+    assert told[row["served_width"]]["metrics"]["accuracy"] == row["test_served_accuracy"]
+    with pytest.raises(FedSepError, match="cuts no sub-models for its clients"):
+        exporting.export(run, client=0, out=tmp_path / "none")
 
 
 def test_layers_are_as_narrow_as_they_say_and_the_statistics_are_in_the_file(folder, tmp_path):

@@ -63,6 +63,27 @@ def test_a_budget_that_one_unit_exceeds_is_refused_before_a_run():
     fit(method, task, federation, rounds=1, cohort=Cohort(2, (1.0, 0.5)))
 
 
+@pytest.mark.parametrize("budget", ["params", "flops"])
+def test_a_budget_chooses_among_the_widths_that_group_normalisation_allows(budget):
+    """With 2 groups only even widths run; at 0.6, an odd one would be the largest that is cheap enough."""
+    federation = data.digits(clients=3)
+    net = models.resnet(federation.shape, 10, blocks=(1,), width=8, norm="group", groups=2)
+    task = tasks.classification(net, shape=federation.shape)
+    found = algorithms.fedsep_mask(task, budget=budget, steps=1, batch_size=16)
+    part = found.view.part
+    counts = {capability: part.counts(capability) for capability in (1.0, 0.6, 0.45)}
+    assert all(n % 2 == 0 for each in counts.values() for n in each.values())
+    assert set(counts[1.0].values()) == {8}
+    for capability, each in counts.items():
+        share, whole = max(each.values()) / 8, part.budget.at(1.0)
+        assert part.budget.at(share) <= capability**2 * whole
+        assert share == 1 or part.budget.at(share + 2 / 8) > capability**2 * whole
+    fit(found, task, federation, rounds=1, cohort=Cohort(2, (1.0, 0.6)))
+    says = r"a client of capability 0\.1 may have 1\.00%, and with the fewest channels that group normalisation allows"
+    with pytest.raises(FedSepError, match=says):
+        fit(found, task, federation, rounds=1, cohort=Cohort(2, (1.0, 0.1)))
+
+
 @pytest.mark.parametrize(("share", "parameters", "adds"), [
     (0.5, 0.508, 0.507), (0.25, 0.262, 0.261), (0.125, 0.139, 0.138), (0.0625, 0.078, 0.076),
 ])  # fmt: skip

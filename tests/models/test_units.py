@@ -237,6 +237,66 @@ def test_what_meets_a_layer_that_cannot_be_followed_can_be_kept_whole():
         units(module, IMAGE, whole=["nothing"])
 
 
+def between(layer, **how):
+    """A layer between two convolutions, and two more groups behind them."""
+    return units(nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=False), layer, nn.Conv2d(6, 8, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 2)), IMAGE, **how)  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", [
+    nn.InstanceNorm2d(6, affine=True), nn.LocalResponseNorm(3), nn.Hardshrink(), nn.Softmax2d(), nn.ChannelShuffle(2),
+])  # fmt: skip
+def test_a_layer_that_is_not_understood_does_not_keep_its_units_whole_unasked(layer):
+    """Where one dimension of a kernel makes them and another one reads them, too."""
+    told = rf"  - 1 \({type(layer).__name__}\): [\s\S]*whole=\['1'\], or write the table"
+    with pytest.raises(FedSepError, match=told):
+        between(layer)
+    assert between(layer, whole=["1"]).sizes == {"2": 8, "5": 5}
+
+
+class Parted(nn.Module):
+    """What a layer gives is taken apart behind it."""
+
+    def __init__(self, layer, width):
+        super().__init__()
+        self.first, self.layer, self.second, self.head = nn.Linear(8, 6), layer, nn.Linear(width, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        out = self.layer(self.first(x[:, 0]))
+        return self.head(self.second((out[0] if isinstance(out, tuple) else out)[:, -1]))
+
+
+@pytest.mark.parametrize(("layer", "width"), [(nn.LSTM(6, 7, batch_first=True), 7), (nn.Hardshrink(), 6)])
+def test_what_a_layer_gives_that_is_kept_whole_may_be_taken_apart(layer, width):
+    """The layer alone is named, and not what is done with its outputs."""
+    with pytest.raises(FedSepError, match=rf"belong together:\n  - layer \({type(layer).__name__}\): .*\nkeep"):
+        units(Parted(layer, width), IMAGE)
+    assert units(Parted(layer, width), IMAGE, whole=["layer"]).sizes == {"second": 5}
+
+
+def test_numbers_that_are_taken_out_of_a_parameter_are_no_units():
+    """Weights of branches: nothing counts them."""
+
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix, self.one, self.two = nn.Parameter(torch.ones(2)), nn.Linear(64, 6), nn.Linear(64, 6)
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, x):
+            mix = self.mix.softmax(0)
+            return self.head(mix[0] * self.one(x.flatten(1)) + mix[1] * self.two(x.flatten(1)))
+
+    assert units(Mixed(), IMAGE).sizes == {"one": 6}
+
+
+def test_with_only_a_layer_that_is_not_understood_it_is_named():
+    net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.LocalResponseNorm(3), nn.Flatten(), nn.Linear(6 * 36, 2))
+    with pytest.raises(FedSepError, match=r"1 \(LocalResponseNorm\): it pads .*\n.*whole=\['1'"):
+        units(net, IMAGE)
+
+
 def test_a_model_without_hidden_units_is_refused():
     with pytest.raises(FedSepError, match="no layer between its inputs and outputs"):
         units(nn.Linear(4, 2), (4,))

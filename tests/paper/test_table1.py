@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,13 +13,13 @@ import torch
 
 from fedsep import algorithms, models, random, tasks
 from fedsep.cli.carry_out import How, Todo, fit_one
-from fedsep.cli.plan import plan
+from fedsep.cli.plan import plan, standing, state_of
 from fedsep.cohort import Cohort
 from fedsep.core import FedSepError, Samples, Shard
 from fedsep.paper.cells import named
 from fedsep.paper.table1.costs import bytes_by_level, dump, macs_by_level, parse
 from fedsep.paper.table1.grid import cells, chosen, parts, tuning
-from fedsep.paper.table1.results import Result, accuracy_cells, macs_text, published, share, target_text
+from fedsep.paper.table1.results import Result, accuracy_cells, macs_text, published, record, share, target_text
 from fedsep.paper.table1.rows import KINDS, ROWS
 from fedsep.paper.table1.scales import SCALES
 from fedsep.recipes import Sources, build, find, read
@@ -79,6 +80,42 @@ def test_the_small_scale_is_the_one_that_is_asked_for():
     for row in ROWS:
         assert found["cifar10_k2", row.name] == ((0, 1, 2) if row.main else (0,))
         assert found.get(("cifar10_k2_weak", row.name)) == ((0, 1, 2) if row.main else None)
+
+
+def test_cifar_10_is_calibrated_and_its_rate_falls_as_the_protocol_says():
+    assert {setting.calibration for setting in SMALL.settings} == {2000}
+    falls = {setting.name: setting.arguments["schedule"]["at"] for setting in SCALES["paper"].settings}
+    assert falls == {
+        "cifar10_k2": [1200], "cifar10_k5": [800, 1200], "cifar100_k20": [1000, 1500], "cifar100_k50": [1000, 1500],
+    }  # fmt: skip
+
+
+def test_every_capability_is_a_level_and_runs_that_were_made_without_levels_are_used(tmp_path):
+    folder = next(cell for part, cell in cells(SCALES["smoke"], blocks(), {}))
+    recipe = read(find("paper/table1"), changes=folder.changes)
+    assert recipe.options()["evaluate"].levels == (1.0, 0.5, 0.25)
+    assert all(read(find("paper/table1"), changes=cell.changes).options()["evaluate"].levels is None
+               for _, cell, _ in tuning(SMALL, blocks()))  # fmt: skip
+    job = plan(recipe, tmp_path)[0]
+    job.folder.mkdir(parents=True)
+    (job.folder / "summary.json").write_text('{"status": "done"}')
+
+    def lies_there(**evaluate):
+        made = recipe.single(job.method, job.seed)
+        text = json.dumps({**made, "evaluate": {**made["evaluate"], **evaluate}})
+        (job.folder / "recipe.yaml").write_text(text)
+
+    lies_there(levels=None)
+    assert state_of(job, recipe) == "done"
+    assert standing(job, recipe)[0] == "other"
+    lies_there()
+    assert state_of(job, recipe) == standing(job, recipe)[0] == "done"
+    lies_there(levels=[1.0])
+    with pytest.raises(FedSepError, match=r"evaluate\.levels"):
+        state_of(job, recipe)
+    lies_there(levels=None, average=0.9)
+    with pytest.raises(FedSepError, match=r"evaluate\.average"):
+        state_of(job, recipe)
 
 
 def test_arguments_follow_the_fleet():
@@ -155,6 +192,41 @@ def test_rounds_to_the_target_and_per_cent():
     assert [macs_text(value) for value in (None, 12.0, 34_560, 1.2345e9)] == ["–", "12", "34.6 k", "1.23 G"]
 
 
+def test_homogeneous_rows_have_no_quarter_of_their_own():
+    rows = [{"round": 10, "client_held_accuracy": 0.9}]
+    metrics = {"client_held_accuracy": {"last": 0.9, "best": 0.9, "mean_last": 0.9}}
+    told = {row: accuracy_cells(result(row, "mnist_k2", rows, metrics=metrics)) for row in ("largest", "heterofl")}
+    assert {row: each["own classes at 1/4"] for row, each in told.items()} == {"largest": "–", "heterofl": "90.00"}
+
+
+def test_the_page_of_results_draws_and_tells_what_is_recorded(tmp_path, monkeypatch):
+    from benchmarks import heterogeneity as page
+
+    curves = {model: {"round": [10.0, 20.0], "mean": [0.5, 0.75], "std": [0.0, 0.125]}
+              for model in ("served", "averaged, served")}  # fmt: skip
+    runs = {name: Result(BY_NAME[name], SETTINGS["mnist_k2"], (), {}, {}) for name in ("heterofl", "largest", "feddf")}
+    own = {"mean": 0.9, "std": 0.01, "n": 2}
+    rows = [{**record(each), "seeds": [0, 1], "curves": curves, "own_classes": own} for each in runs.values()]
+    for name in ("RECORD", "IMAGES"):
+        monkeypatch.setattr(page, name, tmp_path)
+    (tmp_path / "mnist_k2.json").write_text(json.dumps(rows))
+    text = page.setting_table("mnist_k2")
+    assert text.startswith("![Served accuracy by round: MNIST, 2 classes")
+    assert "](../images/heterogeneity_mnist_k2.svg)\n\n| method |" in text
+    lines = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines()[4:]}
+    assert (lines["HeteroFL"][6], lines["largest"][6]) == ("90.00 ± 1.00", "–")
+    page.draw_settings()
+    [svg] = tmp_path.glob("*.svg")
+    drawn = svg.read_text()
+    assert svg.name == "heterogeneity_mnist_k2.svg"
+    assert "HeteroFL" in drawn
+    assert "FedDF" not in drawn  # as many rows as there are colours
+    assert "prefers-color-scheme:dark" in drawn
+    (tmp_path / "mnist_k2.json").write_text(json.dumps([{**row, "curves": None} for row in rows]).replace(
+        '"curves": null, ', ""))  # fmt: skip
+    assert page.setting_table("mnist_k2").startswith("| method |")  # a record that was made before curves were kept
+
+
 def test_bytes_by_capability_follow_from_ledger_cohort_and_seed(tmp_path):
     cohort = Cohort(per_round=2, capabilities=(1.0, 0.5), draw="ordered")
     lines = [
@@ -203,6 +275,14 @@ def test_smoke_runs_every_row_and_goes_on(tmp_path, capsys, monkeypatch):
     )
     assert by_name["fedrolex"]["own_classes"]["n"] == 1
     assert by_name["fedrolex"]["each"]["served"] == [by_name["fedrolex"]["accuracy"]["served"]["mean of last"]["mean"]]
+    for model, row in itertools.product(("served", "averaged, served"), rows):
+        curve = row["curves"][model]
+        assert (curve["round"], curve["std"]) == ([2.0], [0.0])
+        assert curve["mean"] == [row["accuracy"][model]["last"]["mean"]]
+    levels = [f"test_level_{level}_accuracy" for level in ("1", "0.5", "0.25")]
+    last = json.loads((out / "digits_k2/all/heterofl/seed0/metrics.jsonl").read_text().splitlines()[-1])
+    assert [last[name] for name in levels if name in last] == [last[name] for name in levels]
+    assert last[levels[0]] == last["test_accuracy"]
     text = (out / "table1.md").read_text()
     assert all(f"| {row.label} |" in text for row in ROWS)
     assert "published, other protocol where noted" in text

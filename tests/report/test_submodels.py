@@ -16,7 +16,7 @@ from fedsep.report.submodels import make_submodel_figures, read_submodels
 from fedsep.train import Checkpoint, Cohort, Evaluate, fit
 
 COHORT = Cohort(3, (1.0, 0.5, 0.25), "dynamic")
-EVALUATE = Evaluate(every=2, levels=(1.0, 0.5, 0.25), held=0.5)
+EVALUATE = Evaluate(every=2, levels=(1.0, 0.5, 0.25), held=0.5, average=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,8 @@ def test_levels_are_the_slices_and_held_models_meet_the_clients_own_test_parts(t
     rows = [row for row in read_run(out / "heterofl/seed0").rows if "client_held_accuracy" in row]
     assert metrics["client_held_accuracy"]["best"] == max(row["client_held_accuracy"] for row in rows)
     assert metrics["level_0.5_accuracy"]["best"] == max(row["test_level_0.5_accuracy"] for row in rows)
+    assert "test_average_accuracy" in last
+    assert not any("average_level" in name for name in last)
     assert metrics["level_0.5_loss"]["best"] == min(row["test_level_0.5_loss"] for row in rows)
 
 
@@ -157,6 +159,13 @@ def test_widths_that_cannot_be_cut_are_refused_before_a_run(federation):
             FedSepError, match=r"evaluate: group normalisation .* has 4 groups, which do not divide the 2"
         ):
             fit(algorithms.heterofl(grouped), grouped, federation, rounds=1, cohort=cohort, evaluate=options)
+    served = Evaluate(served=(1.0, 0.25))
+    for method in (algorithms.homogeneous, algorithms.exclude):  # whose clients hold nothing so narrow
+        with pytest.raises(FedSepError, match=r"evaluate: group normalisation .* has 4 groups"):
+            fit(method(grouped), grouped, federation, rounds=1, cohort=cohort, evaluate=served)
+    masked = algorithms.fedsep_mask(grouped, budget="params")  # served by width, whatever a budget allows clients
+    with pytest.raises(FedSepError, match=r"evaluate: group normalisation .* has 4 groups"):
+        fit(masked, grouped, federation, rounds=1, cohort=Cohort(3), evaluate=served)
     with pytest.raises(FedSepError, match=r"evaluate.levels must be > 0 and <= 1 \(got 1.5\)"):
         fit(
             algorithms.heterofl(grouped), grouped, federation, rounds=1, cohort=cohort, evaluate=Evaluate(levels=(1.5,))

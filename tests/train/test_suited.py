@@ -9,6 +9,7 @@ from fedsep.core import FedSepError
 from fedsep.models.calibration import calibrated
 from fedsep.serving import of_fleet
 from fedsep.train import Cohort, Evaluate, fit
+from fedsep.zoo import outputs
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,100 @@ def test_a_minibatch_of_one_under_static_normalisation_is_refused(federation, ba
     ran(federation, task_of(federation, "group"), method, batch_size=1)
 
 
+def zoo_of(federation, norm="none"):
+    """For clients of 1/2, with a head as wide as that of the others."""
+    return {0.5: models.resnet(federation.shape, federation.classes, blocks=(1,), width=2, norm=norm, features=4)}
+
+
+def public_of(federation, count=20):
+    return federation.test._replace(x=federation.test.x[:count], y=federation.test.y[:count])
+
+
+DISTILLED = {
+    "feddf": {"server_steps": 9, "server_batch_size": 10},
+    "fedet": {"server_steps": 9, "server_batch_size": 10},
+    "dsfl": {"per_round": 20, "distil_steps": 3, "distil_batch_size": 10},
+}
+
+
+@pytest.mark.parametrize("name", list(DISTILLED))
+@pytest.mark.parametrize("draw", ["dynamic", "fixed", "ordered"])
+def test_minibatches_are_those_of_every_model_that_a_client_may_have(federation, name, draw):
+    """Only clients of 1/2 have static normalisation; in a set order, client 0 is not one of them."""
+    public, method = public_of(federation), getattr(algorithms, name)
+    task, zoo = task_of(federation, "group"), zoo_of(federation, "static")
+    cohort = Cohort(2, (1.0, 0.5), draw=draw)
+    weak = next(c for c in range(7) if draw == "dynamic" or cohort.capability(0, 0, [c], 7) == [0.5])
+    size = federation.shard(weak).train.size - 1
+
+    def run(batch_size):
+        made = method(task, public=public, zoo=zoo, **DISTILLED[name], steps=1, batch_size=batch_size)
+        return fit(made, task, federation, rounds=1, cohort=cohort)
+
+    told = rf"^batch_size must .* model of capability 0.5 has static .*got {size}; client {weak} has {size + 1}"
+    with pytest.raises(FedSepError, match=told):
+        run(size)
+    run(16)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("feddf", {"server_batch_size": 1}, "server_batch_size must leave no .* capability 0.5 has .*got 1; "),
+        ("feddf", {"server_batch_size": 19}, r"server_batch_size must .*got 19; public examples met: 20"),
+        ("feddf", {"server_batch_size": 19, "server_steps": 1}, None),
+        ("fedet", {"server_batch_size": 1, "server_steps": 1}, "server_batch_size must leave .* capability 0.5 has"),
+        ("fedet", {"server_batch_size": 19}, None),  # the server's own model has group normalisation
+        ("dsfl", {"distil_batch_size": 19}, r"distil_batch_size must .*got 19; per_round: 20"),
+        ("dsfl", {"distil_batch_size": 19, "distil_steps": 1}, None),
+        ("dsfl", {"per_round": 1}, "per_round must be >= 2, since the model of capability 0.5 has"),
+        ("dsfl", {"per_round": 11, "distil_batch_size": 5, "distil_steps": 2}, None),
+    ],
+)
+def test_public_minibatches_of_one_under_static_normalisation_are_refused(federation, name, change, told):
+    task, public = task_of(federation, "group"), public_of(federation)
+    arguments = {**DISTILLED[name], **change, "steps": 1, "batch_size": 16}
+    method = getattr(algorithms, name)(task, public=public, zoo=zoo_of(federation, "static"), **arguments)
+
+    def run():
+        return fit(method, task, federation, rounds=2, cohort=Cohort(3, (1.0, 0.5)))
+
+    if told is None:
+        assert run().metrics[-1]["replies"] == 3
+        return
+    with pytest.raises(FedSepError, match=told):
+        run()
+    plain = getattr(algorithms, name)(task, public=public, zoo=zoo_of(federation), **arguments)
+    fit(plain, task, federation, rounds=1, cohort=Cohort(2, (1.0, 0.5)))
+
+
+def test_the_servers_own_model_takes_minibatches_too(federation):
+    public, task = public_of(federation), task_of(federation)
+    for name, told in (("fedet", "server_batch_size"), ("dsfl", "distil_batch_size")):
+        steps = {"dsfl": {"distil_steps": 0, "server_steps": 2}}.get(name, {})
+        method = getattr(algorithms, name)(task, public=public, **{**DISTILLED[name], told: 19, **steps}, batch_size=16)
+        with pytest.raises(FedSepError, match=f"{told} must leave .*the server's model has static"):
+            fit(method, task, federation, rounds=1, cohort=Cohort(2))
+
+
+def test_public_examples_are_labelled_in_pieces_of_one_size(federation, monkeypatch):
+    """501 in one pass rather than 500 and one, of which there are no statistics."""
+    task, seen = task_of(federation), []
+    samples = federation.train
+    monkeypatch.setattr(type(task), "predict", lambda own, params, x: seen.append(len(x)) or x.flatten(1)[:, :3])
+    assert len(outputs(task, task.init(), samples, torch.arange(501))) == 501
+    assert len(outputs(task, task.init(), samples, torch.arange(1001))) == 1001
+    assert seen == [501, 501, 500]
+
+
+def test_statistics_of_one_example_are_refused(federation):
+    with pytest.raises(FedSepError, match=r"evaluate\.calibration must be >= 2, since .*got 1"):
+        ran(federation, task_of(federation), evaluate=Evaluate(calibration=1))
+    ran(federation, task_of(federation), evaluate=Evaluate(calibration=2))
+    ran(federation, task_of(federation), evaluate=Evaluate(calibration=1, statistics="testbatch"))
+    ran(federation, task_of(federation, "group"), evaluate=Evaluate(calibration=1))
+
+
 def test_a_width_that_breaks_group_normalisation_is_refused(federation):
     task = task_of(federation, "group", groups=2)
     with pytest.raises(FedSepError, match=r"norm1.* has 2 groups, which do not divide the 1 channels of 4"):
@@ -42,6 +137,16 @@ def test_a_width_that_breaks_group_normalisation_is_refused(federation):
     ran(federation, task, capabilities=(1.0, 0.5))
     ran(federation, task, algorithms.exclude, capabilities=(1.0, 0.25))  # the weak ones hold nothing
     ran(federation, task, algorithms.fedavg, capabilities=(1.0, 0.25))
+
+
+def test_a_width_of_fjord_that_breaks_group_normalisation_is_refused(federation):
+    task = task_of(federation, "group", groups=2)
+    with pytest.raises(FedSepError, match=r"norm1.* has 2 groups, .* the 1 channels of 4 that widths=0.25 trains"):
+        ran(federation, task, algorithms.fjord, capabilities=(1.0, 0.5), widths=(0.25, 0.5, 1.0))
+    with pytest.raises(FedSepError, match=r"widths=0\.25 trains"):
+        ran(federation, task, algorithms.fjord, widths=(0.25,), reduce="importance")
+    ran(federation, task, algorithms.fjord, capabilities=(1.0, 0.5), widths=(0.5, 1.0))
+    ran(federation, task, algorithms.fjord, capabilities=(0.5,), widths=(0.5, 0.75))  # which nobody draws
 
 
 @pytest.mark.parametrize("capability", [0.0, 1.5, float("nan"), -1.0])

@@ -47,7 +47,8 @@ def outputs(module: nn.Module, example: Tensor) -> tuple[str, ...] | None:
         tracer, marks, out = _followed(module, example, ())
     except Exception:  # an operation that takes other arguments than its rule foresees
         return None
-    return _outputs(tracer, out, marks) if out.dim() and tracer.of(out)[-1] is not None else None
+    last = tracer.of(out)[-1] if out.dim() else None
+    return None if last is None or last.group.lost else _outputs(tracer, out, marks)
 
 
 def _followed(module: nn.Module, example: Tensor, whole: Sequence[str]) -> tuple[Tracer, dict[str, Marks], Tensor]:
@@ -79,7 +80,9 @@ def _table(module: nn.Module, marks: dict[str, Marks], outputs: tuple[str, ...])
             if mark is not None:
                 found.setdefault(resolved(mark).group, []).append((name, dim))
     # A group that one dimension counts alone is made or read by nothing: it belongs to a layer that does not run.
-    sliced = {group: members for group, members in found.items() if not group.whole and len(members) > 1}
+    # Not so where it reads what an operation that is not understood made of units.
+    sliced = {group: members for group, members in found.items()
+              if not group.whole and (len(members) > 1 or group.lost)}  # fmt: skip
     _refuse_held(module, sliced)
     if not sliced:
         raise FedSepError("units: the model has no layer between its inputs and outputs that could be made narrower")

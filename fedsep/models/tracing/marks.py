@@ -22,6 +22,7 @@ class Group:
         bound: The units that these are, once that is known.
         whole: Whether something keeps them from being sliced: they are the model's inputs or outputs.
         held: Why they may not be sliced unless they are kept whole anyway.
+        lost: Whether they are what an operation made of other units, and it cannot be told which of which.
         divisors: Numbers that must divide how many of them are kept, with the layer that asks for it.
     """
 
@@ -30,6 +31,7 @@ class Group:
         self.bound: Mark | None = None
         self.whole = False
         self.held: list[Held] = []
+        self.lost = False
         self.divisors: list[tuple[int, str]] = []
 
 
@@ -92,6 +94,7 @@ def _bind(group: Group, mark: Mark) -> None:
     group.bound = mark
     mark.group.whole |= group.whole
     mark.group.held += group.held
+    mark.group.lost |= group.lost
     if group.divisors and mark.outer * mark.inner > 1:
         raise CannotTie
     mark.group.divisors += group.divisors

@@ -9,6 +9,8 @@ from torch import Tensor
 from fedsep.models.tracing.marks import Mark, reshaped, resolved, tie
 from fedsep.models.tracing.tracer import Rule, Tracer, tensors_in, tie_all
 
+_JOINS = "it concatenates units of several layers"
+
 
 def elementwise(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
     """Operands are aligned from the last dimension on, and count the same units where they have the same size."""
@@ -91,9 +93,11 @@ def layer_normalised(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor])
 def pooled(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
     """Pooling and resizing of images: batch and channels stay."""
     marks = tracer.of(args[0])
-    kept = marks[:2] if len(marks) > 3 else marks[:-2] or marks[:1]
-    tracer.hold(marks[len(kept) :], "it pools over units")
-    tracer.mark(outs, (*kept, *(None for _ in range(outs[0].dim() - len(kept)))))
+    kept, reason = marks[:2] if len(marks) > 3 else marks[:-2] or marks[:1], "it pools over units"
+    tracer.hold(marks[len(kept) :], reason)
+    sizes = outs[0].shape[len(kept) :]
+    over = [tracer.lost([mark], size, reason) for size, mark in zip(sizes, marks[len(kept) :], strict=True)]
+    tracer.mark(outs, (*kept, *over))
 
 
 def padded(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
@@ -101,8 +105,9 @@ def padded(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
     marks, changed = list(tracer.of(args[0])), len(args[1]) // 2
     for back in range(1, changed + 1):
         if outs[0].shape[-back] != args[0].shape[-back]:
-            tracer.hold([marks[-back]], "it pads the channels with more of them")
-            marks[-back] = None
+            reason = "it pads the channels with more of them"
+            tracer.hold([marks[-back]], reason)
+            marks[-back] = tracer.lost([marks[-back]], outs[0].shape[-back], reason)
     tracer.mark(outs, tuple(marks))
 
 
@@ -110,8 +115,9 @@ def viewed(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
     """Any reshape, flattening included."""
     found = reshaped(args[0].shape, tracer.of(args[0]), outs[0].shape)
     if found is None:
-        tracer.hold(tracer.of(args[0]), f"it reshapes {tuple(args[0].shape)} to {tuple(outs[0].shape)} across units")
-    tracer.mark(outs, found or ())
+        tracer.lose(args[:1], outs, f"it reshapes {tuple(args[0].shape)} to {tuple(outs[0].shape)} across units")
+    else:
+        tracer.mark(outs, found)
 
 
 def permuted(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
@@ -160,8 +166,10 @@ def along(name: str) -> Rule:
         marks, place = list(tracer.of(args[0])), args[1] if len(args) > 1 else kwargs.get("dim", 0)
         whole_slice = name == "slice" and outs[0].shape == args[0].shape
         if marks and not whole_slice:
-            tracer.hold([marks[place]], f"its {name} goes along units, kept or not")
-            marks[place] = None if name == "slice" else marks[place]
+            reason = f"its {name} goes along units, kept or not"
+            tracer.hold([marks[place]], reason)
+            if name == "slice":
+                marks[place] = tracer.lost([marks[place]], outs[0].shape[place], reason)
         tracer.mark(outs, tuple(marks))
 
     return rule
@@ -175,8 +183,10 @@ def joined(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
     for dimension in range(outs[0].dim()):
         here = [tracer.of(part)[dimension] for part in parts]
         if dimension == place:
-            tracer.hold(here, "it concatenates units of several layers")
-        marks.append(None if dimension == place else tie_all(here))
+            tracer.hold(here, _JOINS)
+            marks.append(tracer.lost(here, outs[0].shape[place], _JOINS))
+        else:
+            marks.append(tie_all(here))
     tracer.mark(outs, tuple(marks))
 
 

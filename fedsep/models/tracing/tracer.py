@@ -38,9 +38,8 @@ class Tracer(TorchDispatchMode):
         try:
             rule(self, args, kwargs or {}, outs)
         except CannotTie:
-            for tensor in tensors_in((args, kwargs)):
-                self.hold(self.of(tensor), f"its {name} takes blocks of units of two different layouts for one")
-            self.mark(outs, ())
+            reason = f"its {name} takes blocks of units of two different layouts for one"
+            self.lose(tensors_in((args, kwargs)), outs, reason)
         self._keep_whole([*tensors_in((args, kwargs)), *outs])
         return out
 
@@ -69,9 +68,39 @@ class Tracer(TorchDispatchMode):
 
     def hold(self, marks: Sequence[Mark | None], reason: str) -> None:
         """These units cannot be sliced, for a reason that is told unless they are kept whole anyway."""
-        for mark in marks:
-            if mark is not None:
-                resolved(mark).group.held.append(Held(self.layer, reason))
+        for group in _groups(marks):
+            if not group.lost:  # else the reason is known: it is why they are
+                group.held.append(Held(self.layer, reason))
+
+    def lose(self, tensors: Sequence[Tensor], outs: Sequence[Tensor], reason: str) -> None:
+        """These tensors' units cannot be sliced, nor what an operation made of them: it is not known which is which.
+
+        Where nothing was used that may be sliced, nothing is lost. Dimensions that count nothing still do where their
+        number stays.
+        """
+        found = [self.of(tensor) for tensor in tensors]
+        self.hold([mark for marks in found for mark in marks], reason)
+        like = next((marks for marks in found if _groups(marks)), ())
+        for out in outs:
+            same = len(like) == out.dim()
+            self.set(out, tuple(self.lost(like[dim : dim + 1] if same else like, size, reason)
+                                for dim, size in enumerate(out.shape)))  # fmt: skip
+
+    def lost(self, marks: Sequence[Mark | None], size: int, reason: str) -> Mark | None:
+        """A dimension whose places were made of units in a way that is not known: what counts them is refused, too.
+
+        Args:
+            marks: What it was made of; of dimensions that count nothing, or stay whole, nothing is lost.
+            size: Its length.
+            reason: What was done; an earlier one comes first.
+        """
+        made_of = _groups(marks)
+        if not made_of or size < 2:
+            return None
+        group = Group(size)
+        group.held = [held for each in made_of if each.lost for held in each.held] or [Held(self.layer, reason)]
+        group.lost = True
+        return Mark(group)
 
     def _keep_whole(self, tensors: Sequence[Tensor]) -> None:
         """What meets a layer that shall stay whole stays whole."""
@@ -86,6 +115,12 @@ class Tracer(TorchDispatchMode):
             yield
 
 
+def _groups(marks: Sequence[Mark | None]) -> list[Group]:
+    """Those that may yet be sliced."""
+    found = [resolved(mark).group for mark in marks if mark is not None]
+    return [group for group in found if not group.whole]
+
+
 Rule = Callable[[Tracer, Any, Any, "list[Tensor]"], None]
 
 
@@ -93,9 +128,7 @@ def not_known(name: str) -> Rule:
     """What is done where no rule is known: units that meet the operation are held."""
 
     def rule(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
-        for tensor in tensors_in((args, kwargs)):
-            tracer.hold(tracer.of(tensor), f"it is not known what torch's {name} does to single units")
-        tracer.mark(outs, ())
+        tracer.lose(tensors_in((args, kwargs)), outs, f"it is not known what torch's {name} does to single units")
 
     return rule
 

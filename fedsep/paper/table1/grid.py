@@ -120,6 +120,8 @@ def _cell(
             "average": 0.8,
             "held": 0.25,
             "calibration": setting.calibration,
+            # Learning rates are chosen on validation data, and levels are of test data.
+            **({} if rounds else {"levels": list(setting.capabilities)}),
         },
         ("methods",): methods,
     }

@@ -24,8 +24,9 @@ READING = (
     "best width of 1, 1/2, 1/4 along the method's own plan, chosen on validation data; averaged: the same of an "
     "exponential average of its parameters (0.8 a round). Mean of last: of the last ten evaluations. Own classes at "
     "1/4: each client's sub-model of a quarter of the units on its own test part, among its own classes, without "
-    "further local steps. Rounds to a target: of served accuracy. Cohorts, capabilities and data are the same for "
-    "every row; public images for distillation are held out of everybody's training data."
+    "further local steps; none of homogeneous rows, whose clients all hold the whole model. Rounds to a target: of "
+    "served accuracy. Cohorts, capabilities and data are the same for every row; public images for distillation are "
+    "held out of everybody's training data."
 )
 COSTS = (
     "A client in a round, by its capability: payload up and down as measured over all rounds of all runs, refreshes "

@@ -9,8 +9,10 @@ from fedsep.paper.table1.costs import Costs
 from fedsep.paper.table1.rows import Row
 from fedsep.paper.table1.settings import Setting
 from fedsep.report.cells import over
+from fedsep.report.curve import curve, rounds
+from fedsep.report.grouping import Group
 from fedsep.report.reading import RunData, finite
-from fedsep.report.spread import Spread, evaluations, figures, spread
+from fedsep.report.spread import Spread, column, evaluations, figures, spread
 from fedsep.report.wording import NONE, bytes_text, count_text
 
 MODELS = {
@@ -20,6 +22,9 @@ MODELS = {
     "averaged, served": "average_served_accuracy",
 }
 """Which model of the server's is evaluated: whole, at its best width, and both of the average over rounds."""
+
+CURVES = ("served", "averaged, served")
+"""Models of which every evaluation is kept."""
 
 FIGURES = {"last": "last", "best": "best", "mean of last": "mean_last"}
 """Figures of each."""
@@ -83,7 +88,7 @@ def accuracy_cells(result: Result) -> dict[str, str]:
         for figure in FIGURES:
             made[f"{model}: {figure}"] = percent(result.accuracy(model, figure), of)
     made["served width"] = ", ".join(f"{width:g}" for width in sorted(set(result.width))) or NONE
-    made["own classes at 1/4"] = percent(result.own_classes, of)
+    made["own classes at 1/4"] = NONE if result.row.kind == "bound" else percent(result.own_classes, of)
     made[f"rounds to {100 * result.setting.target:g} %"] = target_text(result)
     return {**made, "published, other protocol where noted": published(result)}
 
@@ -167,6 +172,7 @@ def record(result: Result) -> Mapping[str, object]:
         "seeds": [run.seed for run in result.runs],
         "accuracy": {model: {f: result.accuracy(model, f) for f in FIGURES} for model in MODELS},
         "each": {model: [figures(run, name)["mean_last"] for run in result.runs] for model, name in MODELS.items()},
+        "curves": {model: _curve(result, MODELS[model]) for model in CURVES},
         "served_width": result.width,
         "own_classes": result.own_classes,
         "target": result.setting.target,
@@ -175,6 +181,13 @@ def record(result: Result) -> Mapping[str, object]:
         "macs": {f"{level:g}": value for level, value in result.macs.items()},
         "published": dict(result.row.published),
     }
+
+
+def _curve(result: Result, metric: str) -> dict[str, list[float]]:
+    """Test accuracy at every evaluation, mean and deviation over seeds."""
+    found = curve(Group(result.row.label, result.runs, {}), 0, column(metric), rounds)
+    return {"round": [], "mean": [], "std": []} if found is None else {
+        "round": found.x, "mean": found.mean, "std": found.std}  # fmt: skip
 
 
 def _rounded(value: float | None) -> float | None:
