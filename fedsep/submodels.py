@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from fedsep.class_rows import beside, rows_of
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.present import Present
 from fedsep.core import Codec, FedSepError, Task, Wire
@@ -23,12 +24,9 @@ from fedsep.ranges import checked
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.reduce import coverage_mean, mean
 from fedsep.servers.sgd import SGDRule
-from fedsep.tasks.binary import Binary
 from fedsep.tasks.pure import Pure
-from fedsep.tasks.regression import Regression
 from fedsep.views.plans import Plan
 from fedsep.views.submodel import Importance, Submodel
-from fedsep.wires.by_name import by_name
 from fedsep.wires.dense import Dense
 
 Reduction = Literal["coverage_mean", "mean", "importance", "shuffled"]
@@ -159,7 +157,7 @@ def submodels(
     """
     table = table_of(task, units)
     table = table.inner() if gates == "inner" else table
-    classes, weights = _classes(task, table) if own_classes else None, _WEIGHTS.get(reduce)
+    classes, weights = rows_of(task, table.outputs).classes if own_classes else None, _WEIGHTS.get(reduce)
     keeps_key = getattr(plan, "keeps_key", False)
     tells = classes is not None or weights is not None or keeps_key
     codec: Codec[Any] = Present(classes, weights is not None, keeps_key) if tells else Identity()
@@ -187,18 +185,10 @@ def _budget(task: Task, table: Units, budget: BudgetName) -> Budget | None:
     return of_multiply_adds(table, task.init(), model, shape)
 
 
-def _classes(task: Task, table: Units) -> int:
-    if isinstance(task, Binary | Regression):
-        raise FedSepError(f"own_classes must be False for {type(task).__name__.lower()}: its outputs are no classes")
-    if not table.outputs:
-        raise FedSepError("own_classes must be False where no layer's rows are the model's outputs (got True)")
-    return task.init()[table.outputs[0]].shape[0]
-
-
 def _up(task: Task, uplink: Wire[Any] | None, tells: bool) -> Wire[Any]:
     wire = uplink or Dense()
     if wire.init(task.init()) not in ((), None):
         raise FedSepError(
             f"uplink must be a wire without memory, since a client holds another sub-model each time (got {wire!r})"
         )
-    return wire if not tells or isinstance(wire, Dense) else by_name(model=wire)
+    return beside(wire, tells)

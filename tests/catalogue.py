@@ -12,7 +12,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from weak import HIDDEN, INPUTS, OUTPUTS, largest_sent, moves, own, places_sent, public, weights_sent, zoo
+from weak import (
+    HEAD,
+    HIDDEN,
+    INPUTS,
+    OUTPUTS,
+    classes_told,
+    largest_sent,
+    moves,
+    own,
+    places_sent,
+    public,
+    weights_sent,
+    zoo,
+)
 
 from fedsep import algorithms, operators, random, servers, tree, wires
 from fedsep.core import Batch, Params, Samples, Shard
@@ -279,6 +292,23 @@ def mixed(played: Played, number: int, client: int) -> float:
     return max(1, int(3 * played.seats[number][client].ctx.capability)) * (INPUTS + 1 + OUTPUTS + OUTPUTS)
 
 
+MIX_OF_TWO = Ensemble(narrowed(network, UNITS, 1 / 2)[0], 2)
+"""Two networks of two hidden units each."""
+
+
+def of_two(*, parameters: bool = False) -> Size:
+    """Units, or parameters, of what a client is sent of two networks: whole ones, or a part of one."""
+
+    def count(played: Played, number: int, client: int) -> int:
+        share = 2 * played.seats[number][client].ctx.capability
+        units = [math.ceil(min(1.0, share) * 2)] * max(1, int(share))
+        return sum(each * (INPUTS + 1 + OUTPUTS) + OUTPUTS if parameters else each for each in units)
+
+    return count
+
+
+_told = {"classes": OUTPUTS}
+_later = {"classes": classes_told()}
 _slices = {"p": held(), "classes": OUTPUTS, "numbers": 0}
 _gates = {"scores": functools.partial(gate_scores, inputs=(INPUTS,), form="free", steps=3, batch_size=4), "images": 5}
 _silent = {"p": held(), "classes": 0, "numbers": 0}
@@ -401,9 +431,15 @@ CATALOGUE = [
     row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
     row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS}),
     row("splitmix", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3), converged=None,
-        sizes={"p": mixed, "classes": OUTPUTS}),
+        sizes={"p": mixed, "classes": OUTPUTS, "numbers": 0}),
     row("splitmix of all outputs", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3),
-        own_classes=False, converged=None, sizes={"p": mixed, "classes": 0}),
+        own_classes=False, converged=None, sizes={"p": mixed, "classes": 0, "numbers": 0}),
+    row("splitmix by importance", MIX_OF_TWO, base=network, units=UNITS, blocks=2, capabilities=(1.0, 0.2),
+        converged=None, reduce="importance",
+        sizes={"p": of_two(parameters=True), "classes": OUTPUTS, "numbers": of_two()}),
+    row("splitmix by shuffled importance", MIX_OF_TWO, base=network, units=UNITS, blocks=2, capabilities=(1.0, 0.2),
+        converged=None, reduce="shuffled", own_classes=False,
+        sizes={"p": of_two(parameters=True), "classes": 0, "numbers": of_two()}),
     row("exclude", **_part, least=0.4,
         sizes={"p": held(least=0.4), "numbers": 0, "classes": lambda *at: OUTPUTS if held(least=0.4)(*at) else 0}),
     row("exclude by importance", **_part, least=0.4, reduce="importance", own_classes=False,
@@ -434,28 +470,37 @@ CATALOGUE = [
     row("kept_random of all outputs", **_part, own_classes=False, sizes={**_silent, "first": turns(None, 8)}),
     row("shared_random", **_part, seed=3, sizes=_slices),
     # What of dy is sent depends on y: encode is no derivative of decode.
-    row("zerofl", density=0.4, extra=0.2, converged=None, sizes=largest_sent(0.4, 0)),
-    row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", converged=None,
+    row("zerofl", density=0.4, extra=0.2, outputs=HEAD, converged=None, sizes=largest_sent(0.4, 0)),
+    row("zerofl of all outputs", density=0.4, extra=0.2, own_classes=False, converged=None,
+        sizes={**largest_sent(0.4, 0), "classes": 0}),
+    row("zerofl of weights as int32", density=0.4, extra=0.2, variant="top_k_weights", places="int32", outputs=HEAD,
+        converged=None,
         sizes=largest_sent(0.4, 0, 4)),
     row("zerofl by capability", density=0.9, extra=0.2, variant="top_k_diff", average="sent", scale="params",
-        served=0.5, converged=None, capabilities=_weak, sizes=largest_sent(0.9, 2)),
+        served=0.5, outputs=HEAD, converged=None, capabilities=_weak, sizes=largest_sent(0.9, 2)),
     row("zerofl in packed positions and bfloat16", density=0.3, places="packed", uplink=_half, narrow=True,
-        converged=None),
-    row("feddst", density=0.5, readjust=0.4, every=2, until=4, converged=None,
-        sizes={"sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
+        outputs=HEAD, converged=None),
+    row("feddst", density=0.5, readjust=0.4, every=2, until=4, outputs=HEAD, converged=None,
+        sizes={**_told, "sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
+    row("feddst of all outputs", density=0.5, readjust=0.4, every=2, own_classes=False, converged=None,
+        sizes={"classes": 0, "sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
     row("feddst by capability", density=0.7, readjust=0.5, every=1, scale="width", distribution="uniform",
-        converged=None, capabilities=_weak,
-        sizes={"sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": moves(1)}),
+        outputs=HEAD, converged=None, capabilities=_weak,
+        sizes={**_told, "sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": moves(1)}),
     row("feddst in golomb positions and bfloat16", density=0.3, places="golomb", downlink=_half, narrow=True,
-        converged=None),
-    row("flash", density=0.5, first_epochs=2, until=6, converged=None,
-        sizes={"sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
+        outputs=HEAD, converged=None),
+    row("flash", density=0.5, first_epochs=2, until=6, outputs=HEAD, converged=None,
+        sizes={**_later, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
                "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
-    row("flash by spdst", density=0.5, variant="spdst", first_epochs=2, converged=None,
-        sizes={"sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0), "places_up": 0,
+    row("flash by spdst", density=0.5, variant="spdst", first_epochs=2, outputs=HEAD, converged=None,
+        sizes={**_later, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0), "places_up": 0,
                "places_down": places_sent(always=False)}),
-    row("flash by capability", density=0.8, first="uniform", scale="width", every=2, converged=None, capabilities=_weak,
-        sizes={"sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
+    row("flash of all outputs", density=0.5, first_epochs=2, own_classes=False, converged=None,
+        sizes={"classes": 0, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
+               "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
+    row("flash by capability", density=0.8, first="uniform", scale="width", every=2, outputs=HEAD, converged=None,
+        capabilities=_weak,
+        sizes={**_told, "sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
                "places_down": places_sent(always=True)}),
     # A zoo's clients have x of other shapes than the task's model: what they learn is no decode of it.
     row("feddf", made=zoo(), server_steps=3, server_batch_size=5, converged=None, capabilities=(1.0, 0.5),

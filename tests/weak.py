@@ -16,6 +16,9 @@ from fedsep.testing.play import Played
 INPUTS, HIDDEN, OUTPUTS = 4, 3, 3
 """Sizes of the catalogue's network."""
 
+HEAD = ("1.weight", "1.bias")
+"""Its parameters whose rows are classes."""
+
 
 def masked_counts(played: Played, number: int, client: int, power: int) -> list[int]:
     """How many weights of each sparse layer a client is given."""
@@ -55,8 +58,13 @@ def largest_sent(density: float, power: int, bytes_each: int = 0) -> Mapping[str
         return [round(part * n) for n in (INPUTS * HIDDEN, HIDDEN * OUTPUTS)]
 
     bitmask = -(-INPUTS * HIDDEN // 8) + -(-HIDDEN * OUTPUTS // 8)
-    return {"sent": lambda *at: sum(kept(*at)) + HIDDEN + OUTPUTS,
+    return {"classes": OUTPUTS, "sent": lambda *at: sum(kept(*at)) + HIDDEN + OUTPUTS,
             "places": lambda *at: bytes_each * sum(kept(*at)) or bitmask}  # fmt: skip
+
+
+def classes_told() -> Size:
+    """Classes of Flash's replies: none while it agrees."""
+    return lambda played, number, client: OUTPUTS * int(played.states[number].x["agreed"])
 
 
 def moves(every: int) -> Size:

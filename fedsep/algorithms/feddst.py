@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+from fedsep.class_rows import beside, found
 from fedsep.codecs.masked import ByGradient, Masked
 from fedsep.core import Params, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.ranges import Count, Fraction, NonNegativeInt, Part, checked
 from fedsep.servers.sparse_mean import SparseMean, Tally, ranked, voted
@@ -54,6 +56,8 @@ def feddst(
     every: NonNegativeInt = 15,
     until: Count | None = None,
     places: PlaceCode = "bitmask",
+    own_classes: bool = True,
+    outputs: tuple[str, ...] | None = None,
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
@@ -66,7 +70,7 @@ def feddst(
     that hold j, weighted;  m <- union of the clients' masks, pruned to the layers' counts by magnitude.
     alpha_t = alpha / 2 (1 + cos(pi t / T_end)).
 
-    With density 1 this is FedAvg, whatever alpha is.
+    With density 1, and with all classes everywhere, this is FedAvg, whatever alpha is.
 
     Heterogeneous clients (``scale``; neither defined by the paper): a client of capability p is given the largest
     p^2 or p of each layer's kept weights. What it was not given it does not vote against.
@@ -83,18 +87,22 @@ def feddst(
         every: R_adj, rounds between readjustments, the first in the first round; 0: never.
         until: T_end, the round from which masks stay; None: alpha does not decay.
         places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
+        own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
+            a class's row by those clients only that have the class.
+        outputs: Parameters whose rows are the scores of the classes; found in the task's module by default.
         weighting: ``samples`` or ``uniform``.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
         downlink: How the model is sent; float32 by default.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * sent + places_up
+        up: 4 * sent + places_up + ceil(classes / 8)
         down: 4 * sent + places_down
 
     sent counts the weights inside the client's masks and all parameters that are never sparse. places_up are the
     positions, sum_l ceil(n_l / 8) as bits over the layers that are not kept whole, in the rounds in which masks move,
-    else 0; places_down the same when the server's masks are new to the client, or always under ``scale``, else 0.
+    else 0; places_down the same when the server's masks are new to the client, or always under ``scale``, else 0;
+    classes are told with ``own_classes`` only.
 
     Memory:
         Server: the model and its masks, 4 (d + n). Client: its positions.
@@ -103,20 +111,22 @@ def feddst(
         Bibikar et al. 2022, arXiv:2112.09824. Of the public code are repaired: (1) alpha is not applied twice; (2) only
         zeros grow, so that no live weight is set to 0; (3) clients are weighted by their examples; (5) positions are
         counted whole; (8) without sparsity nothing is pruned. The gradient is that of a minibatch of its own, after
-        the last local step.
+        the last local step. Classes of one's own are not the paper's: in the rows of others a client exchanges nothing.
     """
     start = task.init()
     names = prunable("feddst", start, layers)
     sizes = [start[name].numel() for name in names]
     kept = quotas(layer_densities(start, names, density, distribution), sizes)
     moves = Readjustment(readjust, every if readjust else 0, until)
-    masking = Masking(names, scale, place_code(places), moves)
-    growth = ByGradient(task, moves, local.get("batch_size", 64))
+    rows = found(task, outputs) if own_classes else None
+    masking = Masking(names, scale, place_code(places), moves, rows)
+    growth = ByGradient(task, moves, local.get("batch_size", 64), rows)
+    learner = sgd(task, **local)
     return FedSep(
-        sgd(task, **local),
+        learner if rows is None else OwnClasses(learner, rows.classes),
         codec=Masked(start, largest_of(start, names, kept), masking, late=growth),
         view=KeptWeights(masking),
-        uplink=uplink or Dense(),
+        uplink=beside(uplink, rows is not None),
         downlink=downlink or Dense(),
         server=SparseMean(Repruned(dict(zip(names, kept, strict=True)), moves)),
         weighting=weighting,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal, Unpack
 
 from fedsep import random
+from fedsep.class_rows import beside, found
 from fedsep.codecs.agreeing import Agree
 from fedsep.codecs.masked import ByChance, Masked
 from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.ranges import Count, Fraction, Part, checked
 from fedsep.servers.agree import AgreeThen, TopWeights
@@ -38,6 +40,8 @@ def flash(
     scale: Scale = "constant",
     layers: Layers = "weights",
     places: PlaceCode = "bitmask",
+    own_classes: bool = True,
+    outputs: tuple[str, ...] | None = None,
     seed: int = 0,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -54,7 +58,7 @@ def flash(
     ``spdst``: m stays.  ``jmwst``: a client first moves a part of its weights to random places, then trains; m <- the
     largest |x_j| of each layer, and every ``every`` rounds d_l <- mean of the clients' densities again.
 
-    With density 1 this is FedAvg from the second round on.
+    With density 1, and with all classes everywhere, this is FedAvg from the second round on.
 
     Heterogeneous clients (``scale``): a client of capability p is given the largest p^2 or p of each layer's kept
     weights, so that masks of all levels are nested, and each weight is averaged over those that hold it.
@@ -72,6 +76,9 @@ def flash(
         scale: A client's part of the server's weights: ``constant``: all; ``params``: p^2; ``width``: p.
         layers: ``weights`` or ``convolutions`` (as in the public code); biases are never sparse.
         places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
+        own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
+            a class's row by those clients only that have the class.
+        outputs: Parameters whose rows are the scores of the classes; found in the task's module by default.
         seed: Of the random masks.
         weighting: ``uniform`` or ``samples``.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
@@ -79,13 +86,14 @@ def flash(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * sent_up + places_up
+        up: 4 * sent_up + places_up + ceil(classes / 8)
         down: 4 * sent_down + places_down
 
     In the first stage nothing is sent down, and up a count for each sparse layer. Then sent_up and sent_down count the
     weights inside the client's masks and all parameters that are never sparse; places_down are their positions,
     sum_l ceil(n_l / 8) as bits over the layers that are not kept whole, where the masks are new to the client, so
-    always in ``jmwst`` and under ``scale``; places_up the same in ``jmwst``, else 0.
+    always in ``jmwst`` and under ``scale``; places_up the same in ``jmwst``, else 0. Classes are told in the second
+    stage, with ``own_classes`` only.
 
     Memory:
         Server: the model and its masks, 4 (d + n), and its start, 4 d. Client: its positions.
@@ -96,7 +104,9 @@ def flash(
         clients, which shrinks what few hold (its default); a weight that nobody holds keeps its value instead of
         falling to 0; levels follow from the clients' capability, not from their place in the cohort; the learning rate
         reaches its end in the run's own number of rounds (``learners.exponential``), not in 1000; only counts leave the
-        first stage, as nothing else of the masks is used; ordinary local steps follow its last epoch.
+        first stage, as nothing else of the masks is used; ordinary local steps follow its last epoch. Classes of one's
+        own are not the paper's: in the rows of others a client moves no weight. Which weights of a layer are largest
+        the server finds among all rows.
     """
     start = task.init()
     names = prunable("flash", start, layers)
@@ -105,15 +115,17 @@ def flash(
                   [start[name].numel() for name in names])  # fmt: skip
     agreed, moving = first != "sensitivity", variant == "jmwst" and rate > 0
     moves = Readjustment(rate, int(moving), until, "linear", start=0 if agreed else 1)
-    masking = Masking(names, scale, place_code(places), moves)
+    rows = found(task, outputs) if own_classes else None
+    masking = Masking(names, scale, place_code(places), moves, rows)
     learner = sgd(task, **local)
-    codec = Masked(start, random_masks(start, names, kept, key), masking, early=ByChance(moves) if moving else None)
+    early = ByChance(moves, rows) if moving else None
+    codec = Masked(start, random_masks(start, names, kept, key), masking, early)
     renew = TopWeights(names, density, every, key) if variant == "jmwst" else None
     return FedSep(
-        learner,
+        learner if rows is None else OwnClasses(learner, rows.classes),
         codec=Agree(codec, learner, first_epochs, rate, agreed),
         view=UntilAgreed(KeptWeights(masking, varies=moving)),
-        uplink=uplink or Dense(),
+        uplink=beside(uplink, rows is not None),
         downlink=downlink or Dense(),
         server=AgreeThen(start, names, density, key, SparseMean(renew)),
         weighting=weighting,

@@ -13,7 +13,7 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.models.units import Units
 from fedsep.ranges import Count, checked
 from fedsep.servers.optimize import Rule
-from fedsep.submodels import submodels, table_of
+from fedsep.submodels import Reduction, submodels, table_of
 from fedsep.tasks.ensemble import Ensemble
 from fedsep.tasks.narrowed import narrowed
 from fedsep.views.blocks import Blocks
@@ -28,6 +28,7 @@ def splitmix(
     blocks: Count = 4,
     units: Units | None = None,
     own_classes: bool = True,
+    reduce: Reduction = "coverage_mean",
     server: Rule | None = None,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -47,6 +48,9 @@ def splitmix(
         units: Which dimensions of the parameters count the same units; derived from the task's model by default.
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
+        reduce: ``coverage_mean`` averages a model over the clients that trained it, ``mean`` divides by all that
+            replied; ``importance`` averages by one number a unit from each client, ``shuffled`` is its control: see
+            ``fedsep.submodels.Reduction``. A client that holds whole models counts as one of capability 1 in each.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
@@ -54,10 +58,11 @@ def splitmix(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * p + ceil(classes / 8)
+        up: 4 * p + ceil(classes / 8) + 4 * numbers
         down: 4 * p
 
-    p is the number of parameters of the client's models.
+    p is the number of parameters of the client's models; classes are told with ``own_classes`` only; numbers is that of
+    the models' units with ``reduce`` importance, else 0.
 
     Memory:
         Server: k narrow models, together 1/k of the whole one. Client: nothing between rounds.
@@ -73,7 +78,7 @@ def splitmix(
         Static(),
         units=table,
         own_classes=own_classes,
-        reduce="coverage_mean",  # a model by the clients that hold it, a class's row by those that have it
+        reduce=reduce,
         server=server,
         weighting=weighting,
         uplink=uplink,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, Unpack
 
+from fedsep.class_rows import beside, found
 from fedsep.codecs.largest import Largest
 from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
+from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.learners.swat import SparseSGD
 from fedsep.ranges import Fraction, Part, checked
@@ -32,6 +34,8 @@ def zerofl(
     scale: Scale = "constant",
     layers: Layers = "weights",
     places: PlaceCode = "bitmask",
+    own_classes: bool = True,
+    outputs: tuple[str, ...] | None = None,
     server: Rule | None = None,
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
@@ -46,7 +50,7 @@ def zerofl(
     the coordinates: ``top_k_weights``: the largest of y, the others read as 0;  ``diff_on_top_k``: y - x where y is
     largest;  ``top_k_diff``: the largest of y - x. x <- x + sum_m w_m dx_m / sum_m w_m.
 
-    With density 1 this is FedAvg.
+    With density 1, and with all classes everywhere, this is FedAvg.
 
     Heterogeneous clients (``scale``; not defined by the paper): a client of capability p has density p^2 or p times
     that of a client of capability 1. Use a variant that sends changes: ``top_k_weights`` averages in the zeros of
@@ -57,7 +61,8 @@ def zerofl(
         density: 1 - sp, the part of each sparse layer that a client of capability 1 computes with.
         extra: r_mask, the part of each sparse layer that is sent beside that.
         variant: What is sent, see above.
-        average: ``all`` divides by all replies, as the paper does; ``sent`` by those that sent the coordinate.
+        average: ``all`` divides by all replies, as the paper does; ``sent`` by those that sent the coordinate. With
+            ``own_classes`` a class's row by the clients among these that have the class.
         served: Part of each sparse layer that the server's model keeps when it is evaluated; None: ``density``, at
             which clients of capability 1 train. The paper's model falls from 82 to 10 % if all its weights are used;
             where full-size clients train dense, 1 may be better: choose on validation data.
@@ -65,6 +70,9 @@ def zerofl(
         layers: ``weights``: every tensor of two dimensions or more; ``convolutions``: kernels of more than one pixel
             alone, as in the paper.
         places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
+        own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
+            a class's row by those clients only that have the class.
+        outputs: Parameters whose rows are the scores of the classes; found in the task's module by default.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``samples`` or ``uniform``.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
@@ -72,12 +80,12 @@ def zerofl(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * sent + places
+        up: 4 * sent + places + ceil(classes / 8)
         down: 4 * d
 
     sent counts (density + extra) n_l, to the nearest whole number, of each sparse layer's n_l weights and all of the
     other parameters; places are sum_l ceil(n_l / 8) as bits over the layers that are not sent whole (the paper's CSR
-    is ``int32``, 4 * k).
+    is ``int32``, 4 * k); classes are told with ``own_classes`` only.
 
     Memory:
         Server: the model. Client: nothing between rounds.
@@ -85,19 +93,22 @@ def zerofl(
     Reference:
         Qiu et al. 2022, arXiv:2208.02507; SWAT: Raihan and Aamodt 2020, arXiv:2001.01969. There is no public code. The
         learning rate of the paper's experiments falls exponentially: ``learners.exponential``; its printed formula has
-        the quotient upside down, and would let it grow. Layers whose weights are used otherwise than by
+        the quotient upside down, and would let it grow. Classes of one's own are not the paper's: of a layer whose rows
+        are classes a client sends the largest coordinates of its own classes, and others only if these are too few.
+        Layers whose weights are used otherwise than by
         ``torch.nn.functional.linear`` or ``conv`` compute with sparse weights and dense inputs.
     """
     start = task.init()
     names = prunable("zerofl", start, layers)
-    upload = Upload(names, variant, density, extra, scale, place_code(places))
-    sent = average == "sent"
+    rows = found(task, outputs) if own_classes else None
+    upload = Upload(names, variant, density, extra, scale, place_code(places), rows)
+    sent, steps = average == "sent", SparseSGD(sgd(task, **local), names, density, scale)
     return FedSep(
-        SparseSGD(sgd(task, **local), names, density, scale),
+        steps if rows is None else OwnClasses(steps, rows.classes),
         codec=Largest(upload, served or density),
         view=LargestUp(upload, sent),
-        uplink=uplink or Dense(),
+        uplink=beside(uplink, rows is not None),
         downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule(), coverage_mean if sent else mean),
+        server=Optimize(server or SGDRule(), coverage_mean if sent or rows is not None else mean),
         weighting=weighting,
     )

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from fedsep import random
-from fedsep.codecs.masked import Masked, inside
+from fedsep.class_rows import own_rows
+from fedsep.codecs.masked import Masked, by_chance, inside
 from fedsep.codecs.start import require_start
-from fedsep.core import Ctx, Decoded, Info, Params, Shard
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
+from fedsep.learners.own_classes import masked as masked_task
 from fedsep.learners.sgd import SGD
-from fedsep.sparsity.growth import grown_by_chance
 from fedsep.sparsity.masking import Sparse
 from fedsep.sparsity.masks import Masks, counts, masked
 from fedsep.sparsity.places import Kept, Places
@@ -81,23 +82,25 @@ class Agree:
         if "values" in x:
             return self.masked.decode(x, memory, shard, ctx)
         y, masks = self.masked.like, self.masked.initial
-        learner = replace(self.sgd, steps=None, epochs=1)
+        rows = self.masked.masking.rows
+        own, task = own_rows(rows, shard), masked_task(self.sgd.task, shard, rows and rows.classes)
+        learner = replace(self.sgd, task=task, steps=None, epochs=1)
         for epoch in range(self.epochs):
             each = ctx._replace(key=random.fold(random.fold(ctx.key, _EPOCHS), epoch))
             y, _ = learner.learn(inside(y, masks), shard, each)
             part = self.rate * (1 - epoch / self.epochs)
-            masks = grown_by_chance(y, masks, part, random.fold(each.key, _GROWTH))
+            masks = by_chance(y, masks, part, random.fold(each.key, _GROWTH), own)
             y = masked(y, masks)
         return inside(y, masks), memory
 
     def encode(
         self, start: Decoded, y: Params, x: Kept, memory: Places, shard: Shard, ctx: Ctx
-    ) -> tuple[Kept | Found, Places, Info]:
-        """dy inside the masks; in the first stage, how many weights each layer has."""
+    ) -> tuple[Tree, Places, Info]:
+        """What the codec of sparse models says; in the first stage, how many weights each layer has."""
         if "values" in x:
             return self.masked.encode(start, y, x, memory, shard, ctx)
         held = counts(cast(Masks, start.residual), self.masked.masking.layers)
-        return {"counts": torch.tensor(held, dtype=torch.int32)}, memory, {}
+        return Found(counts=torch.tensor(held, dtype=torch.int32)), memory, {}
 
     def advance(self, x: Agreeing, round: int) -> tuple[Agreeing, bool]:
         """The clock moves."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedsep import tree
+from fedsep import class_rows, tree
+from fedsep.class_rows import own_rows
 from fedsep.codecs.identity import Identity
-from fedsep.core import Ctx, Decoded, Info, Params, Shard
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
 from fedsep.learners.swat import sparsest
 from fedsep.sparsity.masks import largest_of
-from fedsep.sparsity.places import Kept, with_places, without_zeros
+from fedsep.sparsity.places import with_places, without_zeros
 from fedsep.views.largest import Upload
 
 
@@ -27,12 +28,19 @@ class Largest(Identity):
 
     def encode(
         self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
-    ) -> tuple[Kept, tuple[()], Info]:
-        """The largest coordinates of y or of dy, and where they are."""
+    ) -> tuple[Tree, tuple[()], Info]:
+        """The largest coordinates of y or of dy, where they are, and the classes, where they are told."""
         dy, layers, variant = tree.sub(y, start.y), self.upload.layers, self.upload.variant
-        masks = largest_of(dy if variant == "top_k_diff" else y, layers, self.upload.counts(y, ctx))
+        counted = self._own(dy if variant == "top_k_diff" else y, shard)
+        masks = largest_of(counted, layers, self.upload.counts(y, ctx))
         sent = {**dy, **{name: y[name] for name in layers}} if variant == "top_k_weights" else dy
-        return with_places(without_zeros(sent, masks), masks, self.upload.code), memory, {}
+        kept = with_places(without_zeros(sent, masks), masks, self.upload.code)
+        return class_rows.told(self.upload.rows, kept, shard), memory, {}
+
+    def _own(self, y: Params, shard: Shard) -> Params:
+        """0 in the rows of classes that the client has not: the server would not read what it sends of them."""
+        own = own_rows(self.upload.rows, shard)
+        return own.paste(own.cut(y), tree.zeros_like(y))
 
     def model(self, x: Params) -> Params:
         """The largest weights of x: what was trained sparse is good for nothing when all weights are used."""

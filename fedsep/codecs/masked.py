@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from fedsep import random, tree
-from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task
+from fedsep import class_rows, random, tree
+from fedsep.class_rows import ClassRows, OwnRows, own_rows
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task, Tree
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.batches import minibatches
+from fedsep.learners.own_classes import masked as masked_task
 from fedsep.sparsity.growth import Readjustment, grown_by_chance, grown_by_gradient
 from fedsep.sparsity.masking import Masking, Sparse, started
 from fedsep.sparsity.masks import Masks, masked
@@ -64,13 +67,14 @@ class Masked:
 
     def encode(
         self, start: Decoded, y: Params, x: Kept, memory: Places, shard: Shard, ctx: Ctx
-    ) -> tuple[Kept, Places, Info]:
-        """dy inside the client's masks; their positions, where they may have moved."""
+    ) -> tuple[Tree, Places, Info]:
+        """dy inside the client's masks; their positions, where they may have moved; the classes, if they are told."""
         masks: Masks = start.residual
         if self.late is not None and self.masking.moving(ctx):
             masks = self.late(y, masks, shard, ctx)
         kept = without_zeros(tree.sub(y, start.y), masks)
-        return with_places(kept, masks, self.masking.code) if self.masking.moving(ctx) else kept, memory, {}
+        kept = with_places(kept, masks, self.masking.code) if self.masking.moving(ctx) else kept
+        return class_rows.told(self.masking.rows, kept, shard), memory, {}
 
     def advance(self, x: Sparse, round: int) -> tuple[Sparse, bool]:
         """The clock moves."""
@@ -94,17 +98,21 @@ class ByGradient:
         task: Gives the gradient.
         moves: How much moves in which round.
         batch_size: Examples of the minibatch; None takes all.
+        rows: Of the classes, where a client trains its own only: in those of others nothing goes or comes.
     """
 
     task: Task
     moves: Readjustment
     batch_size: int | None
+    rows: ClassRows | None = None
 
     def __call__(self, y: Params, masks: Masks, shard: Shard, ctx: Ctx) -> Masks:
         """Layer by layer."""
+        own, task = own_rows(self.rows, shard), masked_task(self.task, shard, self.rows and self.rows.classes)
         [batch] = minibatches(shard.train, random.fold(ctx.key, _GROWTH), self.batch_size, 1)
-        _, gradient = value_and_gradient(lambda y: self.task.loss(y, batch), y)
-        return grown_by_gradient(y, masks, gradient, self.moves.part(ctx.round))
+        _, gradient = value_and_gradient(lambda y: task.loss(y, batch), y)
+        moved = grown_by_gradient(own.cut(y), own.cut(masks), own.cut(gradient), self.moves.part(ctx.round))
+        return own.paste(moved, masks)
 
 
 @dataclass(frozen=True)
@@ -113,10 +121,18 @@ class ByChance:
 
     Attributes:
         moves: How much moves in which round.
+        rows: As for ``ByGradient``.
     """
 
     moves: Readjustment
+    rows: ClassRows | None = None
 
     def __call__(self, y: Params, masks: Masks, shard: Shard, ctx: Ctx) -> Masks:
         """Over all layers together."""
-        return grown_by_chance(y, masks, self.moves.part(ctx.round), random.fold(ctx.key, _GROWTH))
+        part, key = self.moves.part(ctx.round), random.fold(ctx.key, _GROWTH)
+        return by_chance(y, masks, part, key, own_rows(self.rows, shard))
+
+
+def by_chance(y: Params, masks: Masks, part: float, key: Tensor, own: OwnRows) -> Masks:
+    """``grown_by_chance`` in the client's own rows; the others' stay as they are."""
+    return own.paste(grown_by_chance(own.cut(y), own.cut(masks), part, key), masks)

@@ -250,8 +250,8 @@ def vectorised(*, chunk: Count | None = None, device: str | None = None, threads
     Models and minibatches of clients whose shapes agree are stacked, and one backward pass through the sum of their
     losses (``torch.func.vmap`` of the loss) gives the gradient of each. Results are those of ``sequential`` but for
     rounding: matrix products and convolutions of stacked tensors add up in another order. What cannot be stacked (a
-    method without axes, a learner without ``learn_together``, such as those of sub-models and distillation, a module
-    that vmap does not take) runs one by one where the server is, and the log says which and why.
+    method without axes, a learner without ``learn_together``, such as those of sub-models, of own classes and of
+    distillation, a module that vmap does not take) runs one by one where the server is, and the log says which and why.
 
     Args:
         chunk: Clients at once; None: 128, or as many as fit.

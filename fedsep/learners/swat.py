@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from fedsep.core import Ctx, Decoded, Info, Params, Shard
-from fedsep.learners.sgd import SGD
+from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task
+from fedsep.learners.sgd import SGD, Step
 from fedsep.sparsity.density import Scale, quotas, share_of
 from fedsep.sparsity.masks import largest
 from fedsep.tasks.around import Around
@@ -35,9 +35,24 @@ class SparseSGD:
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
+        return self._at(ctx).learn(start, shard, ctx)
+
+    @property
+    def task(self) -> Task:
+        """The local problem, of dense weights."""
+        return self.sgd.task
+
+    def on(self, task: Task) -> SparseSGD:
+        """The same steps on another local problem."""
+        return replace(self, sgd=self.sgd.on(task))
+
+    def trail(self, start: Decoded, shard: Shard, ctx: Ctx) -> Iterator[Step]:
+        """The local steps, one by one."""
+        return self._at(ctx).trail(start, shard, ctx)
+
+    def _at(self, ctx: Ctx) -> SGD:
         density = self.density * share_of(self.scale, ctx.capability)
-        task = self.sgd.task if density >= 1 else Swat(self.sgd.task, self.layers, density)
-        return replace(self.sgd, task=task).learn(start, shard, ctx)
+        return self.sgd if density >= 1 else self.sgd.on(Swat(self.task, self.layers, density))
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ class Weighing:
 
 
 def importances(y: Params) -> dict[str, Tensor]:
-    """Those that a learner left in y, by group."""
-    return {name.removeprefix(_NAME): part for name, part in y.items() if name.startswith(_NAME)}
+    """Those that a learner left in y, by group; of several blocks, by ``N.GROUP``."""
+    return {name.replace(_NAME, "", 1): part for name, part in y.items() if _NAME in name}
 
 
 def relative(importance: dict[str, Tensor]) -> dict[str, Tensor]:

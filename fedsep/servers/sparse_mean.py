@@ -74,7 +74,8 @@ def folded(updates: Iterable[Update], masks: Masks) -> Tally | None:
     for update in updates:
         assert update.cover is not None
         held, change = update.cover["model"], update.value["model"]
-        own = {name: held[name] for name in masks}
+        # Of its masks a client tells all, of the model it may cover its own classes' rows alone.
+        own = _plus({name: update.cover["mask"][name] for name in masks}, update.value["mask"])
         gone = {name: (part < 0).to(part.dtype) for name, part in update.value["mask"].items()}
         one = Tally(tree.scale(_times(change, held), update.weight), tree.scale(held, update.weight), own, gone, 1)
         tally = one if tally is None else _add(tally, one)

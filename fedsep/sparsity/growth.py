@@ -50,7 +50,7 @@ class Readjustment:
 def pruned(masks: Masks, part: float) -> dict[str, int]:
     """How many weights each layer loses: ``part`` of them, at least one stays, and no more than there is room for."""
     kept = {name: int(mask.sum()) for name, mask in masks.items()}
-    wanted = {name: min(round(part * count), count - 1) for name, count in kept.items()}
+    wanted = {name: _gone(part, count) for name, count in kept.items()}
     room = sum(masks[name].numel() - count for name, count in kept.items())
     total = sum(wanted.values())
     return wanted if total <= room else {name: count * room // total for name, count in wanted.items()}
@@ -60,8 +60,8 @@ def grown_by_gradient(y: Params, masks: Masks, gradient: Params, part: float) ->
     """In each layer the smallest weights go, and those of largest gradient come among what was zero."""
 
     def readjusted(name: str, mask: Tensor) -> Tensor:
-        free = mask.numel() - int(mask.sum())
-        moved = min(round(part * int(mask.sum())), int(mask.sum()) - 1, free)
+        kept = int(mask.sum())
+        moved = min(_gone(part, kept), mask.numel() - kept)
         return _moved(mask, y[name], moved, gradient[name].abs(), moved)
 
     return {name: readjusted(name, mask) for name, mask in masks.items()}
@@ -92,9 +92,16 @@ def shared_out(total: int, weights: dict[str, float], room: dict[str, int]) -> d
     return shares
 
 
+def _gone(part: float, kept: int) -> int:
+    """A client may have been given nothing in the rows of its own classes."""
+    return max(0, min(round(part * kept), kept - 1))
+
+
 def _mean_magnitude(weight: Tensor, mask: Tensor, gone: int) -> float:
-    """Of the weights that stay: the sum of the kept less that of the smallest."""
+    """Of the weights that stay: the sum of the kept less that of the smallest; 0 where there are none."""
     magnitudes = weight.abs()[mask > 0]
+    if not len(magnitudes):
+        return 0.0
     return float(torch.topk(magnitudes, len(magnitudes) - gone, sorted=False).values.mean())
 
 

@@ -8,6 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from fedsep.class_rows import ClassRows
 from fedsep.core import Ctx, Params
 from fedsep.sparsity.density import Scale, share_of
 from fedsep.sparsity.growth import Readjustment
@@ -40,12 +41,14 @@ class Masking:
         scale: How a client's density follows from its capability.
         code: How positions are written.
         moves: When clients change their own masks.
+        rows: Of the classes, where replies say which of them the client has; else None.
     """
 
     layers: tuple[str, ...]
     scale: Scale
     code: IndexCode
     moves: Readjustment
+    rows: ClassRows | None = None
 
     def given(self, x: Sparse, ctx: Ctx) -> Masks:
         """What a client is given: the server's masks, or the largest weights in them as far as it can hold them."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedsep.codecs.agreeing import Agreeing, Found
 from fedsep.core import Ctx, Tree
-from fedsep.sparsity.places import Kept
 from fedsep.views.kept import KeptWeights
 
 
@@ -31,14 +30,14 @@ class UntilAgreed:
         """The kept weights; nothing in the first stage."""
         return self.view.cut(x, ctx) if x["agreed"] else {}
 
-    def like(self, x: Agreeing, ctx: Ctx) -> Kept | Found:
+    def like(self, x: Agreeing, ctx: Ctx) -> Tree:
         """A change, or counts."""
-        return self.view.like(x, ctx) if x["agreed"] else {"counts": _sizes(self, x).to(torch.int32)}
+        return self.view.like(x, ctx) if x["agreed"] else Found(counts=_sizes(self, x).to(torch.int32))
 
     def paste(self, dx: Any, x: Agreeing, ctx: Ctx) -> tuple[dict[str, Tree], dict[str, Tree] | None]:
         """The change of the model and its masks; in the first stage, that of the layers' densities."""
         if x["agreed"]:
-            return self.view.paste(cast(Kept, dx), x, ctx)
+            return self.view.paste(dx, x, ctx)
         return {"density": dx["counts"].to(x["density"].dtype) / _sizes(self, x) - x["density"]}, None
 
 

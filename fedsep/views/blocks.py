@@ -12,6 +12,7 @@ from fedsep.tasks.ensemble import joined, parted
 from fedsep.views.submodel import Submodel
 
 _BLOCKS = int.from_bytes(b"blocks", "big")  # what the client's key is folded with to draw blocks
+_EACH = ("model", "importance")  # what a reply says of each block; its classes it says once
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Blocks:
     A client that cannot hold a whole block, p k < 1, is sent a share p k of the units of one.
 
     Bytes:
-        Down: 4 a number of the blocks that are sent. Up: the same, and a bit for each class where they are told.
+        Down: 4 a number of the blocks that are sent. Up: the same, a bit for each class where they are told, and 4 for
+        each unit of each block where importances are.
 
     Attributes:
         part: Cuts a client's share out of one block.
@@ -41,19 +43,25 @@ class Blocks:
         return self._cut(x, self.drawn(ctx), ctx)
 
     def like(self, x: Params, ctx: Ctx) -> Tree:
-        """A change of the client's blocks, and the classes if they are told."""
-        told = self.part.like(parted(x)[0], self._inside(ctx))
-        return self.cut(x, ctx) if self.part.classes is None else {**told, "model": self.cut(x, ctx)}
+        """A change of the client's blocks, and what is told beside it: classes once, importances for each block."""
+        whole, inside = parted(x), self._inside(ctx)
+        each: dict[int, Any] = {number: self.part.like(whole[number], inside) for number in self.drawn(ctx)}
+        if not self.part.tells:
+            return joined(each)
+        first: dict[str, Any] = next(iter(each.values()))
+        return {name: joined({number: part[name] for number, part in each.items()}) if name in _EACH else once
+                for name, once in first.items()}  # fmt: skip
 
     def paste(self, dx: Any, x: Params, ctx: Ctx) -> tuple[Params, Params]:
         """The change in the shapes of x, and which blocks the client holds."""
-        told = self.part.classes is not None
-        changes, whole = parted(dx["model"] if told else dx), parted(x)
+        whole, inside = parted(x), self._inside(ctx)
+        told = dx if self.part.tells else {"model": dx}
+        apart = {name: parted(part) for name, part in told.items() if name in _EACH}
         values: dict[int, Params] = {number: tree.zeros_like(part) for number, part in whole.items()}
         covers: dict[int, Params] = dict(values)
         for number in self.drawn(ctx):
-            change = {**dx, "model": changes[number]} if told else changes[number]
-            values[number], covers[number] = self.part.paste(change, whole[number], self._inside(ctx))
+            change = {**told, **{name: parts.get(number, {}) for name, parts in apart.items()}}
+            values[number], covers[number] = self.part.spread(change, whole[number], self.part.keep(inside), inside)
         return joined(values), joined(covers)
 
     def submodel(self, x: Params, params: Params, ctx: Ctx) -> Params:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from fedsep import tree
+from fedsep import class_rows, tree
+from fedsep.class_rows import times
 from fedsep.core import Ctx, Params, Tree
 from fedsep.sparsity.masking import Masking, Sparse
 from fedsep.sparsity.masks import Masks
@@ -16,7 +18,8 @@ class KeptWeights:
     """Sends and reads models without their zeros.
 
     A client's change is 0 outside of its masks, which is what its cover says; beside it stands how its masks differ
-    from those that it was given, 1 for what has grown and -1 for what was pruned.
+    from those that it was given, 1 for what has grown and -1 for what was pruned. Where replies say which classes a
+    client has, its change covers only their rows of the model's last layer.
 
     Attributes:
         masking: What both ends know about masks.
@@ -24,7 +27,8 @@ class KeptWeights:
 
     Bytes:
         Down: 4 for every weight inside the client's masks and for every other parameter; the positions where they are
-        told. Up: the same, with the positions in rounds in which masks move.
+        told. Up: the same, with the positions in rounds in which masks move, and a bit for each class where they are
+        told.
     """
 
     masking: Masking
@@ -36,18 +40,20 @@ class KeptWeights:
         kept = without_zeros(x["model"], given)
         return with_places(kept, given, self.masking.code) if self.masking.told(x, ctx) else kept
 
-    def like(self, x: Sparse, ctx: Ctx) -> Kept:
+    def like(self, x: Sparse, ctx: Ctx) -> Tree:
         """A change inside the client's masks as they were given."""
         given = self.masking.given(x, ctx)
         kept = without_zeros(tree.zeros_like(x["model"]), given)
-        return with_places(kept, given, self.masking.code) if self.masking.moving(ctx) else kept
+        kept = with_places(kept, given, self.masking.code) if self.masking.moving(ctx) else kept
+        return class_rows.like(self.masking.rows, kept, x["model"])
 
-    def paste(self, dx: Kept, x: Sparse, ctx: Ctx) -> tuple[dict[str, Tree], dict[str, Tree]]:
+    def paste(self, dx: Any, x: Sparse, ctx: Ctx) -> tuple[dict[str, Tree], dict[str, Tree]]:
         """The change of the model and of the masks, and where the client holds the model and was given masks."""
         given = self.masking.given(x, ctx)
-        own = read_masks(dx, dx["places"], x["mask"], self.masking.code) if "places" in dx else given
-        value = {"model": with_zeros(dx, own, x["model"]), "mask": tree.sub(own, given)}
-        return value, {"model": _held(x["model"], own), "mask": given}
+        kept, rows = class_rows.heard(self.masking.rows, dx, x["model"])
+        own = read_masks(kept, kept["places"], x["mask"], self.masking.code) if "places" in kept else given
+        value = {"model": times(with_zeros(kept, own, x["model"]), rows), "mask": tree.sub(own, given)}
+        return value, {"model": times(_held(x["model"], own), rows), "mask": given}
 
 
 def _held(model: Params, own: Masks) -> Params:

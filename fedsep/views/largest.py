@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from fedsep import tree
+from fedsep import class_rows, tree
+from fedsep.class_rows import ClassRows, times
 from fedsep.core import Ctx, Params, Tree
 from fedsep.sparsity.density import Scale, quotas, share_of
 from fedsep.sparsity.masks import Masks, largest
-from fedsep.sparsity.places import Kept, read_masks, with_places, with_zeros, without_zeros
+from fedsep.sparsity.places import read_masks, with_places, with_zeros, without_zeros
 from fedsep.wires.indices import IndexCode
 
 Variant = Literal["top_k_weights", "diff_on_top_k", "top_k_diff"]
@@ -29,6 +30,7 @@ class Upload:
         extra: Part of a layer that is sent beside that.
         scale: How a client's density follows from its capability.
         code: How positions are written.
+        rows: Of the classes, where replies say which of them the client has; else None.
     """
 
     layers: tuple[str, ...]
@@ -37,6 +39,7 @@ class Upload:
     extra: float
     scale: Scale
     code: IndexCode
+    rows: ClassRows | None = None
 
     def counts(self, params: Params, ctx: Ctx) -> list[int]:
         """How many coordinates of each layer are sent."""
@@ -50,11 +53,11 @@ class LargestUp:
 
     Attributes:
         upload: What both ends know about replies.
-        held: Whether a client counts only where it sent something; else the cover is everything.
+        held: Whether a client counts only where it sent something; else everywhere, but in other classes' rows.
 
     Bytes:
-        Down: the model's. Up: 4 for each coordinate that is sent and for every parameter that is never sparse, and the
-        positions.
+        Down: the model's. Up: 4 for each coordinate that is sent and for every parameter that is never sparse, the
+        positions, and a bit for each class where they are told.
     """
 
     upload: Upload
@@ -64,18 +67,24 @@ class LargestUp:
         """x."""
         return x
 
-    def like(self, x: Params, ctx: Ctx) -> Kept:
+    def like(self, x: Params, ctx: Ctx) -> Tree:
         """A reply of the first coordinates."""
         masks = _first(x, self.upload, ctx)
-        return with_places(without_zeros(tree.zeros_like(x), masks), masks, self.upload.code)
+        kept = with_places(without_zeros(tree.zeros_like(x), masks), masks, self.upload.code)
+        return class_rows.like(self.upload.rows, kept, x)
 
-    def paste(self, dx: Kept, x: Params, ctx: Ctx) -> tuple[Params, Tree | None]:
+    def paste(self, dx: Any, x: Params, ctx: Ctx) -> tuple[Params, Tree | None]:
         """The change; where weights were sent, their difference from the server's."""
-        masks = read_masks(dx, dx.get("places", {}), {name: x[name] for name in self.upload.layers}, self.upload.code)
-        value = with_zeros(dx, masks, x)
+        kept, rows = class_rows.heard(self.upload.rows, dx, x)
+        sparse = {name: x[name] for name in self.upload.layers}
+        masks = read_masks(kept, kept.get("places", {}), sparse, self.upload.code)
+        value = with_zeros(kept, masks, x)
         if self.upload.variant == "top_k_weights":
             value |= {name: value[name] - (x[name] * mask if self.held else x[name]) for name, mask in masks.items()}
-        return value, {name: masks.get(name, torch.ones_like(part)) for name, part in x.items()} if self.held else None
+        if not self.held and self.upload.rows is None:
+            return value, None
+        cover = {name: masks[name] if self.held and name in masks else torch.ones_like(x[name]) for name in x}
+        return times(value, rows), times(cover, rows)
 
 
 def _first(x: Params, upload: Upload, ctx: Ctx) -> Masks:

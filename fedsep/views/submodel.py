@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from fedsep import random, tree
+from fedsep.class_rows import ClassRows, times
 from fedsep.core import Ctx, Params, Tree
 from fedsep.learners.weighing import relative
 from fedsep.models.budget import Budget
 from fedsep.models.units import Kept, Units, kept, sliced_at
 from fedsep.views.plans import Plan, Static
-from fedsep.wires.bits import packed_bytes, unpack
+from fedsep.wires.bits import packed_bytes
 
 _SHUFFLE = int.from_bytes(b"shuffle", "big")  # what the client's key is folded with to shuffle importances
 
@@ -90,7 +91,7 @@ class Submodel:
     def like(self, x: Params, ctx: Ctx) -> Tree:
         """A change of the sub-model, and what is told beside it."""
         part = self.cut(x, ctx)
-        if not self._tells:
+        if not self.tells:
             return part
         told = self.told(part, self.counts(ctx.capability) if part else {})
         return {**told, "report": {"key": ctx.key}} if self._keeps_key and ctx.report is None else told
@@ -111,7 +112,7 @@ class Submodel:
         """The change in the shapes of x, and where, or by how much, the client holds x."""
         if self.idle(ctx):
             return tree.zeros_like(x), tree.zeros_like(x)
-        return self.spread(dx if self._tells else {"model": dx}, x, self.keep(ctx), ctx)
+        return self.spread(dx if self.tells else {"model": dx}, x, self.keep(ctx), ctx)
 
     def spread(self, told: Any, x: Params, keep: Kept, ctx: Ctx) -> tuple[Params, Params]:
         """What is told of a sub-model that has the units ``keep``, in the shapes of x, and its cover."""
@@ -124,26 +125,23 @@ class Submodel:
             weights = self.importance.weights({**even, **told["importance"]}, ctx)
             spread = {group: part.new_zeros(self.units.sizes[group]).index_copy(0, keep[group].to(part.device), part)
                       for group, part in weights.items()}  # fmt: skip
-            cover = _times(cover, self.units.weigh(x, spread))
+            cover = times(cover, self.units.weigh(x, spread))
         return value, cover
 
     def own(self, params: Params, told: Any) -> Params:
         """Parameters of the whole model, 0 in the rows of classes that a client told it has not."""
-        return params if self.classes is None else _times(params, self._rows(told["classes"], params))
+        if self.classes is None:
+            return params
+        return times(params, ClassRows(self.classes, self.units.outputs).marks(told["classes"], params))
 
     @property
-    def _tells(self) -> bool:
+    def tells(self) -> bool:
+        """Whether a reply holds more than a change."""
         return self.classes is not None or self.importance is not None or self._keeps_key
 
     @property
     def _keeps_key(self) -> bool:
         return getattr(self.plan, "keeps_key", False)
-
-    def _rows(self, bits: Tensor, x: Params) -> Params:
-        """1 in the rows of the client's classes, 0 in those of others, of the parameters whose rows are classes."""
-        assert self.classes is not None
-        own = unpack(bits, 1, self.classes)
-        return {name: own.to(x[name].dtype).reshape(-1, *(1 for _ in x[name].shape[1:])) for name in self.units.outputs}
 
     def keeps(self, x: Params, ctx: Ctx) -> dict[str, Tensor]:
         """The units of a client, whatever the server keeps."""
@@ -169,7 +167,3 @@ class Submodel:
         if self.budget is None:
             return [text for share in shares for text in sliced_at(self.units, share)]
         return [text for share in shares for text in self.budget.mistakes(share)]  # it chooses what can be cut
-
-
-def _times(params: Params, by: Params) -> Params:
-    return {name: part * by[name] if name in by else part for name, part in params.items()}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from catalogue import Tiny, network, shards
 from laws.test_reference_loops import batches
-from weak import INPUTS
+from weak import HEAD, INPUTS
 
 from fedsep import algorithms, random, tree
 from fedsep.core import FedSepError, Update
@@ -19,6 +19,7 @@ from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
 
 LOCAL = {"lr": 0.2, "steps": 3, "batch_size": 4}
+OWN, ALL = {"outputs": HEAD}, {"own_classes": False}
 LAYERS = ("0.weight", "1.weight")
 N = [12, 9]
 
@@ -38,31 +39,34 @@ def nonzero(params):
 # Where nothing is sparse
 
 
+@pytest.mark.parametrize("classes", [OWN, ALL], ids=["own classes", "all outputs"])
 @pytest.mark.parametrize("capabilities", [(1.0,), (1.0, 0.5)])
 @pytest.mark.parametrize("method", [
-    *(lambda v=v, a=a: algorithms.zerofl(network, density=1.0, variant=v, average=a, weighting="uniform", **LOCAL)
+    *(lambda v=v, a=a, **local: algorithms.zerofl(network, density=1.0, variant=v, average=a, weighting="uniform",
+                                                  **local)
       for v in ("top_k_weights", "diff_on_top_k", "top_k_diff") for a in ("all", "sent")),
-    lambda: algorithms.zerofl(network, density=1.0, extra=0.0, places="golomb", weighting="uniform", **LOCAL),
-    lambda: algorithms.feddst(network, density=1.0, readjust=0.0, weighting="uniform", **LOCAL),
-    lambda: algorithms.feddst(network, density=1.0, readjust=0.5, every=1, weighting="uniform", **LOCAL),
-    lambda: algorithms.flash(network, density=1.0, first="uniform", variant="spdst", **LOCAL),
-    lambda: algorithms.flash(network, density=1.0, first="erk", variant="jmwst", **LOCAL),
+    lambda **local: algorithms.zerofl(network, density=1.0, extra=0.0, places="golomb", weighting="uniform", **local),
+    lambda **local: algorithms.feddst(network, density=1.0, readjust=0.0, weighting="uniform", **local),
+    lambda **local: algorithms.feddst(network, density=1.0, readjust=0.5, every=1, weighting="uniform", **local),
+    lambda **local: algorithms.flash(network, density=1.0, first="uniform", variant="spdst", **local),
+    lambda **local: algorithms.flash(network, density=1.0, first="erk", variant="jmwst", **local),
 ])  # fmt: skip
-def test_without_sparsity_it_is_fedavg(method, capabilities):
+def test_without_sparsity_it_is_fedavg(method, capabilities, classes):
     plain = model(algorithms.fedavg(network, weighting="uniform", **LOCAL))
-    torch.testing.assert_close(model(method(), capabilities=capabilities), plain, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(model(method(**classes, **LOCAL), capabilities=capabilities), plain, rtol=1e-12,
+                               atol=1e-14)  # fmt: skip
 
 
 @pytest.mark.parametrize("method", [algorithms.zerofl, algorithms.feddst])
 def test_without_sparsity_it_is_fedavg_by_samples_by_default(method):
     plain = model(algorithms.fedavg(network, **LOCAL))
-    torch.testing.assert_close(model(method(network, density=1.0, **LOCAL)), plain, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(model(method(network, density=1.0, **OWN, **LOCAL)), plain, rtol=1e-12, atol=1e-14)
 
 
 def test_without_sparsity_flash_is_fedavg_after_its_first_stage():
     plain, flash = (
         algorithms.fedavg(network, weighting="uniform", **LOCAL),
-        algorithms.flash(network, density=1.0, **LOCAL),
+        algorithms.flash(network, density=1.0, **OWN, **LOCAL),
     )
     rounds = [{}, *everybody(3, 3)]  # of the first round nothing is left, whoever took part in it
     expected = plain.model(play(plain, network.init(), shards(network, 3), rounds).states[-1])
@@ -112,7 +116,7 @@ def test_swat_of_convolutions_at_full_density_is_the_task():
 
 @pytest.mark.parametrize("variant", ["top_k_weights", "diff_on_top_k", "top_k_diff"])
 def test_what_zerofl_sends(variant):
-    run = played(algorithms.zerofl(network, density=0.3, extra=0.2, variant=variant, served=1.0, **LOCAL), 1)
+    run = played(algorithms.zerofl(network, density=0.3, extra=0.2, variant=variant, served=1.0, **ALL, **LOCAL), 1)
     before, after = (run.states[n].x for n in (0, 1))
     for seat in run.seats[0].values():
         assert [len(seat.reply["values"][name]) for name in LAYERS] == [round(0.5 * n) for n in N]
@@ -126,7 +130,7 @@ def test_what_zerofl_sends(variant):
 
 def test_zeros_dilute_or_do_not_by_hand():
     """One client of capability 1 sends all, one of 1/2 a quarter: where it sends nothing, a mean halves the change."""
-    full = {"density": 1.0, "extra": 0.0, "scale": "params", "served": 1.0, "weighting": "uniform", **LOCAL}
+    full = {"density": 1.0, "extra": 0.0, "scale": "params", "served": 1.0, "weighting": "uniform", **ALL, **LOCAL}
     changes = {}
     for average in ("all", "sent"):
         run = played(algorithms.zerofl(network, average=average, **full), 1, capabilities=(1.0, 0.5), clients=2)
@@ -142,16 +146,16 @@ def test_zeros_dilute_or_do_not_by_hand():
 
 
 def test_it_serves_as_sparse_as_it_trains_unless_told():
-    run = played(algorithms.zerofl(network, density=0.5, **LOCAL), 2)
-    assert nonzero(algorithms.zerofl(network, density=0.5, **LOCAL).model(run.states[-1])) == [6, 4]
-    assert nonzero(algorithms.zerofl(network, density=0.5, served=1.0, **LOCAL).model(run.states[-1])) == N
+    run = played(algorithms.zerofl(network, density=0.5, **ALL, **LOCAL), 2)
+    assert nonzero(algorithms.zerofl(network, density=0.5, **ALL, **LOCAL).model(run.states[-1])) == [6, 4]
+    assert nonzero(algorithms.zerofl(network, density=0.5, served=1.0, **ALL, **LOCAL).model(run.states[-1])) == N
 
 
 # FedDST
 
 
 def test_feddst_keeps_its_masks_between_readjustments_and_its_numbers_always():
-    method = algorithms.feddst(network, density=0.5, readjust=0.5, every=3, **LOCAL)
+    method = algorithms.feddst(network, density=0.5, readjust=0.5, every=3, **ALL, **LOCAL)
     run = played(method, 7)
     masks = [state.x["mask"] for state in run.states]
     kept = [int(mask.sum()) for mask in masks[0].values()]
@@ -166,7 +170,7 @@ def test_feddst_keeps_its_masks_between_readjustments_and_its_numbers_always():
 
 
 def test_every_local_step_stays_inside_the_masks():
-    method = algorithms.feddst(network, density=0.4, readjust=0.0, **{**LOCAL, "steps": 1}, momentum=0.5)
+    method = algorithms.feddst(network, density=0.4, readjust=0.0, **{**ALL, **LOCAL, "steps": 1}, momentum=0.5)
     state, part, ctx = method.init(network.init()), shards(network)[0], context(0)
     start, _ = method.codec.decode(method.view.cut(state.x, ctx), {}, part, ctx)
     for steps in (1, 2, 5):
@@ -176,7 +180,7 @@ def test_every_local_step_stays_inside_the_masks():
 
 def test_feddst_equals_a_loop_in_plain_torch():
     """Two rounds without readjustment of three clients of unequal size: the mean by samples, inside one mask."""
-    method, parts = algorithms.feddst(network, density=0.6, every=0, **LOCAL), shards(network, 3)
+    method, parts = algorithms.feddst(network, density=0.6, every=0, **ALL, **LOCAL), shards(network, 3)
     mask = method.init(network.init()).x["mask"]
     server = {n: p * mask[n] if n in mask else p for n, p in network.init().items()}
     for number in range(2):
@@ -224,7 +228,7 @@ def test_what_a_client_was_not_given_it_does_not_vote_against():
 
 
 def test_masks_of_weak_clients_lie_inside_those_of_stronger_ones():
-    method = algorithms.feddst(network, density=0.8, readjust=0.3, every=2, scale="width", **LOCAL)
+    method = algorithms.feddst(network, density=0.8, readjust=0.3, every=2, scale="width", **ALL, **LOCAL)
     run = played(method, 5, capabilities=(1.0, 0.5, 0.25))
     for number, state in enumerate(run.states[:-1]):
         given = [method.view.masking.given(state.x, context(number, capability=p)) for p in (1.0, 0.5, 0.25)]
@@ -239,7 +243,7 @@ def test_masks_of_weak_clients_lie_inside_those_of_stronger_ones():
 
 
 def test_the_first_stage_sends_counts_alone_and_starts_anew():
-    method = algorithms.flash(network, density=0.5, variant="spdst", first_epochs=3, rate=0.5, **LOCAL)
+    method = algorithms.flash(network, density=0.5, variant="spdst", first_epochs=3, rate=0.5, **ALL, **LOCAL)
     run = played(method, 4)
     assert run.seats[0][0].sent == {}
     counts = torch.stack([seat.reply["counts"] for seat in run.seats[0].values()])
@@ -258,13 +262,13 @@ def test_the_first_stage_sends_counts_alone_and_starts_anew():
 
 
 def test_the_first_stage_waits_for_replies():
-    method, parts = algorithms.flash(network, density=0.5, first_epochs=1, **LOCAL), shards(network, 2)
+    method, parts = algorithms.flash(network, density=0.5, first_epochs=1, **ALL, **LOCAL), shards(network, 2)
     states = play(method, network.init(), parts, [{}, {0: False}, {0: True}, {0: True, 1: True}]).states
     assert [int(state.x["agreed"]) for state in states] == [0, 0, 0, 1, 1]
 
 
 def test_the_masks_of_jmwst_are_the_largest_weights():
-    method = algorithms.flash(network, density=0.5, first="uniform", rate=0.4, **LOCAL)
+    method = algorithms.flash(network, density=0.5, first="uniform", rate=0.4, **ALL, **LOCAL)
     run = played(method, 5)
     before = run.states[0].x["mask"]
     for state in run.states:
@@ -275,9 +279,9 @@ def test_the_masks_of_jmwst_are_the_largest_weights():
 
 def test_two_runs_of_one_seed_are_one():
     for make in (algorithms.zerofl, algorithms.feddst, algorithms.flash):
-        first, second = (model(make(network, **LOCAL), 3) for _ in range(2))
+        first, second = (model(make(network, **OWN, **LOCAL), 3) for _ in range(2))
         assert all(torch.equal(first[name], second[name]) for name in first)
-    one, other = (model(algorithms.flash(network, density=0.5, seed=seed, **LOCAL), 3) for seed in (0, 1))
+    one, other = (model(algorithms.flash(network, density=0.5, seed=seed, **ALL, **LOCAL), 3) for seed in (0, 1))
     assert not torch.equal(one["0.weight"] != 0, other["0.weight"] != 0)
 
 
@@ -287,7 +291,7 @@ def test_positions_cost_four_bytes_a_value_as_int32_and_a_bit_a_weight_as_bitmas
     sizes = [INPUTS * hidden, hidden * 3]
     bytes_of = {}
     for places in ("int32", "bitmask"):
-        run = played(algorithms.zerofl(task, density=0.3, extra=0.1, places=places, **LOCAL), 1, task)
+        run = played(algorithms.zerofl(task, density=0.3, extra=0.1, places=places, **ALL, **LOCAL), 1, task)
         bytes_of[places] = {name: tree.nbytes(part) for name, part in run.seats[0][0].reply.items()}
     kept = sum(round(0.4 * n) for n in sizes)
     assert bytes_of["int32"] == {"values": 8 * kept, "rest": 8 * (hidden + 3), "places": 4 * kept}  # values in float64

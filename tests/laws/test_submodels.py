@@ -333,6 +333,40 @@ def test_a_client_trains_its_blocks_as_if_each_were_alone():
         torch.testing.assert_close(parted(reply["model"])[number], tree.sub(alone, block))
 
 
+def test_blocks_are_averaged_by_the_importances_of_their_own_units():
+    """One number a unit from the local steps on that block; a client of less than a block counts by its share."""
+    method = algorithms.splitmix(network, units=UNITS, blocks=2, reduce="importance", own_classes=False, **LOCAL)
+    state, own = method.init(method.task.init()), shards(network)[0]
+    ctx = context(0)
+    sent = method.broadcast(state, ctx)
+    reply, _, _ = method.update(sent, method.enroll(sent, ctx), own, ctx)
+    assert set(reply["importance"]) == {"0.hidden", "1.hidden"}
+    for number, block in parted(sent).items():
+        squares = torch.zeros(2)
+        for step in sgd(method.task.block, **LOCAL).trail(Decoded(block), own, ctx):
+            squares += step.gradient["0.weight"].square().sum(1) + step.gradient["0.bias"].square()
+        torch.testing.assert_close(reply["importance"][f"{number}.hidden"], squares.sqrt())
+    reply["importance"] = {"0.hidden": torch.tensor([3.0, 1.0]), "1.hidden": torch.tensor([1.0, 1.0])}
+    _, cover = method.view.paste(reply, state.x, ctx)
+    assert cover["0.0.bias"].tolist() == [1.5, 0.5]
+    assert cover["1.0.bias"].tolist() == [1.0, 1.0]
+    weak = context(0, capability=0.2)  # 0.4 of one block, which is a unit of its two
+    sent = method.broadcast(state, weak)
+    told, _, _ = method.update(sent, method.enroll(sent, weak), own, weak)
+    [number] = parted(sent)
+    _, cover = method.view.paste(told, state.x, weak)
+    assert cover[f"{number}.0.bias"].tolist() == [0.4, 0.0]
+    assert not cover[f"{1 - number}.0.bias"].any()
+
+
+@pytest.mark.parametrize("reduce", ["importance", "shuffled"])
+def test_blocks_of_one_unit_have_no_more_important_one(reduce):
+    make = functools.partial(algorithms.splitmix, network, units=UNITS, blocks=3, **LOCAL)
+    plain, other = (after(method, method.task, shards(network), capabilities=(1.0, 0.7))
+                    for method in (make(), make(reduce=reduce)))  # fmt: skip
+    torch.testing.assert_close(plain, other, rtol=1e-12, atol=1e-14)
+
+
 def test_clients_get_as_many_blocks_as_they_can_hold_each_as_often():
     view = algorithms.splitmix(network, units=UNITS, blocks=3, **LOCAL).view
     assert [len(view.drawn(context(0, capability=p))) for p in (0.1, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 1, 2, 3]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsep.algorithms.fedsep_personal import NearServer
 from fedsep.gates import Free, GateScores, Hypernetwork
 from fedsep.recipes import RecipeError, build, from_tree, read
 from fedsep.recipes.text import parse
@@ -114,3 +115,23 @@ MASKS = {
 @pytest.mark.parametrize("recipe", MASKS)
 def test_the_recipes_of_masks_have_their_controls(recipe):
     assert list(read(FOLDER / f"{recipe}.yaml").methods) == MASKS[recipe]
+
+
+def test_a_residual_network_is_also_cut_as_published_every_layer_by_itself():
+    tied, untied = list(build(read(FOLDER / "resnet_digits.yaml"), 0).algorithms.values())[2:]
+    assert len(untied.view.units.sizes) > len(tied.view.units.sizes)
+
+
+@pytest.mark.parametrize("method", ["zerofl", "feddst", "flash"])
+def test_sparse_models_are_trained_on_own_classes_unless_told(method):
+    for algorithm in list(build(read(FOLDER / f"{method}.yaml"), 0).algorithms.values())[1:]:
+        assert algorithm.learner.classes == 10
+
+
+def test_a_recipe_names_a_lower_level_problem():
+    recipe = read(FOLDER.parent / "digits/implicit.yaml")
+    found = build(recipe, 0)
+    algorithm = found.algorithms["fedsep_implicit"]
+    assert algorithm.codec.inner == NearServer(found.task, 5.0)
+    done = fit(algorithm, found.task, found.federation, rounds=1)
+    assert (done.metrics[-1]["replies"], done.metrics[-1]["failures"]) == (10, 0)

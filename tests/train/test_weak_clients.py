@@ -26,7 +26,7 @@ def net(*hidden):
 
 
 def task():
-    return tasks.classification(net(8, 4))
+    return tasks.classification(net(8, 4), shape=federation().shape)
 
 
 METHODS = {
