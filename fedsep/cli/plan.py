@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fedsep.core import FedSepError
 from fedsep.identity import differences
 from fedsep.recipes import Recipe
+from fedsep.recipes.before import completed
 from fedsep.recipes.reading import SETTINGS
 from fedsep.recipes.text import parse
 
@@ -171,8 +172,12 @@ def _without_levels(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_defaults(key: str, block: Any) -> Any:
-    """A block of settings with those that it does not name: an earlier version's run has not all that there are now."""
-    if key not in SETTINGS or not isinstance(block, Mapping):
+    """A block with what it does not name: an earlier version's run has not all that there is now."""
+    if not isinstance(block, Mapping):
+        return block
+    if key == "method":
+        return completed(block)
+    if key not in SETTINGS:
         return block
     defaults = {each.name: each.default for each in fields(SETTINGS[key]) if each.default is not MISSING}
     return {**defaults, **block}

@@ -1,0 +1,22 @@
+"""What methods did before an argument was there: a run of an earlier version does not name it in its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_WITHOUT_CLASSES = {"own_classes": False, "outputs": None}
+
+BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "fedsep.algorithms.fedsep_mask": {"terms": "first", "damping": 1.0, "bound": 1.0},
+    "fedsep.algorithms.splitmix": {"reduce": "coverage_mean"},
+    "fedsep.algorithms.zerofl": _WITHOUT_CLASSES,
+    "fedsep.algorithms.feddst": _WITHOUT_CLASSES,
+    "fedsep.algorithms.flash": _WITHOUT_CLASSES,
+}
+"""By method: arguments that came later, with values under which the method is what it was, whatever the default is."""
+
+
+def completed(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved method block with the arguments that came after it was resolved."""
+    return {**BEFORE.get(str(block.get("use")), {}), **block}

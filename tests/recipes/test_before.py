@@ -1,0 +1,52 @@
+"""A run of an earlier version, whose recipe lacks what came later, is what it was."""
+
+import importlib
+import inspect
+import json
+
+import pytest
+import yaml
+
+from fedsep.cli.plan import Job, standing
+from fedsep.recipes import read
+from fedsep.recipes.before import BEFORE, completed
+
+RECIPE = """
+rounds: 1
+data: {use: fedsep.data.digits, clients: 2}
+model: {use: fedsep.models.small_cnn, widths: [4, 4, 4]}
+method: {use: fedsep.algorithms.%s}
+"""
+
+
+def older(tmp_path, method):
+    """A recipe, a job, and a finished run of it that an earlier version made."""
+    (tmp_path / "r.yaml").write_text(RECIPE % method)
+    recipe = read(tmp_path / "r.yaml")
+    job = Job(method, 0, tmp_path / "run")
+    written = json.loads(json.dumps(recipe.single(method, 0)))
+    for name in BEFORE[f"fedsep.algorithms.{method}"]:
+        del written["method"][name]
+    job.folder.mkdir()
+    (job.folder / "recipe.yaml").write_text(yaml.safe_dump(written))
+    (job.folder / "summary.json").write_text('{"status": "done"}')
+    return recipe, job
+
+
+def test_what_did_the_same_is_the_same_run(tmp_path):
+    assert standing(*reversed(older(tmp_path, "splitmix"))) == ("done", [])
+
+
+def test_what_did_something_else_is_another_run(tmp_path):
+    state, unlike = standing(*reversed(older(tmp_path, "zerofl")))
+    assert state == "other"
+    assert "own_classes" in unlike[0]
+
+
+@pytest.mark.parametrize("use", BEFORE)
+def test_arguments_that_came_later_are_there(use):
+    module, name = use.rsplit(".", 1)
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    assert set(BEFORE[use]) <= set(parameters)
+    given = {"use": use, **dict.fromkeys(BEFORE[use], "given")}
+    assert completed(given) == given
