@@ -166,7 +166,8 @@ def _outlived(algorithm: FedSep, like: Tree) -> Iterator[Finding]:
     if period is not None and not forgets and tree.leaves(uplink.init(like)):
         yield Finding(
             f"{named(algorithm, 'uplink')} remembers coordinates that mean something else with every sketch, re-drawn "
-            f"every {period} rounds: let error_feedback be the outermost wire, which forgets, or set period: never",
+            f"every {period} rounds: error_feedback, outermost on fedsep_linear or fedsep_quantised, forgets them; "
+            "elsewhere give it renewed=calendar.renewed, or set period: never",
             fatal=False,
         )
 

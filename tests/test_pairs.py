@@ -186,7 +186,7 @@ WARNED = {
     "error feedback inside another wire": (
         lambda: algorithms.fedsep_quantised(
             network, p=6, period=2, uplink=wires.clip(9.0, wires.error_feedback(wires.sign()))),
-        "let error_feedback be the outermost wire"),
+        "error_feedback, outermost on fedsep_linear or fedsep_quantised, forgets them"),
     "momentum twice": (
         lambda: algorithms.dgc(network, server=servers.sgd(momentum=0.9)),
         "momentum over a client's rounds, and the server's rule has one"),

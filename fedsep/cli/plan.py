@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedsep.core import FedSepError
+from fedsep.earlier import completed
 from fedsep.identity import differences
 from fedsep.recipes import Recipe
-from fedsep.recipes.before import completed
 from fedsep.recipes.reading import SETTINGS
 from fedsep.recipes.text import parse
 

@@ -88,7 +88,7 @@ def _found(folder: Path, allow: tuple[str, ...], changes: Sequence[Change]) -> t
     if not folder.is_dir() or not written.is_file():
         what = f"{written} is missing" if folder.is_dir() else "there is no such folder"
         raise FedSepError(f"{folder}: nothing to resume: {what}")
-    recipe = read(written, changes=changes, allow=allow)
+    recipe = read(written, changes=changes, allow=allow, resolved=True)
     if not is_run(folder):
         return recipe, plan(recipe, folder), folder
     out = folder.resolve().parent.parent

@@ -16,7 +16,7 @@ from fedsep.cli.screen import Screen
 from fedsep.cli.verdict import conclude
 from fedsep.core import FedSepError
 from fedsep.recipes import Recipe, RecipeError, Sources, build, write
-from fedsep.report.reading import read_object
+from fedsep.recipes.text import parse
 
 
 def sweep(
@@ -73,10 +73,12 @@ def _unfinished(jobs: Sequence[Job], recipe: Recipe) -> list[Job]:
 
 def _refuse_foreign(recipe: Recipe, todo: Sequence[Point], out: Path) -> None:
     """A folder that holds something, but nothing of this sweep, is somebody else's."""
-    if not out.is_dir() or not any(out.iterdir()) or any((out / point.slug).is_dir() for point in todo):
+    there = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if not there or any((out / point.slug).is_dir() for point in todo):
         return
-    swept = read_object(out / "sweep.json").get("recipe")
-    if swept is None or Path(str(swept)).name != Path(recipe.file).name:
+    # An earlier grid of the same recipe, finished or interrupted: every point's folder has its recipe, of this name.
+    names = [parse(file.read_text(encoding="utf-8"), str(file)).get("name") for file in out.glob("*=*/recipe.yaml")]
+    if recipe.name not in names:
         raise FedSepError(
             f"{out} is not empty and holds nothing of this sweep: choose another folder with --out, or sweep into it "
             "with --overwrite"

@@ -136,8 +136,9 @@ class _Session:
                 self.refused.add(signature)
                 self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
                 return [None] * len(group)
-            if self.fixed or len(group) == 1:
-                raise FedSepError(_too_large(len(group), self._fitting(group))) from error
+        # Outside of the handler: the error's frames would keep the memory in which fewer are tried.
+        if self.fixed or len(group) == 1:
+            raise FedSepError(_too_large(len(group), self._fitting(group)))
         half = (len(group) + 1) // 2
         self.chunk = min(self.chunk, half)
         _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), half)

@@ -100,7 +100,7 @@ def finished(folder: Path, sources: Sources, allow: tuple[str, ...] = (), *, ave
     saved = checkpoint.load(folder / "checkpoint")
     if saved is None:
         raise FedSepError(f"{folder}: the run's checkpoint is missing, which holds what its server and clients know")
-    experiment = build(recipe := read(written, allow=allow), recipe.seeds[0], sources)
+    experiment = build(recipe := read(written, allow=allow, resolved=True), recipe.seeds[0], sources)
     saved = saved._replace(trees=tree.map(_home, saved.trees))
     made = Finished(folder, summary, experiment, saved, {}, average)
     return replace(made, params=_average(made) if average else made.algorithm.model(made.state))

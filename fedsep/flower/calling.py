@@ -102,11 +102,21 @@ class Refusals:
             log.seek(self.place)
             lines = [line for line in log.readlines() if line.endswith(b"\n")]
         self.place += sum(map(len, lines))
-        entries = [json.loads(line) for line in lines]
-        reasons = [str(why) for entry in entries if (why := entry.get("refused") or entry.get("problem"))]
+        reasons = [why for line in lines if (why := _reason(line))]
         fresh = [why for why in dict.fromkeys(reasons) if why not in self.told]
         self.told.update(fresh)
         return fresh
+
+
+def _reason(line: bytes) -> str:
+    """Why a letter was refused or not answered; nothing if it was, or if a full disk tore the line."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return ""
+    if entry.get("refused"):
+        return f"this site does not take part: {entry['refused']}"
+    return f"a letter was not answered: {entry['problem']}" if entry.get("problem") else ""
 
 
 def _kept_going(programs: Programs, line: Line, say: Callable[[str], None], refusals: Refusals) -> NoReturn:
@@ -115,7 +125,7 @@ def _kept_going(programs: Programs, line: Line, say: Callable[[str], None], refu
     while True:
         time.sleep(_PAUSE)
         for why in refusals.fresh():
-            say(f"this site does not take part: {why}")
+            say(why)
         if programs.running[_NODE].poll() is None:
             continue
         said = programs.log(_NODE).read_text(encoding="utf-8", errors="replace")

@@ -10,6 +10,7 @@ from torch import nn
 
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Task
+from fedsep.earlier import completed_recipe
 from fedsep.engines.engine import Engine, Fleet
 from fedsep.engines.faults import Faults, faulty
 from fedsep.options import Accept, Checkpoint, Evaluate, Stop
@@ -42,13 +43,16 @@ _WRITTEN_IF_GIVEN = ("accept",)
 """Settings that a resolved recipe has only where the recipe has them: most runs are none the wiser."""
 
 
-def read(file: str | Path, *, changes: Sequence[Change] = (), allow: Sequence[str] = ()) -> Recipe:
+def read(
+    file: str | Path, *, changes: Sequence[Change] = (), allow: Sequence[str] = (), resolved: bool = False
+) -> Recipe:
     """Reads and checks a recipe.
 
     Args:
         file: A YAML file.
         changes: Applied in order, before anything is checked.
         allow: Packages beside ``fedsep`` that ``use:`` may name.
+        resolved: It was written for a run, by this version or an earlier one: what it does not name is as it was then.
 
     Raises:
         RecipeError: With every mistake that can be found without the data.
@@ -58,7 +62,8 @@ def read(file: str | Path, *, changes: Sequence[Change] = (), allow: Sequence[st
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "") or str(error)
         raise RecipeError(str(file), [Mistake("", f"cannot be read: {reason}")]) from None
-    return from_tree(parse(text, str(file)), str(file), changes=changes, allow=allow)
+    tree = parse(text, str(file))
+    return from_tree(completed_recipe(tree) if resolved else tree, str(file), changes=changes, allow=allow)
 
 
 def from_tree(tree: Any, file: str, *, changes: Sequence[Change] = (), allow: Sequence[str] = ()) -> Recipe:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from fedsep.earlier import completed
 from fedsep.report.reading import Record, RunData
 
 SEEDS = ("seed", "seeds")
@@ -15,6 +16,9 @@ SEEDS = ("seed", "seeds")
 
 _WAYS = ("name", "engine", "checkpoint", "stop", "states")
 """Blocks of a recipe that say how a run is done and not what it gives: seeds may have been run in different ways."""
+
+_ADDED = ("evaluate.levels",)
+"""Settings that add figures and change none."""
 
 LABEL_SETTINGS = 3
 """Settings that a label names at most."""
@@ -77,6 +81,8 @@ def flatten(recipe: Record) -> Record:
     methods = recipe.get("methods")
     if isinstance(methods, list) and len(cast(list[Any], methods)) == 1:
         recipe["method"] = recipe.pop("methods")[0]
+    if isinstance(recipe.get("method"), dict):
+        recipe["method"] = completed(cast(Record, recipe["method"]))
     return dict(_leaves("", recipe))
 
 
@@ -112,7 +118,7 @@ def _identity(run: RunData) -> str:
 
 def _what(settings: Record) -> Record:
     """Settings without those of how a run is done."""
-    return {key: value for key, value in settings.items() if key.split(".")[0] not in _WAYS}
+    return {key: value for key, value in settings.items() if key.split(".")[0] not in _WAYS and key not in _ADDED}
 
 
 def _place(run: RunData) -> str:

@@ -133,6 +133,13 @@ def test_a_sweep_keeps_out_of_a_folder_that_is_not_its_own(here, capsys):
     shutil.rmtree(here / "s/as_it_is")
     words[3] = "methods.fedavg.lr=0.2"
     assert invoke(words) == 0  # another grid of the same recipe may join
+    (here / "s/sweep.json").unlink()  # as after a sweep that was interrupted
+    words[3] = "methods.fedavg.lr=0.3"
+    assert invoke(words) == 0
+    (here / "t").mkdir()
+    (here / "t/.hidden").touch()
+    words[words.index("s")] = "t"
+    assert invoke(words) == 0
 
 
 def test_a_folder_that_cannot_be_swept_into_is_refused(here, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 _WITHOUT_CLASSES = {"own_classes": False, "outputs": None}
 
@@ -15,6 +15,18 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
     "fedsep.algorithms.flash": _WITHOUT_CLASSES,
 }
 """By method: arguments that came later, with values under which the method is what it was, whatever the default is."""
+
+
+def completed_recipe(tree: Any) -> Any:
+    """A recipe as it was resolved for a run, with what its methods did before arguments that came later."""
+    if not isinstance(tree, Mapping):
+        return tree
+    found = dict(cast(Mapping[str, Any], tree))
+    if isinstance(found.get("method"), Mapping):
+        found["method"] = completed(found["method"])
+    if isinstance(found.get("methods"), list):
+        found["methods"] = [completed(each) if isinstance(each, Mapping) else each for each in found["methods"]]
+    return found
 
 
 def completed(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from fedsep.cli.plan import Job, standing
+from fedsep.earlier import BEFORE, completed
 from fedsep.recipes import read
-from fedsep.recipes.before import BEFORE, completed
 
 RECIPE = """
 rounds: 1
@@ -41,6 +41,13 @@ def test_what_did_something_else_is_another_run(tmp_path):
     state, unlike = standing(*reversed(older(tmp_path, "zerofl")))
     assert state == "other"
     assert "own_classes" in unlike[0]
+
+
+def test_a_run_s_own_recipe_means_what_it_meant(tmp_path):
+    _, job = older(tmp_path, "zerofl")
+    written = job.folder / "recipe.yaml"
+    assert read(written).methods["zerofl"].resolved()["own_classes"] is True
+    assert read(written, resolved=True).methods["zerofl"].resolved()["own_classes"] is False
 
 
 @pytest.mark.parametrize("use", BEFORE)
