@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from fedsep.servers.reduce import coverage_mean
 from fedsep.servers.sgd import SGDRule
 from fedsep.wires.dense import Dense
 from fedsep.wires.momentum_correction import MomentumCorrection
-from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise
+from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise, within
 
 SHARED = ("space", "calendar", "wire", "key", "sketch", "learner", "ranks")
 """What two parts that both have it must have alike: both ends rely on it."""
@@ -76,7 +76,7 @@ def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
     parts = [("learner", learner), ("codec", _fields(algorithm.codec)), ("view", _fields(algorithm.view))]
     parts += [("server", _fields(server)) for server in _nested(algorithm.server, "server")]
     parts += [("uplink", {n: v for n, v in _fields(wire).items() if n == "sketch"})
-              for wire in _within(algorithm.uplink)]  # fmt: skip
+              for wire in within(algorithm.uplink)]  # fmt: skip
     unfit = getattr(algorithm.codec, "unfit", None)
     why = None if unfit is None else unfit(algorithm.server)
     if why is not None:
@@ -162,7 +162,7 @@ def _outlived(algorithm: FedSep, like: Tree) -> Iterator[Finding]:
     codec, uplink = algorithm.codec, algorithm.uplink
     calendar = getattr(codec, "calendar", None) or getattr(getattr(codec, "space", None), "calendar", None)
     period = getattr(calendar, "period", None)
-    forgets = any(getattr(wire, "renewed", None) for wire in _within(uplink))
+    forgets = any(getattr(wire, "renewed", None) for wire in within(uplink))
     if period is not None and not forgets and tree.leaves(uplink.init(like)):
         yield Finding(
             f"{named(algorithm, 'uplink')} remembers coordinates that mean something else with every sketch, re-drawn "
@@ -174,8 +174,8 @@ def _outlived(algorithm: FedSep, like: Tree) -> Iterator[Finding]:
 
 def _momenta(algorithm: FedSep) -> Iterator[Finding]:
     """Momentum at a client, over its rounds, and at the server: each is meant to be the only one."""
-    client = any(isinstance(wire, MomentumCorrection) and wire.momentum for wire in _within(algorithm.uplink))
-    if client and any(isinstance(part, SGDRule) and part.momentum for part in _within(algorithm.server)):
+    client = any(isinstance(wire, MomentumCorrection) and wire.momentum for wire in within(algorithm.uplink))
+    if client and any(isinstance(part, SGDRule) and part.momentum for part in within(algorithm.server)):
         yield Finding(
             f"{named(algorithm, 'uplink')} has momentum over a client's rounds, and the server's rule has one on top: "
             "they multiply; set one of them to 0",
@@ -199,21 +199,6 @@ def _nested(part: object, name: str) -> Iterator[object]:
     while part is not None:
         yield part
         part = getattr(part, name, None)
-
-
-def _within(part: object) -> Iterator[object]:
-    """A part and all that it is made of, however it holds them."""
-    if isinstance(part, Mapping):
-        inner: list[object] = list(cast(Mapping[object, object], part).values())
-    elif isinstance(part, list | tuple):
-        inner = list(cast(list[object], part))
-    elif dataclasses.is_dataclass(part):
-        yield part
-        inner = [getattr(part, field.name) for field in dataclasses.fields(part)]
-    else:
-        return
-    for each in inner:
-        yield from _within(each)
 
 
 def _fields(part: object) -> dict[str, Any]:

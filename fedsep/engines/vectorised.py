@@ -130,7 +130,7 @@ class _Session:
     def _learned(self, group: Sequence[_Ready], signature: object) -> list[tuple[Params, Info] | None]:
         """y_I of clients that are stacked; None for each of them if that cannot be done, which is said."""
         try:
-            return [*self._stacked(group)]
+            return self._stacked(group)
         except (FedSepError, RuntimeError) as error:
             if not _no_memory(error):
                 self.refused.add(signature)
@@ -144,7 +144,7 @@ class _Session:
         _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), half)
         return [*self._learned(group[:half], signature), *self._learned(group[half:], signature)]
 
-    def _stacked(self, group: Sequence[_Ready]) -> list[tuple[Params, Info]]:
+    def _stacked(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
         starts = [ready.begun.start for ready in group]
         shards = [self.fleet.shard(ready.job.invitation.client) for ready in group]
         return list(self.algorithm.learner.learn_together(starts, shards, [ready.ctx for ready in group]))

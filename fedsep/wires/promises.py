@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
@@ -125,15 +125,20 @@ def varies(wire: object) -> bool:
     nested. What varies must be packed as uint8 with one axis, and take no more bytes than the message as it is.
     A view says in the same way that a client's change has vectors of lengths that the client chose.
     """
-    if isinstance(wire, Mapping):
-        return any(varies(part) for part in cast(Mapping[str, object], wire).values())
-    if isinstance(wire, list | tuple):
-        return any(varies(part) for part in cast(list[object], wire))
-    if getattr(wire, "varies", False) is True:
-        return True
-    if not is_dataclass(wire):
-        return False
-    return any(varies(getattr(wire, field.name)) for field in fields(wire))
+    return any(getattr(part, "varies", False) is True for part in within(wire))
+
+
+def within(part: object) -> Iterator[object]:
+    """A part and all that it is made of, wherever it holds it: in fields, lists or mappings."""
+    if isinstance(part, Mapping):
+        inner: list[object] = list(cast(Mapping[str, object], part).values())
+    elif isinstance(part, list | tuple):
+        inner = list(cast(list[object], part))
+    else:
+        yield part
+        inner = [getattr(part, field.name) for field in fields(part)] if is_dataclass(part) else []
+    for each in inner:
+        yield from within(each)
 
 
 def _name(wire: Wire[Any]) -> str:
