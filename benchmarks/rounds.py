@@ -93,7 +93,8 @@ def compressed() -> dict[str, Make]:
     made["fedsep_lasso p=500"] = partial(algorithms.fedsep_lasso, p=500)
     fifty = partial(algorithms.fedsep_lasso, p=500, decode_steps=50, tolerance=0.0)
     made["fedsep_lasso p=500 decode_steps=50"] = fifty
-    made["fedsep_lasso p=500 decode_steps=50 operator=dct"] = partial(fifty, operator=operators.dct)
+    for operator in (operators.dct, operators.srht, operators.block_srht):
+        made[f"fedsep_lasso p=500 decode_steps=50 operator={operator.__name__}"] = partial(fifty, operator=operator)
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 from torch import Tensor
 
 from fedsep import random, tree
+from fedsep.codecs.followed import Followed, Inside
 from fedsep.codecs.identity import Identity
 from fedsep.codecs.patched import Patched
 from fedsep.codecs.replay import Replay
@@ -84,6 +85,26 @@ def announced(space: Space, wire: Wire[Any], server: Server[Any], key: Tensor, s
     """
     told = announcing(server, wire, key, size)
     return {"codec": Replay(space, wire, key), "view": Missed(space), "server": told, "downlink": Dense()}
+
+
+def followed(codec: Codec[Any], server: Server[Any], start: Params, wire: Wire[Any] | None, seed: int = 0) -> Downlink:
+    """x as it is by a plain wire (the default); by any other its changes, which clients add to a copy that they keep.
+
+    Args:
+        codec: What clients do with x.
+        server: Moves x.
+        start: The initial model, which both ends make from the seed.
+        wire: Sends a change of x, by the rules of ``replayed``; None: x, in float32.
+        seed: Of what the wire draws.
+
+    Raises:
+        FedSepError: The wire feeds its error back by itself.
+    """
+    if wire is None or isinstance(wire, Dense):
+        return {"codec": codec, "view": Whole(), "server": server, "downlink": wire or Dense()}
+    following = Followed(codec, start, wire, random.fold(random.key(seed), _MESSAGES))
+    told = announcing(Inside(server), wire, following.key, tree.size(following.space.origin()))
+    return {"codec": following, "view": Missed(following.space), "server": told, "downlink": Dense()}
 
 
 def by_wire(start: Params, wire: Wire[Any] | None, rule: Rule | None = None, seed: int = 0) -> Downlink:

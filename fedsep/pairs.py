@@ -18,6 +18,7 @@ from fedsep.fedsep import FedSep
 from fedsep.servers.announce import Announce, announcing
 from fedsep.servers.reduce import coverage_mean
 from fedsep.servers.sgd import SGDRule
+from fedsep.views.whole import Whole
 from fedsep.wires.dense import Dense
 from fedsep.wires.momentum_correction import MomentumCorrection
 from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise, within
@@ -74,6 +75,8 @@ def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
     """Pairs in which each has its own idea of what they share."""
     learner = {"learner": algorithm.learner}
     parts = [("learner", learner), ("codec", _fields(algorithm.codec)), ("view", _fields(algorithm.view))]
+    parts += [("codec", {n: v for n, v in _fields(codec).items() if n == "learner"})
+              for codec in _nested(algorithm.codec, "codec")]  # fmt: skip
     parts += [("server", _fields(server)) for server in _nested(algorithm.server, "server")]
     parts += [("uplink", {n: v for n, v in _fields(wire).items() if n == "sketch"})
               for wire in within(algorithm.uplink)]  # fmt: skip
@@ -122,6 +125,8 @@ def _cure(algorithm: FedSep) -> str:
         return "fedsep.downlinks.replayed sends changes by any wire and keeps its error on the server"
     if hasattr(algorithm.codec, "digest"):
         return f"{codec} keeps a copy that is the server's bit for bit, so what it is sent must arrive as it is"
+    if type(algorithm.view) is Whole:
+        return "fedsep.downlinks.followed sends changes of x by any wire and keeps their error on the server"
     return (
         f"{codec} takes x as it is sent, in every round, and keeps no copy of it to which changes could be added: "
         "only a plain wire fits, fedsep.wires.dense in float32, float16 or bfloat16"

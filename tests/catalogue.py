@@ -374,6 +374,8 @@ CATALOGUE = [
         downlink=wires.topk(4, values=wires.sign(), index="golomb")),
     # What SCAFFOLD says of c is no derivative of decode.
     row("scaffold", clients=8, converged=None),
+    # By tensor: of all at once, what is said of the model would depend on c.
+    row("scaffold with a sign downlink", clients=8, downlink=wires.sign(per="tensor"), narrow=True, converged=None),
     row("scaffold with local momentum", clients=8, momentum=0.5, epochs=1, converged=None),
     row("fedsep_linear", p=6, period=2, sizes=_p),
     row("fedsep_linear drawn once", p=6, period="never", sizes=_p),
@@ -398,6 +400,8 @@ CATALOGUE = [
     row("fedsep_lasso by ista and neumann", **_sparse, decoder="ista", encoder="neumann", gamma=0.3,
         converged={**_solved, "decode_steps": 700, "terms": 700}),
     row("fedsep_lasso of private sketches", **_sparse, private=True, warm_start=True, converged=_solved),
+    row("fedsep_lasso with few bits down", **_sparse, warm_start=True, downlink=wires.lloyd_max(bits=3), narrow=True,
+        converged=None),
     row("fedsep_lasso of its minimiser", **_sparse, start="zero", warm_start=True, converged=_solved),
     row("fedsep_lasso without columns", **{**_sparse, "server_lr": None}, operator=gaussian, encoder="cg",
         server=servers.adam(), converged=_solved),
@@ -407,6 +411,8 @@ CATALOGUE = [
     row("fedsep_implicit of a condition", optimality=skewed, decode_steps=3, decode_lr=0.9, terms=3, tau=0.9, sizes=_d,
         converged={"decode_steps": 24, "terms": 24}),
     row("fedsep_personal", linear, **_rough, converged=_whole),
+    row("fedsep_personal with a sparse downlink", linear, **_rough, downlink=wires.topk(5), narrow=True,
+        converged=None),
     row("fedsep_personal with warm start", linear, **_rough, warm_start=True, converged=_whole),
     row("fedsep_personal by neumann", linear, **_rough, solver="neumann", curvature="hessian", converged=_whole),
     row("fedsep_personal of a network", **_rough, curvature="hessian", converged=_whole),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from catalogue import CATALOGUE, name, network, ridge, shards
 
-from fedsep import algorithms, data, models, operators, random, servers, tasks, tree, wires
+from fedsep import algorithms, data, downlinks, models, operators, random, servers, tasks, tree, wires
 from fedsep.cli import invoke
 from fedsep.core import FedSepError
 from fedsep.learners import sgd
@@ -137,28 +137,40 @@ REFUSED = {
                         learner=algorithms.scaffold(network, clients=2).learner),
         "server Optimize does not fit codec ControlVariate: c must be the mean over all clients"),
     "x itself as tables": (
-        lambda: algorithms.fedsep_personal(
-            network, downlink=replace(wires.count_sketch(rows=1, cells=3), opened=False)),
+        lambda: replace(algorithms.fedsep_personal(network),
+                        downlink=replace(wires.count_sketch(rows=1, cells=3), opened=False)),
         "downlink CountSketchWire cannot be read by clients"),
     "factors of x itself": (
-        lambda: algorithms.fedsep_lasso(network, p=6, downlink=wires.low_rank()),
-        "downlink LowRank cannot be read by clients.*keeps no copy of it to which changes could be added"),
+        lambda: replace(algorithms.fedsep_lasso(network, p=6), downlink=wires.low_rank()),
+        r"downlink LowRank cannot be read by clients.*fedsep\.downlinks\.followed"),
+    "factors of a part of x": (
+        lambda: replace(built("heterofl"), downlink=wires.low_rank()),
+        "downlink LowRank remembers.*keeps no copy of it to which changes could be added"),
+    "another learner than a followed codec reckons with": (
+        lambda: replace(algorithms.scaffold(network, clients=2, downlink=wires.topk(3)), learner=sgd(network, lr=0.5)),
+        "learner SGD and codec Followed do not fit: each has a learner of its own"),
+    "control variates followed, and averaged over the cohort": (
+        lambda: replace(algorithms.scaffold(network, clients=2, downlink=wires.topk(3)),
+                        server=downlinks.followed(
+                            algorithms.fedavg(network).codec, Optimize(), network.init(), wires.topk(3))["server"]),
+        "c must be the mean over all clients"),
     "x itself down in few bits to clients that mend a copy": (
         lambda: replace(algorithms.topk_ef(network, k=2), downlink=wires.low_rank()), "codec Patched keeps a copy"),
     "another learner than the codec reckons with": (
         lambda: replace(algorithms.scaffold(network, clients=2), learner=sgd(network, lr=0.5)),
         "learner SGD and codec ControlVariate do not fit: each has a learner of its own"),
     "a memory on a downlink that has none": (
-        lambda: algorithms.fedsep_personal(network, downlink=wires.error_feedback(wires.sign())),
-        "downlink ErrorFeedback remembers, and broadcast has no memory: codec Implicit takes x as it is sent"),
+        lambda: replace(algorithms.fedsep_personal(network), downlink=wires.error_feedback(wires.sign())),
+        r"downlink ErrorFeedback remembers, and broadcast has no memory: fedsep\.downlinks\.followed"),
     "a memory on the way down of the model": (
         lambda: replace(algorithms.fedavg(network), downlink=wires.error_feedback(wires.sign())),
         r"downlink ErrorFeedback remembers, and broadcast has no memory: fedsep\.downlinks\.replayed"),
     "x itself in a few bits": (
-        lambda: algorithms.fedsep_personal(network, downlink=wires.qsgd(1)),
+        lambda: replace(algorithms.fedsep_personal(network), downlink=wires.qsgd(1)),
         "downlink QSGD cannot be read by clients, which do not know the shapes of x"),
     "more coordinates down than there are": (
-        lambda: algorithms.fedsep_personal(network, downlink=wires.topk(99)), "downlink TopK does not fit view Whole"),
+        lambda: replace(algorithms.fedsep_personal(network), downlink=wires.topk(99)),
+        "downlink TopK does not fit view Whole"),
     "a warm-up over wires with a memory": (
         lambda: algorithms.fedavg(network, uplink=wires.staged((wires.error_feedback(wires.sign()),))),
         "remembers, so it goes around Staged"),
@@ -178,7 +190,7 @@ WARNED = {
         lambda: algorithms.topk_ef(network, k=5, downlink=wires.count_sketch(rows=3, cells=5)),
         "downlink CountSketchWire opened message by message"),
     "x itself roughly": (
-        lambda: algorithms.fedsep_personal(network, downlink=Rough()),
+        lambda: replace(algorithms.fedsep_personal(network), downlink=Rough()),
         "downlink Rough is given x itself in every round"),
     "momentum that outlives its coordinates": (
         lambda: algorithms.fedsep_linear(network, p=6, period=3, uplink=wires.momentum_correction(wires.topk(3))),

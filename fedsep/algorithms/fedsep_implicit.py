@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack
 
+from fedsep import downlinks
 from fedsep.codecs.implicit import Curvature, Implicit, Solver
 from fedsep.core import FedSepError, Params, Task, Tree, Wire
 from fedsep.fedsep import FedSep, Weighting
@@ -74,8 +75,8 @@ def fedsep_implicit(
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How x is sent: ``wires.dense``, in float32 by default. Clients keep no x to which the changes that
-            other wires send could be added.
+        downlink: How x is sent; float32 by default. With any wire but ``wires.dense`` clients keep a copy of x, and the
+            server sends its changes, by the rules of ``fedsep_quantised``.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
@@ -113,15 +114,8 @@ def fedsep_implicit(
         curvature,
     )
     _refuse_mismatch(codec)
-    learner = sgd(task, **local)
-    return FedSep(
-        learner,
-        codec=codec,
-        uplink=uplink or Dense(),
-        downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule()),
-        weighting=weighting,
-    )
+    parts = downlinks.followed(codec, Optimize(server or SGDRule()), task.init(), downlink)
+    return FedSep(sgd(task, **local), uplink=uplink or Dense(), weighting=weighting, **parts)
 
 
 def _refuse_mismatch(codec: Implicit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from fedsep import random, tree
+from fedsep import downlinks, random, tree
 from fedsep.codecs.lasso import Decoder, Encoder, Lasso, Start, normal
 from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
@@ -77,8 +77,8 @@ def fedsep_lasso(
         server: Server optimiser of x, from ``fedsep.servers``, instead of averaging at ``server_lr``.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How x is sent: ``wires.dense``, in float32 by default. Clients keep no x to which the changes that
-            other wires send could be added.
+        downlink: How x is sent; float32 by default. With any wire but ``wires.dense`` clients keep a copy of x, and the
+            server sends its changes, by the rules of ``fedsep_quantised``.
         seed: Of the sketch; the same on both ends.
         **local: The local steps: what ``learners.sgd`` takes.
 
@@ -120,14 +120,8 @@ def fedsep_lasso(
         rate = 1.0 if server_lr is None else server_lr
     else:
         rate = server_rate("fedsep_lasso", p, d, sketch.scale, server_lr, local.get("lr", USUAL_LR))
-    return FedSep(
-        sgd(task, **local),
-        codec=codec,
-        uplink=uplink or Dense(),
-        downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule(rate)),
-        weighting=weighting,
-    )
+    parts = downlinks.followed(codec, Optimize(server or SGDRule(rate)), params, downlink, seed)
+    return FedSep(sgd(task, **local), uplink=uplink or Dense(), weighting=weighting, **parts)
 
 
 def _absolute(beta: float, largest: float) -> float:

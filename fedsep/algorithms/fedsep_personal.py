@@ -82,8 +82,8 @@ def fedsep_personal(
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
-        downlink: How x is sent: ``wires.dense``, in float32 by default. Clients keep no x to which the changes that
-            other wires send could be added.
+        downlink: How x is sent; float32 by default. With any wire but ``wires.dense`` clients keep a copy of x, and the
+            server sends its changes, by the rules of ``fedsep_quantised``.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from fedsep import downlinks
 from fedsep.codecs.control_variate import ControlVariate
 from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep
@@ -37,8 +38,8 @@ def scaffold(
         server: Server optimiser of the model, from ``fedsep.servers``; plain averaging by default. c has none.
         uplink: How dy and dc are sent, from ``fedsep.wires``; float32 by default. c is the mean of the c_m up to
             what a rounding wire loses.
-        downlink: How x and c are sent: ``wires.dense``, in float32 by default. Clients keep neither, so that there is
-            nothing to which the changes that other wires send could be added.
+        downlink: How x and c are sent; float32 by default. With any wire but ``wires.dense`` clients keep copies of
+            both, 8 d, and the server sends their changes, by the rules of ``fedsep_quantised``.
         **local: The local steps: what ``learners.sgd`` takes. With momentum, I lr is replaced by what a constant
             gradient moves y by; clipping bounds gradient and correction together.
 
@@ -53,11 +54,6 @@ def scaffold(
         Karimireddy et al. 2020, arXiv:1910.06378, option II.
     """
     learner = sgd(task, **local)
-    return FedSep(
-        learner,
-        codec=ControlVariate(learner),
-        uplink=uplink or Dense(),
-        downlink=downlink or Dense(),
-        server=Controls(clients, server or SGDRule()),
-        weighting="uniform",
-    )
+    controls = Controls(clients, server or SGDRule())
+    parts = downlinks.followed(ControlVariate(learner), controls, task.init(), downlink)
+    return FedSep(learner, uplink=uplink or Dense(), weighting="uniform", **parts)

@@ -69,6 +69,11 @@ class Replay:
         """
         first = self._first()
         require_start(params, self._model(first["anchor"], first["sent"], 0))
+        return self.started()
+
+    def started(self) -> Announced:
+        """The space's origin, and no messages yet."""
+        first = self._first()
         return {
             "anchor": first["anchor"],
             "omega": first["sent"],
@@ -85,7 +90,7 @@ class Replay:
 
     def decode(self, x: Received, memory: Copy, shard: Shard, ctx: Ctx) -> tuple[Decoded, Copy]:
         """Replays what was missed, checks the copy against the server's digest, and lifts it."""
-        copy = self._caught_up(x, memory, ctx)
+        copy = self.caught_up(x, memory, ctx)
         check_digest(copy["digest"], ctx)
         return Decoded(self._model(copy["anchor"], copy["sent"], self.space.calendar.epoch(ctx.round))), copy
 
@@ -95,6 +100,23 @@ class Replay:
         """lower(y - y_0)."""
         dx = self.space.lower(tree.sub(y, start.y), self.space.calendar.epoch(ctx.round))
         return {"omega": dx}, memory, {}
+
+    def caught_up(self, x: Received, memory: Copy, ctx: Ctx) -> Copy:
+        """A client's copy after what it is sent: the messages that it missed, or everything.
+
+        Raises:
+            FedSepError: It is sent something else.
+        """
+        strange = sorted(x.keys() - {"missed", "anchor", "omega"})
+        if strange:  # of another view: what it says would be passed over
+            raise FedSepError(f"clients are sent missed messages, or anchor and omega (got {', '.join(strange)})")
+        if "missed" not in x:
+            first = self._first()
+            anchor, sent = x.get("anchor", first["anchor"]), x.get("omega", first["sent"])
+            return {"anchor": anchor, "sent": sent, "digest": torch.tensor(ctx.digest or 0)}
+        for number, news in enumerate(x["missed"], start=ctx.round - len(x["missed"])):
+            memory = self._replayed(memory, news, number)
+        return memory
 
     def advance(self, x: Announced, round: int) -> tuple[Announced, bool]:
         """The news become history, and where a new period begins, x is folded as the messages tell it."""
@@ -132,18 +154,6 @@ class Replay:
 
     def _first(self) -> Copy:
         return {"anchor": self.space.anchor(), "sent": self.space.origin(), "digest": seal(self.key)}
-
-    def _caught_up(self, x: Received, memory: Copy, ctx: Ctx) -> Copy:
-        strange = sorted(x.keys() - {"missed", "anchor", "omega"})
-        if strange:  # of another view: what it says would be passed over
-            raise FedSepError(f"clients are sent missed messages, or anchor and omega (got {', '.join(strange)})")
-        if "missed" not in x:
-            first = self._first()
-            anchor, sent = x.get("anchor", first["anchor"]), x.get("omega", first["sent"])
-            return {"anchor": anchor, "sent": sent, "digest": torch.tensor(ctx.digest or 0)}
-        for number, news in enumerate(x["missed"], start=ctx.round - len(x["missed"])):
-            memory = self._replayed(memory, news, number)
-        return memory
 
     def _replayed(self, copy: Copy, news: News, round: int) -> Copy:
         """A client's copy after the message of ``round``; clients that were sent the same share the work."""

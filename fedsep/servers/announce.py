@@ -65,6 +65,11 @@ class Announce:
     key: Tensor
     feedback: bool = True
 
+    @property
+    def clients(self) -> int | None:
+        """How many there are, where the server was told."""
+        return getattr(self.server, "clients", None)
+
     def init(self, x: Announced) -> AnnounceState:
         """Both parts' states."""
         return AnnounceState(self.server.init(x), self.wire.init(x["omega"]))

@@ -28,7 +28,8 @@ from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
 from fedsep.train import fit
 from fedsep.views import Calendar, Changes, Missed
-from fedsep.wires import Contraction, dense
+from fedsep.wires import Contraction, Exact, dense
+from fedsep.wires import topk as topk_wire
 
 CLIENTS, ROUNDS, KEY = 3, 10, random.key(7)
 attendances = st.lists(
@@ -96,7 +97,9 @@ METHODS = {
     "messages about a sketch drawn anew every round": lambda: replay(sketched(1), 2.0),
     "messages without an error": lambda: replay(sketched(2), 2.0, dense()),
     "changed coordinates": changes,
-}
+    "messages about what a LASSO decodes": lambda: algorithms.fedsep_lasso(
+        network, p=6, beta=0.3, steps=1, batch_size=4, downlink=Half()),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make", METHODS.values(), ids=METHODS.keys())
@@ -116,6 +119,59 @@ def test_every_client_decodes_the_servers_model_bit_for_bit(make, attendance):
             decoded, _ = clients.local_models(seat.sent, seat.before, parts[client], seat.ctx)
             assert all(torch.equal(decoded[name], served[name]) for name in served), (seat.ctx, list(seat.sent))
             assert tree.nbytes(seat.sent) <= 8 * network.d + 8 * 6
+
+
+@dataclass(frozen=True)
+class Same:
+    """A wire that sends what it is given, and is no ``Dense``."""
+
+    def init(self, like):
+        return ()
+
+    def pack(self, sent, memory, ctx):
+        return sent, memory
+
+    def unpack(self, payload, like, ctx):
+        return payload
+
+    def promise(self, size):
+        return Exact()
+
+
+FOLLOWED = {
+    "LASSO": lambda downlink: algorithms.fedsep_lasso(
+        network, p=6, beta=0.3, warm_start=True, steps=1, batch_size=4, downlink=downlink),
+    "SCAFFOLD": lambda downlink: algorithms.scaffold(
+        network, clients=CLIENTS, server=server_sgd(momentum=0.5), steps=1, batch_size=4, downlink=downlink),
+    "personal": lambda downlink: algorithms.fedsep_personal(
+        network, warm_start=True, steps=1, batch_size=4, downlink=downlink),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", FOLLOWED.values(), ids=FOLLOWED.keys())
+@settings(max_examples=6)
+@given(attendance=attendances)
+def test_changes_in_full_are_as_good_as_x_itself(make, attendance):
+    plain, changed = (
+        play(make(downlink), network.init(), shards(network, CLIENTS), attendance).states[-1]
+        for downlink in (None, Same())
+    )
+    told = changed.x["omega"]
+    for a, b in zip(tree.leaves(plain.x), tree.leaves(told), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("make", FOLLOWED.values(), ids=FOLLOWED.keys())
+def test_a_downlink_of_few_coordinates_costs_what_they_cost(make):
+    algorithm, k = make(topk_wire(2)), 2
+    states = play(algorithm, network.init(), shards(network, CLIENTS), everybody(CLIENTS, 4)).states
+    assert tree.nbytes(sent_to(states[0], algorithm, -1, 0)) == 0
+    assert tree.nbytes(sent_to(states[3], algorithm, 2, 3)) == k * (4 + 8)
+    assert tree.nbytes(sent_to(states[3], algorithm, 1, 3)) == 2 * k * (4 + 8)
+
+
+def test_who_follows_control_variates_still_knows_how_many_there_are():
+    assert FOLLOWED["SCAFFOLD"](Same()).clients == FOLLOWED["SCAFFOLD"](None).clients == CLIENTS
 
 
 class Told:
