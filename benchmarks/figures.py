@@ -13,12 +13,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import records
 from benchmarks.markdown import table
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.paper.scales import WORDS
 
 RUNS, RECORDS, IMAGES = Path("runs/paper"), Path("records/paper"), Path("docs/images")
 FIGURES = ("fig2", "fig3", "ablation")
+COMPARED = {"fig3": "iid"}
+"""Runs that another page compares, too: docs/results/communication.md."""
 HEAD = ("method", "split", "p", "seeds", "test accuracy", "payload bytes a round", "rate", "rate up", "rate down",
         "rate, dense down", "p/d")  # fmt: skip
 
@@ -33,6 +36,8 @@ def keep(figure: str) -> None:
         shutil.copy(sweep, kept / f"tuning_{sweep.parent.parent.name}.json")
     (kept / "failed.json").write_text(json.dumps(_failed(source), indent=1) + "\n")
     shutil.copy(next(source.glob("**/seed0/environment.json")), kept)
+    if figure in COMPARED:
+        records.keep(source / COMPARED[figure], kept / "runs")
     for picture in source.glob("*.svg"):
         shutil.copy(picture, IMAGES)
 

@@ -71,6 +71,9 @@ COMMANDS: dict[str, list[str]] = {
     # The rivals, each at the local rate that was best on validation data.
     "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml", *SEEDS],
     "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml", *SEEDS],
+    # One seed of what had not arrived at every target by 200 rounds.
+    "mnist_rivals_400": ["run", "recipes/mnist_cnn/rivals_400.yaml"],
+    "mnist_rivals_400_k2": ["run", "recipes/mnist_cnn/rivals_400_k2.yaml"],
     "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
