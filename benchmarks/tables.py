@@ -105,9 +105,8 @@ def personal_table() -> str:
     return table(head, lines)
 
 
-def speed_table() -> str:
+def rounds_table(record: dict[str, Any]) -> str:
     """Seconds a round beside the plain loop's."""
-    record = json.loads((RECORDS / "rounds.json").read_text())
     lines: list[list[object]] = [
         [
             row["workload"],
@@ -123,13 +122,24 @@ def speed_table() -> str:
         for row in record["rounds"]
     ]
     head = ["workload", "method", "processes", "s a round", "plain loop", "ratio of medians", "of sums"]
-    first = table([*head, "of medians, to FedAvg", "of sums, to FedAvg"], lines)
+    return table([*head, "of medians, to FedAvg", "of sums, to FedAvg"], lines)
+
+
+def lasso_rounds() -> str:
+    """The same of LASSO on several operators."""
+    record = json.loads((RECORDS / "rounds_lasso.json").read_text())
+    return f"{rounds_table(record)}\n\n{machine(record['environment'])}"
+
+
+def speed_table() -> str:
+    """All workloads, and what the engine costs alone."""
+    record = json.loads((RECORDS / "rounds.json").read_text())
     idle: list[list[object]] = [
         [row["engine"], f"{row['numbers']:,}", row["milliseconds"]["median"], row["milliseconds"]["most"]]
         for row in record["overhead"]
     ]
     second = table(["engine", "numbers each way", "median ms a round", "most"], idle)
-    return f"{first}\n\n100 clients that do nothing:\n\n{second}\n\n{machine(record['environment'])}"
+    return f"{rounds_table(record)}\n\n100 clients that do nothing:\n\n{second}\n\n{machine(record['environment'])}"
 
 
 def memory_table() -> str:
@@ -235,6 +245,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "quickstart": lambda: accuracy_table(["quickstart"]),
     "personal": personal_table,
     "speed": speed_table,
+    "speed of LASSO": lasso_rounds,
     "operators": lambda: operators_table("operators.json"),
     "operators on a GPU": lambda: operators_table("operators_gpu.json"),
     "lasso": lasso_table,
