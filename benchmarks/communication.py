@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from fedsep.report import find_runs, read_run
 from fedsep.report.frontier import TARGETS as DEFAULT_TARGETS
 from fedsep.report.frontier import Frontier, Setting, frontier
 from fedsep.report.frontier_page import picture
+from fedsep.report.reading import RunData
 from fedsep.report.wording import bytes_text
 
 RECORDS, IMAGES = Path("records"), Path("docs/images")
@@ -30,7 +32,8 @@ SPLITS = {
 TARGETS = {"cifar10": (0.3, 0.4, 0.5)}
 """Where they are not those of ``fedsep frontier``."""
 LONGER = {"iid": "mnist_rivals_400", "k2": "mnist_rivals_400_k2"}
-"""Runs of 400 rounds."""
+"""Runs of 400 rounds, whose first 200 stand beside the others."""
+HORIZON = 200
 SEEDS = 3
 """That a setting of ours must have to be held up against the others."""
 CASES = {"iid, 20 bytes": ("iid", 0, 30), "iid, 40 bytes": ("iid", 30, 60), "2 classes, 72": ("k2", 60, 100),
@@ -40,20 +43,26 @@ CASES = {"iid, 20 bytes": ("iid", 0, 30), "iid, 40 bytes": ("iid", 30, 60), "2 c
 
 def found(split: str) -> Frontier:
     """The frontier of a split's records, as far as they are there."""
-    folders = [RECORDS / name for name in SPLITS[split] if (RECORDS / name).is_dir()]
-    return _frontier(folders, TARGETS.get(split, DEFAULT_TARGETS))
+    longer = [_until(run) for run in _done([RECORDS / LONGER[split]] if split in LONGER else [])]
+    runs = [*_done([RECORDS / name for name in SPLITS[split]]), *longer]
+    return frontier(runs, TARGETS.get(split, DEFAULT_TARGETS))
 
 
-def _frontier(folders: Sequence[Path], targets: Sequence[float]) -> Frontier:
-    return frontier((run for run in map(read_run, find_runs(folders)) if run.status == "done"), targets)
+def _done(folders: Sequence[Path]) -> list[RunData]:
+    there = [folder for folder in folders if folder.is_dir()]
+    return [run for run in map(read_run, find_runs(there) if there else []) if run.status == "done"]
+
+
+def _until(run: RunData) -> RunData:
+    """A run as it stood after the first 200 rounds, which depend on nothing that comes later."""
+    rows = tuple(row for row in run.rows if row["round"] <= HORIZON)
+    return dataclasses.replace(run, rows=rows, recipe={**run.recipe, "rounds": HORIZON})
 
 
 def longer(split: str) -> str:
     """What 400 rounds bring to those that had not arrived everywhere by 200."""
-    folder = RECORDS / LONGER[split]
-    if not folder.is_dir():
-        return "Not run yet."
-    return _settings_table(_frontier([folder], DEFAULT_TARGETS))
+    runs = _done([RECORDS / LONGER[split]])
+    return _settings_table(frontier(runs)) if runs else "Not run yet."
 
 
 def frontier_table(split: str) -> str:
