@@ -16,6 +16,8 @@ from fedsep.cli.entry import DONE, FAILED
 RUNS, RECORDS = Path("runs/records"), Path("records")
 KEPT = ("recipe.yaml", "environment.json", "summary.json", "metrics.csv", "sweep.json", "clients.jsonl")
 SEEDS = ["--seeds", "0,1,2"]
+TRIED = {"points", "tuning"}
+"""Folders of runs that choose settings: the sweep's table says what they found."""
 K2 = "{use: fedsep.data.classes, k: 2}"
 
 
@@ -109,7 +111,7 @@ def keep(run: Path, record: Path) -> None:
     """Copies the small files; checkpoints, models and ledgers can be made again."""
     shutil.rmtree(record, ignore_errors=True)
     for path in sorted(run.rglob("*")):
-        if path.name in KEPT and "points" not in path.relative_to(run).parts:
+        if path.name in KEPT and not TRIED & set(path.relative_to(run).parts):
             to = record / path.relative_to(run)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, to)
