@@ -59,6 +59,8 @@ COMMANDS: dict[str, list[str]] = {
     "tune_rivals_k2": ["run", "recipes/mnist_cnn/tune_rivals.yaml", "--set", f"data.partition={K2}"],
     "tune_fetchsgd": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml"],
     "tune_fetchsgd_k2": ["run", "recipes/mnist_cnn/tune_fetchsgd.yaml", "--set", f"data.partition={K2}"],
+    "mnist_fetchsgd": ["run", "recipes/mnist_cnn/fetchsgd.yaml"],
+    "mnist_fetchsgd_k2": ["run", "recipes/mnist_cnn/fetchsgd_k2.yaml"],
     "tune_quantised_k2": ["run", "recipes/mnist_cnn/tune_quantised_k2.yaml"],
     "tune_quantised": ["run", "recipes/mnist_cnn/tune_quantised.yaml"],
     "tune_quantised_k2_rates": ["run", "recipes/mnist_cnn/tune_quantised.yaml", "--set", f"data.partition={K2}"],
@@ -104,7 +106,8 @@ def main() -> None:
         done = subprocess.run([sys.executable, "-m", "fedsep", *words, "--jobs", asked.jobs])
         if done.returncode in (DONE, FAILED):  # that a setting diverges is a result, too
             keep(out, RECORDS / name)
-        done.check_returncode()
+        else:
+            done.check_returncode()
 
 
 def keep(run: Path, record: Path) -> None:
