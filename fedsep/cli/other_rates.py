@@ -15,7 +15,7 @@ FOLDER = "other_rates"
 
 
 def set_aside(found: Sequence[Folder], out: Path) -> list[str]:
-    """Moves runs that differ from what is wanted in the learning rate alone to ``other_rates``, and those that fit back.
+    """Moves runs that differ from what is wanted in the rate alone to ``other_rates``, and those that fit back.
 
     Args:
         found: Recipes with the rates that are chosen, and their runs.

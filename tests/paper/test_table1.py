@@ -218,6 +218,17 @@ def test_rounds_to_the_target_and_per_cent():
     assert [macs_text(value) for value in (None, 12.0, 34_560, 1.2345e9)] == ["–", "12", "34.6 k", "1.23 G"]
 
 
+def test_the_density_that_was_served_is_told():
+    from benchmarks.heterogeneity import _served_at
+
+    assert blocks()["zerofl"]["served"] == [1.0, 0.25, 0.1]
+    rows = [{"round": 10, "served_width": 1.0, "served_density": 0.25}]
+    found, other = result("zerofl", "mnist_k2", rows), result("heterofl", "mnist_k2", [{"served_width": 0.5}])
+    assert accuracy_cells(found)["served density"] == "0.25"
+    assert (_served_at(record(found)), _served_at(record(other))) == ("1 (1/4 of the weights)", "1/2")
+    assert _served_at({"served_width": []}) == "–"
+
+
 def test_homogeneous_rows_have_no_quarter_of_their_own():
     rows = [{"round": 10, "client_held_accuracy": 0.9}]
     metrics = {"client_held_accuracy": {"last": 0.9, "best": 0.9, "mean_last": 0.9}}

@@ -21,12 +21,13 @@ from fedsep.report.wording import NONE
 
 READING = (
     "Test accuracy in per cent, mean ± deviation over seeds. Full: the server's model at full width; served: at its "
-    "best width of 1, 1/2, 1/4 along the method's own plan, chosen on validation data; averaged: the same of an "
-    "exponential average of its parameters (0.8 a round). Mean of last: of the last ten evaluations. Own classes at "
-    "1/4: each client's sub-model of a quarter of the units on its own test part, among its own classes, without "
-    "further local steps; none of homogeneous rows, whose clients all hold the whole model. Rounds to a target: of "
-    "served accuracy. Cohorts, capabilities and data are the same for every row; public images for distillation are "
-    "held out of everybody's training data."
+    "best width of 1, 1/2, 1/4 along the method's own plan, chosen on validation data (ZeroFL: with all of its "
+    "weights, or the largest quarter or tenth of every layer, likewise); averaged: the same of an exponential "
+    "average of its parameters (0.8 a round). Mean of last: of the last ten evaluations. Own classes at 1/4: each "
+    "client's sub-model of a quarter of the units on its own test part, among its own classes, without further local "
+    "steps; none of homogeneous rows, whose clients all hold the whole model. Rounds to a target: of served "
+    "accuracy. Cohorts, capabilities and data are the same for every row; public images for distillation are held "
+    "out of everybody's training data."
 )
 COSTS = (
     "A client in a round, by its capability: payload up and down as measured over all rounds of all runs, refreshes "
