@@ -19,6 +19,7 @@ def mistakes(
     view: Any = getattr(algorithm, "view", None)
     found = list(dict.fromkeys(view.mistakes(cohort.capabilities))) if hasattr(view, "mistakes") else []
     found += [text for part in _learners(algorithm) for text in _own(part, cohort.capabilities)]
+    found += _not_augmentable(algorithm, fleet)
     found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
     public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
     found += public[:1]  # two parts may rest on one argument
@@ -63,6 +64,13 @@ def _batches_of_one(algorithm: Algorithm[Any, Any], fleet: Fleet, static: Callab
                 f"(got {size}; client {client} has {n} training examples): choose another, or a model with norm=group"
             ]
     return []
+
+
+def _not_augmentable(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
+    """Images can be cropped, rows of a table cannot."""
+    here = _here(fleet)
+    each = (getattr(part, "augment", None) for part in _learners(algorithm))
+    return [text for part in each if here for text in _own(part, fleet.shard(here[0]).train.x)]
 
 
 def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
