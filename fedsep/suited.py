@@ -106,14 +106,21 @@ def _nothing_to_score_on(algorithm: Algorithm[Any, Any], task: Task, fleet: Flee
     sizes = [(client, 0 if part is None else part.size) for client, part in parts]
     client = next((client for client, size in sizes if not size), None)
     if client is None:
-        one = next((client for client, size in sizes if size == 1), None)
-        return [] if one is None or not static({"the model": task}) else [
-            "scores must be fitted to two validation examples of a client or more, since the model has static batch "
-            f"normalisation, which has no statistics of one (got one of client {one}): make validation in data larger"
-        ]
+        return _fitted_to_one(sizes) if static({"the model": task}) else []
     return [
         f"scores must be fitted to training data where clients have no validation data (got data=validation; client "
         f"{client} has none): set validation in data, or make it larger"
+    ]
+
+
+def _fitted_to_one(sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Of clients, and how many validation examples they have."""
+    one = next((client for client, size in sizes if size == 1), None)
+    if one is None:
+        return []
+    return [
+        "scores must be fitted to two validation examples of a client or more, since the model has static batch "
+        f"normalisation, which has no statistics of one (got one of client {one}): make validation larger"
     ]
 
 

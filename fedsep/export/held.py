@@ -48,8 +48,8 @@ def held(run: Finished, capability: float | None, client: int | None) -> Held:
     Raises:
         FedSepError: The capability cannot be had, or there is no such client.
     """
-    if capability is not None and not 0 < capability <= 1:
-        raise FedSepError(f"--capability: must be > 0 and <= 1 (got {capability:g})")
+    if run.member is not None:
+        return _member(run, run.member, client)
     if not narrows(run.algorithm) or (client is not None and not cuts(run.algorithm)):
         return _whole(run, capability, client)
     share, why, cut = _asked(run, capability) if client is None else _of_client(run, client, capability)
@@ -86,6 +86,12 @@ def ready(run: Finished, params: Params, client: int | None) -> Params:
     calibration = run.experiment.recipe.options()["evaluate"].calibration
     train = run.experiment.federation.shard(client).train
     return with_statistics(run.task, params, lambda: of_samples(train, calibration))
+
+
+def _member(run: Finished, name: str, client: int | None) -> Held:
+    """The model of clients of a capability, which is part of no other."""
+    whose = f"the model of clients of capability {name}" + ("" if client is None else f", such as client {client}")
+    return Held(float(name), whose, ready(run, run.params, client), places(lambda params: params, run.params))
 
 
 def _whole(run: Finished, capability: float | None, client: int | None) -> Held:

@@ -162,7 +162,7 @@ def test_gates_that_are_fitted_to_one_validation_example_are_refused(federation)
         task = task_of(federation, norm)
         scores = functools.partial(gate_scores, steps=2, data="validation")
         if norm == "static":
-            with pytest.raises(FedSepError, match="two validation examples of a client or more.*one of client 3"):
+            with pytest.raises(FedSepError, match=r"two validation examples of a client or more.*one of client 3"):
                 ran(fleet, task, algorithms.fedsep_mask, scores=scores)
         else:
             ran(fleet, task, algorithms.fedsep_mask, scores=scores)
