@@ -21,7 +21,8 @@ model: {use: fedsep.models.resnet, blocks: [1], width: 8, features: 6}
 task: {use: fedsep.tasks.classification}
 methods:
   - {use: fedsep.algorithms.feddf, zoo: &zoo {0.25: {use: fedsep.models.mlp, hidden: [5]},
-     0.5: &half {use: fedsep.models.resnet, blocks: [1], width: 4, features: 6}}, server_steps: 2, lr: 0.1, steps: 2, batch_size: 16}
+     0.5: &half {use: fedsep.models.resnet, blocks: [1], width: 4, features: 6}}, server_steps: 2,
+     lr: 0.1, steps: 2, batch_size: 16}
   - {use: fedsep.algorithms.fedet, zoo: {0.5: *half}, server_steps: 2, lr: 0.1, steps: 2, batch_size: 16}
   - {use: fedsep.algorithms.dsfl, zoo: *zoo, per_round: 20, distil_steps: 2, lr: 0.1, steps: 2, batch_size: 16}
 cohort: {capabilities: [1.0, 0.5], draw: DRAW}
