@@ -45,8 +45,8 @@ def keep(settings: Sequence[str]) -> None:
     for name in settings:
         own = [row for row in rows if row["setting"] == name]
         (RECORD / f"{name}.json").write_text(json.dumps(own, indent=1) + "\n")
-    for sweep in RUNS.glob("tuning/**/sweep.json"):
-        shutil.copy(sweep, RECORD / "tuning.json")
+        for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
+            shutil.copy(sweep, RECORD / f"{name}_tuning.json")
     shutil.copy(next(RUNS.glob("**/seed0/environment.json")), RECORD)
 
 
@@ -119,13 +119,20 @@ def _line(row: Mapping[str, Any], ends: Sequence[float]) -> list[object]:
         LABELS[row["row"]],
         len(row["seeds"]),
         *accuracies,
-        ", ".join(sorted({share(width) for width in row["served_width"]})) or "–",
+        _served_at(row),
         "–" if row["row"] in WHOLE else percent(row["own_classes"]),
         f"{statistics.mean(reached):.0f}{part}" if reached else "not reached",
         *(bytes_text(round(row["bytes"].get(f"{level:g}", 0))) for level in ends),
         *(macs_text(row["macs"].get(f"{level:g}")) for level in ends),
         _published(row),
     ]
+
+
+def _served_at(row: Mapping[str, Any]) -> str:
+    """Widths, and shares of the weights where these are chosen among."""
+    dense = sorted({share(one) for one in row.get("served_density", [])})
+    return ", ".join([*sorted({share(width) for width in row["served_width"]})]) + (
+        f" ({', '.join(dense)} of the weights)" if dense else "") or "–"  # fmt: skip
 
 
 def percent(value: Mapping[str, float | None]) -> str:

@@ -16,6 +16,10 @@ BEFORE: Mapping[str, Mapping[str, Any]] = {
 }
 """By method: arguments that came later, with values under which the method is what it was, whatever the default is."""
 
+_LOCAL = ("lr", "steps", "epochs", "batch_size", "momentum", "weight_decay", "clip", "schedule")
+_SINCE: Mapping[str, Any] = {"augment": None}
+"""What ``learners.sgd`` takes since, in the block of any method that names all of ``_LOCAL``: its steps are these."""
+
 
 def completed_recipe(tree: Any) -> Any:
     """A recipe as it was resolved for a run, with what its methods did before arguments that came later."""
@@ -31,4 +35,5 @@ def completed_recipe(tree: Any) -> Any:
 
 def completed(block: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved method block with the arguments that came after it was resolved."""
-    return {**BEFORE.get(str(block.get("use")), {}), **block}
+    local = _SINCE if all(name in block for name in _LOCAL) else {}
+    return {**local, **BEFORE.get(str(block.get("use")), {}), **block}

@@ -17,7 +17,7 @@ from fedsep.errors import RunFailed
 from fedsep.holding import kept, narrows, units_of
 from fedsep.options import Evaluate
 from fedsep.saving import Point
-from fedsep.serving import Judge, judged
+from fedsep.serving import Judge, densities, judged
 
 _AT_ONCE = 256  # clients that are invited at a time, so that memory does not grow with the fleet
 
@@ -32,9 +32,10 @@ def evaluate_server(algorithm: Algorithm[Any, Any], judge: Judge, point: Point) 
     bare = judge._replace(options=replace(judge.options, levels=None))
     params = algorithm.model(point.state)
     # Where it cannot be made narrower, every share of the units is the whole model.
-    columns = judged(judge if narrows(algorithm) else bare, params, narrower(params))
+    sparse = densities(algorithm)
+    columns = judged(judge if narrows(algorithm) else bare, params, narrower(params), sparse=sparse)
     if point.average is not None:
-        columns |= judged(bare, point.average, narrower(point.average), "average_")
+        columns |= judged(bare, point.average, narrower(point.average), "average_", sparse)
     return columns
 
 

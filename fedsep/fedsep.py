@@ -172,6 +172,20 @@ class FedSep:
         return params if cut is None else cut(state.x, params, ctx)
 
     @property
+    def densities(self) -> tuple[float, ...]:
+        """Shares of the weights at which the server's model may be served, the largest first; empty: it has one."""
+        return getattr(self.codec, "densities", ())
+
+    def sparser(self, params: Params, density: float) -> Params:
+        """The model with a share of its weights, where the codec has ``densities``.
+
+        Args:
+            params: Of the server's model, or of an average of it.
+            density: The share.
+        """
+        return params if density == max(self.densities) else self.codec.sparser(params, density)  # type: ignore[attr-defined]
+
+    @property
     def privacy(self) -> Any:
         """What the server or the learner promises (``fedsep.privacy.Guarantee``); None where neither does."""
         return getattr(self.server, "privacy", None) or getattr(self.learner, "privacy", None)

@@ -23,7 +23,8 @@ class Evaluate:
         calibration: Number of training examples on which they are measured.
         served: Shares of the units, such as (1.0, 0.5, 0.25): the best of these sub-models of the server's, by the
             method's own plan, is evaluated beside the whole one; it is chosen on validation data. Methods without
-            sub-models serve the whole model. Empty: not.
+            sub-models serve the whole model, or the best of several densities of it where they have some (``served``
+            of ``zerofl``). Empty: not.
         levels: Shares of the units, such as the cohort's capabilities: the server's sub-model of each, by the method's
             own plan, is evaluated on test data (``test_level_0.5_accuracy``), not the average's; nothing for methods
             without sub-models. None: not.

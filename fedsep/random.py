@@ -80,7 +80,12 @@ def integers(key: Tensor, below: int, *shape: int) -> Tensor:
     """int64 draws in [0, below), below < 2**31, by multiply-shift of 32 bits."""
     if not 0 < below < 2**31:
         raise ValueError(f"below must be in 1 .. 2**31 - 1 (got {below})")
-    return ((_shift(bits(key, math.prod(shape)), 32) * below) >> 32).reshape(shape)
+    return within(bits(key, math.prod(shape)), below).reshape(shape)
+
+
+def within(draws: Tensor, below: int) -> Tensor:
+    """Draws of 64 random bits as int64 in [0, below), below < 2**31, by multiply-shift of the upper 32 bits."""
+    return (_shift(draws, 32) * below) >> 32
 
 
 def normal(key: Tensor, *shape: int, start: int = 0) -> Tensor:

@@ -1,10 +1,10 @@
-"""Which model a server would serve: the whole one, or a narrower one that does better on validation data."""
+"""Which model a server would serve: the whole one, or a narrower or sparser one that is better on validation data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,19 +54,39 @@ def of_fleet(fleet: Fleet, count: int) -> Sequence[Tensor]:
     return batches(torch.cat([spread(shard, each) for shard in shards]))
 
 
-def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], name: str = "") -> dict[str, float]:
+class Densities(NamedTuple):
+    """Shares of its weights at which a model may be served, and what makes one of a share, where it has several."""
+
+    shares: tuple[float, ...] = ()
+    sparser: Callable[[Params, float], Params] = lambda params, _: params
+
+
+def densities(algorithm: Any) -> Densities:
+    """Those of a method; none where its model is served as it is."""
+    shares: tuple[float, ...] = getattr(algorithm, "densities", ())
+    return Densities(shares, algorithm.sparser) if len(shares) > 1 else Densities()
+
+
+def judged(
+    judge: Judge,
+    params: Params,
+    narrower: Callable[[float], Params],
+    name: str = "",
+    sparse: Densities = Densities(),
+) -> dict[str, float]:
     """Columns ``validation_NAMEaccuracy``, ``test_NAMEaccuracy``, and with widths also ``..._served_...``.
 
     With levels also ``test_NAMElevel_0.5_accuracy``, of the sub-model of each share.
 
-    The width that is served is the best by the task's first metric on validation data, the wider of equals. The test
-    set is then met once, at that width.
+    What is served is the width that is best by the task's first metric on validation data, the wider of equals; or the
+    best of several densities, where there are some. The test set is then met once, by this model.
 
     Args:
         judge: What it takes.
         params: Of the whole model.
         narrower: The sub-model of a share of the units.
         name: Put before the names of metrics.
+        sparse: Densities at which the whole model may be served.
     """
     whole = judge.ready(params)
     served, levels = judge.options.served, judge.options.levels or ()
@@ -79,6 +99,8 @@ def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], na
     columns = _named({split: metrics(1.0, split) for split in SPLITS}, name)
     for width in sorted(levels, reverse=True):
         columns |= _named({"test": metrics(width, "test")}, f"{name}level_{width:g}_")
+    if served and sparse.shares:
+        return columns | {f"{name}served_width": 1.0} | _at_density(judge, params, whole, name, sparse)
     if not served:
         return columns
     chosen = _best(judge.task, {width: metrics(width, "validation") for width in sorted(served, reverse=True)})
@@ -86,8 +108,17 @@ def judged(judge: Judge, params: Params, narrower: Callable[[float], Params], na
     return columns | _named(best, f"{name}served_") | {f"{name}served_width": chosen}
 
 
+def _at_density(judge: Judge, params: Params, whole: Params, name: str, sparse: Densities) -> dict[str, float]:
+    """The best of several densities by validation data, and its metrics; the whole model is that of the largest."""
+    models = {share: judge.ready(sparse.sparser(params, share)) for share in sparse.shares[1:]}
+    models[sparse.shares[0]] = whole
+    chosen = best_width(judge, models)
+    best = {split: judge.metrics(models[chosen], split) for split in SPLITS}
+    return _named(best, f"{name}served_") | {f"{name}served_density": chosen}
+
+
 def best_width(judge: Judge, models: Mapping[float, Params]) -> float:
-    """The width whose model has the best first metric on validation data, the wider of equals."""
+    """The share, of units or of weights, whose model has the best first metric on validation data, or the larger."""
     return _best(
         judge.task, {width: judge.metrics(models[width], "validation") for width in sorted(models, reverse=True)}
     )

@@ -19,10 +19,12 @@ def mistakes(
     view: Any = getattr(algorithm, "view", None)
     found = list(dict.fromkeys(view.mistakes(cohort.capabilities))) if hasattr(view, "mistakes") else []
     found += [text for part in _learners(algorithm) for text in _own(part, cohort.capabilities)]
+    found += _not_augmentable(algorithm, fleet)
     found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
     public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
     found += public[:1]  # two parts may rest on one argument
-    return found + _calibrated_on_one(task, evaluate) + _nothing_to_score_on(algorithm, fleet)
+    found += _calibrated_on_one(task, evaluate) + _scored_on_one(algorithm, task)
+    return found + _nothing_to_score_on(algorithm, task, fleet)
 
 
 def _static(view: Any, task: Task, cohort: Cohort, seed: int, clients: int) -> Callable[[int], str | None]:
@@ -65,6 +67,13 @@ def _batches_of_one(algorithm: Algorithm[Any, Any], fleet: Fleet, static: Callab
     return []
 
 
+def _not_augmentable(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
+    """Images can be cropped, rows of a table cannot."""
+    here = _here(fleet)
+    each = (getattr(part, "augment", None) for part in _learners(algorithm))
+    return [text for part in each if here for text in _own(part, fleet.shard(here[0]).train.x)]
+
+
 def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
     if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not static({"the model": task}):
         return []
@@ -74,18 +83,44 @@ def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
     ]
 
 
-def _nothing_to_score_on(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
+def _scored_on_one(algorithm: Algorithm[Any, Any], task: Task) -> list[str]:
+    """Scores of units, and the second term of their codec, are computed on minibatches too."""
+    codec = getattr(algorithm, "codec", None)
+    parts = [getattr(codec, name, None) for name in ("scorer", "second")]
+    ones = [name for name in ("images", "batch_size") if any(getattr(part, name, None) == 1 for part in parts)]
+    if not ones or not static({"the model": task}):
+        return []
+    return [
+        f"{name} must be >= 2 where units are scored, since the model has static batch normalisation, which has no "
+        f"statistics of one example (got 1)"
+        for name in ones
+    ]
+
+
+def _nothing_to_score_on(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet) -> list[str]:
     """Scores that are fitted to validation data need some of every client."""
     scorer: Any = getattr(getattr(algorithm, "codec", None), "scorer", None)
     if getattr(scorer, "data", "train") != "validation":
         return []
     parts = ((client, fleet.shard(client).validation) for client in _here(fleet))
-    client = next((client for client, part in parts if part is None or not part.size), None)
+    sizes = [(client, 0 if part is None else part.size) for client, part in parts]
+    client = next((client for client, size in sizes if not size), None)
     if client is None:
-        return []
+        return _fitted_to_one(sizes) if static({"the model": task}) else []
     return [
         f"scores must be fitted to training data where clients have no validation data (got data=validation; client "
         f"{client} has none): set validation in data, or make it larger"
+    ]
+
+
+def _fitted_to_one(sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Of clients, and how many validation examples they have."""
+    one = next((client for client, size in sizes if size == 1), None)
+    if one is None:
+        return []
+    return [
+        "scores must be fitted to two validation examples of a client or more, since the model has static batch "
+        f"normalisation, which has no statistics of one (got one of client {one}): make validation larger"
     ]
 
 

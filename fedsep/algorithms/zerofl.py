@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
 from fedsep.class_rows import beside, found
 from fedsep.codecs.largest import Largest
-from fedsep.core import Task, Wire
+from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.learners.swat import SparseSGD
-from fedsep.ranges import Fraction, Part, checked
+from fedsep.ranges import Fraction, Part, argument_errors, checked
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.reduce import coverage_mean, mean
 from fedsep.servers.sgd import SGDRule
@@ -30,7 +31,7 @@ def zerofl(
     extra: Part = 0.1,
     variant: Variant = "diff_on_top_k",
     average: Literal["all", "sent"] = "all",
-    served: Fraction | None = None,
+    served: Fraction | Sequence[Fraction] | None = None,
     scale: Scale = "constant",
     layers: Layers = "weights",
     places: PlaceCode = "bitmask",
@@ -65,7 +66,8 @@ def zerofl(
             ``own_classes`` a class's row by the clients among these that have the class.
         served: Part of each sparse layer that the server's model keeps when it is evaluated; None: ``density``, at
             which clients of capability 1 train. The paper's model falls from 82 to 10 % if all its weights are used;
-            where full-size clients train dense, 1 may be better: choose on validation data.
+            where full-size clients train dense, 1 may be better. Of several, such as [1.0, 0.25, 0.1], the largest is
+            the server's model, and with ``evaluate.served`` the one that does best on validation data is served.
         scale: A client's density: ``constant``: the same for all; ``params``: p^2; ``width``: p times ``density``.
         layers: ``weights``: every tensor of two dimensions or more; ``convolutions``: kernels of more than one pixel
             alone, as in the paper.
@@ -90,6 +92,9 @@ def zerofl(
     Memory:
         Server: the model. Client: nothing between rounds.
 
+    Raises:
+        FedSepError: ``served`` is empty or out of range, or there is no sparse layer.
+
     Reference:
         Qiu et al. 2022, arXiv:2208.02507; SWAT: Raihan and Aamodt 2020, arXiv:2001.01969. There is no public code. The
         learning rate of the paper's experiments falls exponentially: ``learners.exponential``; its printed formula has
@@ -105,10 +110,24 @@ def zerofl(
     sent, steps = average == "sent", SparseSGD(sgd(task, **local), names, density, scale)
     return FedSep(
         steps if rows is None else OwnClasses(steps, rows.classes),
-        codec=Largest(upload, served or density),
+        codec=Largest(upload, _densities(density if served is None else served)),
         view=LargestUp(upload, sent),
         uplink=beside(uplink, rows is not None),
         downlink=downlink or Dense(),
         server=Optimize(server or SGDRule(), coverage_mean if sent or rows is not None else mean),
         weighting=weighting,
     )
+
+
+def _densities(served: float | Sequence[float]) -> tuple[float, ...]:
+    """The largest first.
+
+    Raises:
+        FedSepError: There is none, or one is out of range.
+    """
+    several = isinstance(served, Sequence) and not isinstance(served, str)
+    each: list[Any] = list(served) if several else [served]  # type: ignore[arg-type]
+    wrong = [text for value in each for text in argument_errors("served", value, Fraction)]
+    if wrong or not each:
+        raise FedSepError(f"zerofl: {wrong[0] if wrong else 'served must name a share or more (got none)'}")
+    return tuple(sorted(set(each), reverse=True))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from fedsep.cli.carry_out import How, Todo, carry_out
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.estimate import Countdown
 from fedsep.cli.grid import Axis, Point, parse_axes, points
 from fedsep.cli.options import Reading, Talk
-from fedsep.cli.plan import TOP, Job, plan, probe, state_of
+from fedsep.cli.plan import TOP, Job, plan, probe, standing, state_of
 from fedsep.cli.screen import Screen
-from fedsep.cli.verdict import conclude
+from fedsep.cli.verdict import conclude, verdict
 from fedsep.core import FedSepError
 from fedsep.recipes import Recipe, RecipeError, Sources, build, write
 from fedsep.recipes.text import parse
@@ -29,8 +30,12 @@ def sweep(
     jobs: int = 1,
     *,
     overwrite: bool = False,
+    metric: str | None = None,
 ) -> int:
-    """Runs what is not done of a grid, or all of it where runs are overwritten, then chooses; the exit code."""
+    """Runs what is not done of a grid, or all of it where runs are overwritten, then chooses; the exit code.
+
+    ``metric`` is the figure whose validation value decides, the task's first where it is None.
+    """
     _check_select(select)
     recipe, screen = reading.read(), Screen(talk)
     axes = parse_axes(grid, recipe)
@@ -53,8 +58,34 @@ def sweep(
     runs = [Todo(recipes[point], job) for point in todo for job in left[point]]
     countdown = Countdown(screen, runs, lambda one: (one.job.method,), jobs)
     carry_out(screen, runs, How(sources, resume=not overwrite, overwrite=overwrite, jobs=jobs), countdown)
-    chosen = conclude(screen, recipe, axes, [(point, recipes[point], planned[point]) for point in todo], out)
+    chosen = conclude(screen, recipe, axes, [(point, recipes[point], planned[point]) for point in todo], out, metric)
     return DONE if chosen == set(recipe.methods) else FAILED  # a setting that diverges is a finding, not a failure
+
+
+class Survey(NamedTuple):
+    """How far a sweep is.
+
+    Attributes:
+        left: Runs that are to be done, by method.
+        chosen: Settings by path, of the methods of which nothing is left to be done and something could be chosen.
+    """
+
+    left: dict[str, int]
+    chosen: dict[str, dict[str, Any]]
+
+
+def survey(reading: Reading, grid: Sequence[str], out: Path, metric: str | None = None) -> Survey:
+    """How far a grid is, and what it says so far; nothing is written, and a run of another recipe is no run of it."""
+    recipe = reading.read()
+    todo = points(parse_axes(grid, recipe), recipe)
+    recipes = _read_all(reading, todo, recipe)
+    tried = [(point, recipes[point], plan(recipes[point], out / point.slug)) for point in todo]
+    missing = [job.method for _, one, jobs in tried for job in jobs if standing(job, one, bare=True)[0] not in _OVER]
+    over = [name for name in recipe.methods if name not in missing]
+    return Survey({name: missing.count(name) for name in recipe.methods}, verdict(over, tried, metric).settings)
+
+
+_OVER = ("done", "failed")
 
 
 def _check_select(select: str) -> None:
@@ -68,7 +99,7 @@ def _check_select(select: str) -> None:
 
 
 def _unfinished(jobs: Sequence[Job], recipe: Recipe) -> list[Job]:
-    return [job for job in jobs if state_of(job, recipe) not in ("done", "failed")]
+    return [job for job in jobs if state_of(job, recipe) not in _OVER]
 
 
 def _refuse_foreign(recipe: Recipe, todo: Sequence[Point], out: Path) -> None:

@@ -17,22 +17,24 @@ from fedsep.cli.carry_out import How
 from fedsep.cli.cells import Folder, carry_out_cells, check, folders
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Reading
+from fedsep.cli.other_rates import set_aside
 from fedsep.cli.probe import announce, probes
 from fedsep.cli.screen import Screen
-from fedsep.cli.sweep import sweep
+from fedsep.cli.sweep import survey, sweep
 from fedsep.core import FedSepError
 from fedsep.files import write_file
 from fedsep.paper.cells import Cell, named
 from fedsep.paper.page import failures
 from fedsep.paper.table1 import costs
-from fedsep.paper.table1.grid import Part, cells, chosen, tuning
-from fedsep.paper.table1.page import Drawn, tuned, write_table
+from fedsep.paper.table1.grid import METRIC, Part, cells, chosen, tuning
+from fedsep.paper.table1.page import Drawn, picked, tuned, write_table
 from fedsep.paper.table1.results import Result, short_cells
 from fedsep.paper.table1.settings import Scale
 from fedsep.plan import task_of
 from fedsep.recipes import Change, build
 from fedsep.report import read_run
 from fedsep.report.reading import RunData
+from fedsep.report.wording import plural
 
 RECIPE = "paper/table1"
 
@@ -60,9 +62,12 @@ class Work:
         return {part.folder: (part, one) for (part, _), one in zip(pairs, found, strict=True)}
 
     def tuning(self, blocks: Mapping[str, Any]) -> list[tuple[Part, Cell, list[str]]]:
-        """The sweeps that choose what the settings take."""
-        taken = {one.tuned_as or one.name for one in self.scale.settings if one.name in self.wanted}
-        return [found for found in tuning(self.scale, blocks) if found[0].setting.name in taken]
+        """The sweeps that choose the settings' learning rates."""
+        return [found for found in tuning(self.scale, blocks) if found[0].setting.name in self.wanted]
+
+    def tried(self, cell: Cell) -> Reading:
+        """The recipe of the runs that try learning rates."""
+        return Reading(RECIPE, (), (*cell.changes, *self.engine))
 
 
 def table1(
@@ -78,29 +83,42 @@ def table1(
     """Runs or resumes all rows of the settings that are wanted, then writes and prints the table; the exit code."""
     work = Work(scale, wanted, tuple(engine), how, screen)
     blocks = work.blocks()
-    found = work.folders(blocks, {}, out)
     if dry_run:
-        return _announce(work, found, blocks, out)
-    check([one for _, one in found.values()], how.sources)
+        return _announce(work, blocks, out)
+    check([one for _, one in work.folders(blocks, {}, out).values()], how.sources)
     rates = _tuned(work, blocks, out)
     found = work.folders(blocks, rates, out)
+    for told in set_aside([one for _, one in found.values()], out):
+        screen.note(told)
     code = carry_out_cells(screen, [one for _, one in found.values()], how)
     return max(code, _conclude(work, found, rates, out))
 
 
-def _announce(work: Work, found: Mapping[str, tuple[Part, Folder]], blocks: Mapping[str, Any], out: Path) -> int:
-    told, seconds, own = "", 0.0, [one for _, one in found.values()]
-    known = probes(work.screen, own, work.how.sources)
-    for part, _, grid in work.tuning(blocks):
-        tries = len(part.setting.tries)
-        one = found[part.folder.removeprefix("tuning/")][1]
-        seconds += tries * sum(known.seconds(one, row.name, work.scale.tune_rounds) for row in part.rows)
-        told += f"First {len(grid) * tries} runs of {work.scale.tune_rounds} rounds that choose learning rates.\n"
-    announce(work.screen, own, known, work.how.jobs, told, seconds)
+def _announce(work: Work, blocks: Mapping[str, Any], out: Path) -> int:
+    """What would be run, with learning rates as far as they are chosen; nothing is written."""
+    sweeps = [(part, survey(work.tried(cell), grid, out / cell.folder, METRIC)) for part, cell, grid in
+              work.tuning(blocks)]  # fmt: skip
+    rates = {(part.setting.name, row): rate for part, one in sweeps for row, settings in one.chosen.items()
+             for rate in settings.values()}  # fmt: skip
+    found = work.folders(blocks, rates, out)
+    own = [one for _, one in found.values()]
+    known, left, seconds = probes(work.screen, own, work.how.sources), 0, 0.0
+    for part, one in sweeps:
+        folder = found[part.folder.removeprefix("tuning/")][1]
+        left += sum(one.left.values())
+        seconds += sum(n and n * known.seconds(folder, row, work.scale.tune_rounds) for row, n in one.left.items())
+    announce(work.screen, own, known, work.how.jobs, _told(work.scale, len(sweeps), left), seconds)
     work.screen.result(
         "Every client is taken to be full-size, and the server's work to grow with them; runs take less."
     )
     return DONE
+
+
+def _told(scale: Scale, sweeps: int, left: int) -> str:
+    if not sweeps:
+        return "Nothing is tuned."
+    rounds = f"{plural(left, 'run')} of {scale.tune_rounds} rounds"
+    return f"First {rounds} that choose learning rates." if left else "Learning rates are chosen."
 
 
 def _tuned(work: Work, blocks: Mapping[str, Any], out: Path) -> dict[tuple[str, str], float]:
@@ -108,10 +126,10 @@ def _tuned(work: Work, blocks: Mapping[str, Any], out: Path) -> dict[tuple[str, 
     sweeps: list[tuple[Part, dict[str, Any]]] = []
     for part, cell, grid in work.tuning(blocks):
         work.screen.note(f"learning rates in {part.setting.words}:")
-        reading, to = Reading(RECIPE, (), (*cell.changes, *work.engine)), out / cell.folder
-        sweep(reading, grid, "validation", work.how.sources, work.screen.talk, to, work.how.jobs)
+        how, to = work.how, out / cell.folder
+        sweep(work.tried(cell), grid, "validation", how.sources, work.screen.talk, to, how.jobs, metric=METRIC)
         sweeps.append((part, json.loads((to / "sweep.json").read_text(encoding="utf-8"))))
-    return chosen(work.scale, sweeps)
+    return chosen(sweeps)
 
 
 def _conclude(
@@ -130,6 +148,7 @@ def _conclude(
         if rows := [short_cells(result) for result in drawn.of(setting)]:
             work.screen.result(f"\n{setting.words}; {work.scale.told.partition(':')[0]}")
             work.screen.result(_table(rows))
+            work.screen.result(picked(drawn, setting))
     work.screen.result(
         "Per cent; final, best: at full width; full, served, averaged: means of the last ten evaluations; bytes, MACs: "
         "of the strongest and the weakest client in a round; published: other protocol where noted. " + tuned(drawn)

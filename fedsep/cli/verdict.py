@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,44 @@ class _Trial:
         }
 
 
-def conclude(screen: Screen, recipe: Recipe, axes: Sequence[Axis], tried: Sequence[Tried], out: Path) -> set[str]:
+@dataclass(frozen=True)
+class Verdict:
+    """What a sweep found.
+
+    Attributes:
+        trials: Of every method: the settings that were tried.
+        chosen: Of every method of which a run is done throughout: the best of them.
+    """
+
+    trials: dict[str, list[_Trial]]
+    chosen: dict[str, _Trial]
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The chosen settings of every method, by path."""
+        return {name: best.point.settings for name, best in self.chosen.items()}
+
+
+def verdict(methods: Iterable[str], tried: Sequence[Tried], metric: str | None = None) -> Verdict:
+    """Chooses, for each method, the settings with the best validation figure.
+
+    Args:
+        methods: Names.
+        tried: Every point with its recipe and its runs.
+        metric: Whose validation figure decides; None: the task's first.
+    """
+    trials = {name: [_trial(item, name, metric) for item in tried if name in item[0].methods] for name in methods}
+    return Verdict(trials, {name: best for name, of in trials.items() if (best := _best(of)) is not None})
+
+
+def conclude(
+    screen: Screen,
+    recipe: Recipe,
+    axes: Sequence[Axis],
+    tried: Sequence[Tried],
+    out: Path,
+    metric: str | None = None,
+) -> set[str]:
     """Chooses, for each method, the settings with the best validation figure; writes and prints them.
 
     Args:
@@ -58,12 +95,13 @@ def conclude(screen: Screen, recipe: Recipe, axes: Sequence[Axis], tried: Sequen
         axes: What was varied.
         tried: Every point with its recipe and its runs.
         out: Gets ``sweep.json`` and ``best/<method>.yaml``.
+        metric: Whose validation figure decides; None: the task's first.
 
     Returns:
         The methods for which settings could be chosen.
     """
-    trials = {name: [_trial(item, name) for item in tried if name in item[0].methods] for name in recipe.methods}
-    chosen = {name: best for name, of in trials.items() if (best := _best(of)) is not None}
+    found = verdict(recipe.methods, tried, metric)
+    trials, chosen = found.trials, found.chosen
     for name, best in chosen.items():
         (out / "best").mkdir(parents=True, exist_ok=True)
         write({**best.recipe.resolved(), "name": f"{recipe.name}_best_{name}"}, out / "best" / f"{name}.yaml")
@@ -85,13 +123,13 @@ def conclude(screen: Screen, recipe: Recipe, axes: Sequence[Axis], tried: Sequen
     return set(chosen)
 
 
-def _trial(item: Tried, method: str) -> _Trial:
+def _trial(item: Tried, method: str, metric: str | None) -> _Trial:
     point, recipe, jobs = item
     mine = [job for job in jobs if job.method == method]
     runs = [read_run(job.folder) for job in mine if job.folder.is_dir()]
     done = [run for run in runs if run.status == "done"]
     complete = bool(done) and len(done) == len(mine)
-    metric = done[0].metric if done else None
+    metric = (metric or done[0].metric) if done else None
     return _Trial(
         point,
         recipe,

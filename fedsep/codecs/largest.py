@@ -20,11 +20,11 @@ class Largest(Identity):
 
     Attributes:
         upload: Which coordinates are sent.
-        served: Part of each sparse layer that the server's model keeps when it is evaluated.
+        densities: Parts of each sparse layer that the server's model may keep when it is evaluated, the largest first.
     """
 
     upload: Upload
-    served: float
+    densities: tuple[float, ...]
 
     def encode(
         self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
@@ -44,6 +44,10 @@ class Largest(Identity):
 
     def model(self, x: Params) -> Params:
         """The largest weights of x: what was trained sparse is good for nothing when all weights are used."""
-        if self.served >= 1:
-            return x
-        return {name: sparsest(part, self.served) if name in self.upload.layers else part for name, part in x.items()}
+        return self.sparser(x, self.densities[0])
+
+    def sparser(self, params: Params, density: float) -> Params:
+        """The largest ``density`` of each sparse layer's weights, 0 elsewhere."""
+        if density >= 1:
+            return params
+        return {name: sparsest(part, density) if name in self.upload.layers else part for name, part in params.items()}

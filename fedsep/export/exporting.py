@@ -14,6 +14,7 @@ from fedsep.export.agreement import EXAMPLES, MASKED, SLICED, Agreement, differe
 from fedsep.export.finished import Finished, finished
 from fedsep.export.held import Held, held
 from fedsep.export.program import save_program
+from fedsep.export.zoo import with_member
 from fedsep.files import write_file, write_json
 from fedsep.holding import units_at, units_of
 from fedsep.models.exported import Origin, dump, load, scalers
@@ -59,6 +60,7 @@ def export(
     Args:
         folder: Of a finished run.
         capability: Share of the units; None: the client's own where clients keep theirs, else the width that is served.
+            Of methods whose clients have models of their own (``feddf``, ``fedet``): theirs, as it was last averaged.
         client: Whose sub-model, by its own plan; None: the server's.
         out: Folder to write; None: in the run's, under ``export``.
         average: Of the exponential average of the server's parameters (``evaluate.average``).
@@ -69,9 +71,11 @@ def export(
         FedSepError: There is no such run, client or sub-model; the folder holds something else; or the module does not
             agree with the run's model.
     """
-    run = finished(Path(folder), sources, allow, average=average)
+    _require_share(capability)
+    run = with_member(finished(Path(folder), sources, allow, average=average), capability, client)
     chosen = held(run, capability, client)
-    target = Path(out) if out is not None else run.folder / "export" / _name(chosen.capability, client, average)
+    name = _name(chosen.capability, client, average, run.member)
+    target = Path(out) if out is not None else run.folder / "export" / name
     _claim(target)
     module, origin = _module(run, chosen.params), _origin(run, chosen.params)
     write_file(target / MODEL, dump(module, origin))
@@ -84,8 +88,14 @@ def export(
     return Exported(target, _line(target / MODEL, origin), facts, notes)
 
 
-def _name(capability: float, client: int | None, average: bool) -> str:
-    return f"{capability:g}{'' if client is None else f'_client{client}'}{'_average' if average else ''}"
+def _require_share(capability: float | None) -> None:
+    if capability is not None and not 0 < capability <= 1:
+        raise FedSepError(f"--capability: must be > 0 and <= 1 (got {capability:g})")
+
+
+def _name(capability: float, client: int | None, average: bool, member: str | None) -> str:
+    whose = f"{'' if member is None else 'clients_'}{capability:g}"
+    return f"{whose}{'' if client is None else f'_client{client}'}{'_average' if average else ''}"
 
 
 def _claim(target: Path) -> None:
@@ -116,7 +126,7 @@ def _module(run: Finished, params: Params) -> nn.Module:
 
 
 def _origin(run: Finished, params: Params) -> Origin:
-    call, federation = run.experiment.recipe.model, run.experiment.federation
+    call, federation = run.model, run.experiment.federation
     given = {name: value for name, value in call.resolved().items() if name not in ("use", "shape", "classes")}
     blocks = len(parted(params)) if isinstance(run.task, Ensemble) else None
     return Origin(
@@ -146,8 +156,9 @@ def _checked(run: Finished, chosen: Held, module: nn.Module, program: nn.Module 
         again = None if program is None else require(
             "what torch.export made of it", difference(program(x), got), SLICED, x)  # fmt: skip
     table = units_of(run.algorithm)
-    if isinstance(run.task, Ensemble) or (table is not None and table.divisors):
-        return Agreement(len(x), sliced, None, again)  # blocks are left out; a group's statistics count zeroed channels
+    if run.member is not None or isinstance(run.task, Ensemble) or (table is not None and table.divisors):
+        # A zoo's models are parts of none; blocks are left out; a group's statistics count zeroed channels.
+        return Agreement(len(x), sliced, None, again)
     zeroed = masked(run.task, _whole(run), run.params, chosen.params, chosen.places, x)
     return Agreement(len(x), sliced, require("the masked model", difference(got, zeroed), MASKED, x), again)
 

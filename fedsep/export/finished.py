@@ -14,6 +14,7 @@ from fedsep.checkpoint import Saved
 from fedsep.core import Algorithm, Ctx, FedSepError, Params, Task, Tree
 from fedsep.plan import task_of
 from fedsep.recipes import Experiment, Sources, build, read
+from fedsep.recipes.call import Call
 from fedsep.round import Accepted
 from fedsep.store import stored
 
@@ -29,6 +30,8 @@ class Finished:
         saved: Its last checkpoint.
         params: The server's model.
         average: Whether that is the exponential average of its parameters.
+        model: The block of the recipe that the module was made by.
+        member: The clients' architecture that ``params`` are of, in a zoo; None: they are of the server's model.
     """
 
     folder: Path
@@ -36,7 +39,9 @@ class Finished:
     experiment: Experiment
     saved: Saved
     params: Params
-    average: bool = False
+    average: bool
+    model: Call
+    member: str | None = None
 
     @property
     def algorithm(self) -> Algorithm[Any, Any]:
@@ -46,7 +51,9 @@ class Finished:
 
     @property
     def task(self) -> Task:
-        """The local problem that the method solves."""
+        """The local problem that the method solves, or that of the architecture."""
+        if self.member is not None:
+            return self.algorithm.view.zoo.members[self.member]  # type: ignore[attr-defined]
         return task_of(self.algorithm, self.experiment.task)
 
     @property
@@ -102,7 +109,7 @@ def finished(folder: Path, sources: Sources, allow: tuple[str, ...] = (), *, ave
         raise FedSepError(f"{folder}: the run's checkpoint is missing, which holds what its server and clients know")
     experiment = build(recipe := read(written, allow=allow, resolved=True), recipe.seeds[0], sources)
     saved = saved._replace(trees=tree.map(_home, saved.trees))
-    made = Finished(folder, summary, experiment, saved, {}, average)
+    made = Finished(folder, summary, experiment, saved, {}, average, recipe.model)
     return replace(made, params=_average(made) if average else made.algorithm.model(made.state))
 
 

@@ -15,7 +15,7 @@ from fedsep.engines.sequential import SequentialSession
 from fedsep.export.finished import Finished
 from fedsep.holding import cuts, narrows, places, unfit
 from fedsep.options import Evaluate
-from fedsep.serving import Judge, best_width
+from fedsep.serving import Judge, best_width, densities
 
 WIDTHS = (1.0, 0.5, 0.25)
 """Among these the served width is chosen where the run did not choose one."""
@@ -48,8 +48,8 @@ def held(run: Finished, capability: float | None, client: int | None) -> Held:
     Raises:
         FedSepError: The capability cannot be had, or there is no such client.
     """
-    if capability is not None and not 0 < capability <= 1:
-        raise FedSepError(f"--capability: must be > 0 and <= 1 (got {capability:g})")
+    if run.member is not None:
+        return _member(run, run.member, client)
     if not narrows(run.algorithm) or (client is not None and not cuts(run.algorithm)):
         return _whole(run, capability, client)
     share, why, cut = _asked(run, capability) if client is None else _of_client(run, client, capability)
@@ -88,6 +88,12 @@ def ready(run: Finished, params: Params, client: int | None) -> Params:
     return with_statistics(run.task, params, lambda: of_samples(train, calibration))
 
 
+def _member(run: Finished, name: str, client: int | None) -> Held:
+    """The model of clients of a capability, which is part of no other."""
+    whose = f"the model of clients of capability {name}" + ("" if client is None else f", such as client {client}")
+    return Held(float(name), whose, ready(run, run.params, client), places(lambda params: params, run.params))
+
+
 def _whole(run: Finished, capability: float | None, client: int | None) -> Held:
     if capability not in (None, 1.0):
         raise FedSepError(
@@ -98,27 +104,47 @@ def _whole(run: Finished, capability: float | None, client: int | None) -> Held:
         raise FedSepError(
             f"--client: {run.summary['method']} cuts no sub-models for its clients: leave --client out (got {client})"
         )
-    return Held(
-        1.0,
-        "the whole model: the method has no sub-models",
-        _judge(run).ready(run.params),
-        places(lambda params: params, run.params),
-    )
+    why, params = _at_density(run)
+    return Held(1.0, why, _judge(run).ready(params), places(lambda params: params, run.params))
+
+
+def _at_density(run: Finished) -> tuple[str, Params]:
+    """The whole model at the density that is served, where the method has several; and why."""
+    sparse = densities(run.algorithm)
+    if not sparse.shares:
+        return "the whole model: the method has no sub-models", run.params
+    told = _told(run, "served_density")
+    if told is not None:
+        why = "the density that the run served last, chosen on validation data"
+        return f"the whole model with {told:g} of its weights: {why}", sparse.sparser(run.params, told)
+    judge, most = _judge(run), sparse.shares[0]
+    if not judge.fleet.validation or not judge.fleet.validation.size:
+        why = "there are no validation data to choose a density by"
+        return f"the whole model with {most:g} of its weights: {why}", run.params
+    best = best_width(judge, {share: judge.ready(sparse.sparser(run.params, share)) for share in sparse.shares})
+    why = f"the best of {', '.join(f'{share:g}' for share in sparse.shares)} on validation data"
+    return f"the whole model with {best:g} of its weights: {why}", sparse.sparser(run.params, best)
 
 
 def _served(run: Finished) -> tuple[float, str]:
     """The width that the run chose last on validation data; chosen now if it did not."""
-    rows = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    name = "average_served_width" if run.average else "served_width"
-    told = [row[name] for row in map(json.loads, rows) if name in row]
-    if told:
-        return float(told[-1]), "the width that the run served last, chosen on validation data"
+    told = _told(run, "served_width")
+    if told is not None:
+        return told, "the width that the run served last, chosen on validation data"
     judge = _judge(run)
     if not judge.fleet.validation or not judge.fleet.validation.size:
         return 1.0, "the whole model: there are no validation data to choose a width by"
     widths = [width for width in WIDTHS if not unfit(run.algorithm, [width])]
     models = {width: judge.ready(run.algorithm.narrower(run.state, run.params, width)) for width in widths}  # type: ignore[attr-defined]
     return best_width(judge, models), f"the best of {', '.join(f'{width:g}' for width in widths)} on validation data"
+
+
+def _told(run: Finished, name: str) -> float | None:
+    """The last figure of a column of the run's, or of its average's."""
+    rows = (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    name = f"average_{name}" if run.average else name
+    told = [row[name] for row in map(json.loads, rows) if name in row]
+    return float(told[-1]) if told else None
 
 
 def _judge(run: Finished) -> Judge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Batch, FedSepError, Samples
+from fedsep.learners.augment import Augment, augmented, draws
 from fedsep.random import fold, permutation
 
 
@@ -17,18 +19,33 @@ def per_epoch(samples: Samples, batch_size: int) -> int:
     return math.ceil(samples.size / batch_size)
 
 
-def minibatches(samples: Samples, key: Tensor, batch_size: int | None, count: int) -> Iterator[Batch]:
-    """``count`` minibatches, epoch after epoch; None as batch size means all examples, in their order."""
-    if batch_size is None or batch_size >= samples.size:
-        whole = samples.all()
-        for _ in range(count):
-            yield whole
-        return
-    yield from map(samples.take, positions(key, samples.size, batch_size, count))
+def minibatches(
+    samples: Samples, key: Tensor, batch_size: int | None, count: int, augment: Augment | None = None
+) -> Iterator[Batch]:
+    """``count`` minibatches, epoch after epoch; None as batch size means all examples, in their order.
+
+    Args:
+        samples: What they are taken from.
+        key: Of their order, and of the augmentation.
+        batch_size: Examples in each.
+        count: Number of minibatches.
+        augment: What becomes of their inputs, with draws of its own in each of them.
+    """
+    size = samples.size if batch_size is None else min(batch_size, samples.size)
+    whole = size == samples.size
+    if augment is not None:
+        every = itertools.repeat(slice(None), count) if whole else positions(key, samples.size, size, count)
+        for step, index in enumerate(every):
+            met = samples.size if isinstance(index, slice) else len(index)
+            yield augmented(samples, index, draws(key, step, met), augment)
+    elif whole:
+        yield from itertools.repeat(samples.all(), count)
+    else:
+        yield from map(samples.take, positions(key, samples.size, size, count))
 
 
 def minibatches_together(
-    samples: Sequence[Samples], keys: Tensor, batch_size: int | None, count: int
+    samples: Sequence[Samples], keys: Tensor, batch_size: int | None, count: int, augment: Augment | None = None
 ) -> Iterator[Batch]:
     """The ``minibatches`` of several clients, a key each, stacked step by step; each client's are the same as its own.
 
@@ -38,13 +55,15 @@ def minibatches_together(
     size = samples[0].size
     if any(each.size != size for each in samples):
         raise FedSepError("clients have different numbers of examples, and minibatches of different sizes")
-    take = _taker(samples)
-    if batch_size is None or batch_size >= size:
-        whole = take(torch.arange(size, device=samples[0].y.device).expand(len(samples), size))
-        for _ in range(count):
-            yield whole
-        return
-    yield from map(take, positions(keys, size, batch_size, count))
+    take, met = _taker(samples, augment), size if batch_size is None else min(batch_size, size)
+    all_of_each = torch.arange(size, device=samples[0].y.device).expand(len(samples), size)
+    every = itertools.repeat(all_of_each, count) if met == size else positions(keys, size, met, count)
+    if augment is not None:
+        yield from (take(index, draws(keys, step, index.shape[1])) for step, index in enumerate(every))
+    elif met == size:
+        yield from itertools.repeat(take(all_of_each, None), count)
+    else:
+        yield from (take(index, None) for index in every)
 
 
 def positions(keys: Tensor, size: int, batch_size: int, count: int) -> Iterator[Tensor]:
@@ -63,17 +82,26 @@ def positions(keys: Tensor, size: int, batch_size: int, count: int) -> Iterator[
         yield from orders.split(batch_size, -1)[: count - epoch * each]
 
 
-def _taker(samples: Sequence[Samples]) -> Callable[[Tensor], Batch]:
+def _taker(samples: Sequence[Samples], augment: Augment | None) -> Callable[[Tensor, Tensor | None], Batch]:
     """Stacks rows of several clients, told as (clients, rows); normalises at once where constants are shared."""
     first, whole = samples[0], _whole(samples)
     shared = all(each.shift is first.shift and each.scale is first.scale for each in samples)
 
-    def take(index: Tensor) -> Batch:
+    def own(each: Samples, index: Tensor, drawn: Tensor | None) -> Batch:
+        if augment is None or drawn is None:
+            return each.take(index)
+        return augmented(each, index, drawn, augment)
+
+    def take(index: Tensor, drawn: Tensor | None) -> Batch:
         if whole is not None and shared:
             rows, starts = whole
-            x, y = rows.rows((index + starts.to(index.device)[:, None]).flatten())
-            return Batch(*(part.unflatten(0, index.shape) for part in (first.normalised(x), y)))
-        parts = [each.take(at) for each, at in zip(samples, index, strict=True)]
+            at = (index + starts.to(index.device)[:, None]).flatten()
+            like = rows._replace(shift=first.shift, scale=first.scale)
+            batch = own(like, at, None if drawn is None else drawn.flatten())
+            return Batch(*(part.unflatten(0, index.shape) for part in batch))
+        none = itertools.repeat(None)
+        told = zip(samples, index, none if drawn is None else drawn, strict=drawn is not None)
+        parts = [own(*each) for each in told]
         return Batch(torch.stack([part.x for part in parts]), torch.stack([part.y for part in parts]))
 
     return take

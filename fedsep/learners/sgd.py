@@ -12,6 +12,7 @@ from torch import Tensor
 from fedsep import tree
 from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, Task
 from fedsep.gradients import value_and_gradient
+from fedsep.learners.augment import Augment
 from fedsep.learners.batches import minibatches, minibatches_together, per_epoch
 from fedsep.learners.schedules import Schedule
 from fedsep.learners.together import Together
@@ -77,6 +78,7 @@ class SGD:
     clip: float | None = None
     proximal: float = 0.0
     schedule: Schedule | None = None
+    augment: Augment | None = None
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
@@ -111,7 +113,7 @@ class SGD:
         """
         together = Together(starts, shards[0].train.x.device)
         keys, parts = fold(torch.stack([ctx.key for ctx in ctxs]), _BATCHES), [shard.train for shard in shards]
-        batches = minibatches_together(parts, keys, self.batch_size, self._count(shards[0]))
+        batches = minibatches_together(parts, keys, self.batch_size, self._count(shards[0]), self.augment)
         lr = self.rate(ctxs[0])
         first = y = together.first()
         velocity, losses = None, list[Tensor]()
@@ -133,7 +135,8 @@ class SGD:
         return not (self.proximal or self.weight_decay or self.momentum) and self.clip is None
 
     def _batches(self, shard: Shard, ctx: Ctx) -> Iterator[Batch]:
-        return minibatches(shard.train, fold(ctx.key, _BATCHES), self.batch_size, self._count(shard))
+        key, count = fold(ctx.key, _BATCHES), self._count(shard)
+        return minibatches(shard.train, key, self.batch_size, count, self.augment)
 
     def rate(self, ctx: Ctx) -> float:
         """The learning rate of a round."""
@@ -173,6 +176,7 @@ class LocalSGD(TypedDict, total=False):
     weight_decay: NonNegative
     clip: Positive | None
     schedule: Schedule | None
+    augment: Augment | None
 
 
 @checked
@@ -188,6 +192,7 @@ def sgd(
     clip: Positive | None = None,
     proximal: NonNegative = 0.0,
     schedule: Schedule | None = None,
+    augment: Augment | None = None,
 ) -> SGD:
     """y <- y - lr (clip(grad f(y; B) + proximal (y - y_0)) + weight_decay y), with momentum started anew each round.
 
@@ -202,6 +207,7 @@ def sgd(
         clip: Largest Euclidean norm of a local gradient over all parameters together, the proximal term's included.
         proximal: mu of FedProx (arXiv:1812.06127).
         schedule: Factor of lr by round, from ``fedsep.learners``.
+        augment: What the inputs of a minibatch become before a step, from ``fedsep.learners``.
 
     Raises:
         FedSepError: Both steps and epochs are given, or a number is out of range.
@@ -209,4 +215,4 @@ def sgd(
     if steps is not None and epochs is not None:
         raise FedSepError(f"steps and epochs exclude each other (got steps={steps}, epochs={epochs}): give one")
     count = 5 if steps is None and epochs is None else steps
-    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule)
+    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule, augment)

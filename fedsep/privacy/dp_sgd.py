@@ -126,6 +126,8 @@ def _wrong(method: FedSep) -> list[str]:
         found.append("have steps instead of epochs: how many there are would follow from a client's number of examples")
     elif learner.clip is not None:
         found.append("have no clip of its own: it clips minibatches, not examples")
+    elif learner.augment is not None:
+        found.append("have no augment: its minibatches are drawn in secret, and are taken as they are")
     if method.weighting != "uniform":
         found.append("have weighting: uniform: a client's number of examples is told without noise")
     if not isinstance(method.codec, BLIND):

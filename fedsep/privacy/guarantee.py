@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fedsep import random
 from fedsep.core import Ctx, FedSepError
 from fedsep.fedsep import FedSep
+from fedsep.learners.own_classes import OwnClasses
 from fedsep.models.calibration import is_static
 from fedsep.ranges import Range
 from fedsep.servers.announce import Announce
@@ -68,12 +69,19 @@ def require_plain(method: FedSep, factory: str) -> None:
             "method must have weighting: uniform, since the number of a client's examples is told without noise and "
             f"would multiply what it can change (got {method.weighting})"
         )
-    wrong += [f"method must {reason}" for reason in _servers(method.server)]
+    wrong += [f"method must {reason}" for reason in _servers(method.server, _owning(method.learner))]
     if wrong:
         raise FedSepError("; ".join(f"{factory}: {reason}" for reason in wrong))
 
 
-def _servers(server: object) -> Iterator[str]:
+def _owning(learner: object) -> bool:
+    """Whether clients learn from their own classes alone, and say which these are."""
+    while learner is not None and not isinstance(learner, OwnClasses):
+        learner = getattr(learner, "learner", None)
+    return learner is not None
+
+
+def _servers(server: object, owning: bool) -> Iterator[str]:
     """A server is given one change, the noisy mean; whatever it then does to it costs no more privacy."""
     while isinstance(server, Announce | Track):
         server = server.server
@@ -82,7 +90,8 @@ def _servers(server: object) -> Iterator[str]:
         return
     rules: list[object] = list(server.rule.values()) if isinstance(server.rule, dict) else [server.rule]
     if server.reduce is not mean or any(isinstance(rule, Reduced) and rule.reduce is not mean for rule in rules):
-        yield "reduce by the plain mean: the private mean takes its place"
+        why = "own_classes averages a class's rows over the clients that say they have it: set own_classes: false"
+        yield f"reduce by the plain mean: the private mean takes its place{f' ({why})' if owning else ''}"
 
 
 def mistakes(plan: Plan) -> list[str]:

@@ -32,6 +32,7 @@ methods:
   - {use: fedsep.algorithms.federated_dropout, lr: 0.1, steps: 3, batch_size: 16}
   - {use: fedsep.algorithms.splitmix, blocks: 4, lr: 0.1, steps: 3, batch_size: 16}
   - {use: fedsep.algorithms.fedavg, lr: 0.1, steps: 3, batch_size: 16}
+  - {use: fedsep.algorithms.zerofl, density: 1.0, served: [1.0, 0.3], lr: 0.1, steps: 3, batch_size: 16}
   - {use: fedsep.algorithms.homogeneous, lr: 0.1, steps: 3, batch_size: 16}
 cohort: {capabilities: [0.5, 0.25], draw: DRAW}
 engine: {use: fedsep.engines.sequential}
@@ -44,7 +45,10 @@ def folder(tmp_path_factory):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     out = tmp_path_factory.mktemp("runs")
-    for draw, own in (("fixed", {"federated_dropout"}), ("dynamic", {"heterofl", "splitmix", "fedavg", "homogeneous"})):
+    for draw, own in (
+        ("fixed", {"federated_dropout"}),
+        ("dynamic", {"heterofl", "splitmix", "fedavg", "homogeneous", "zerofl"}),
+    ):
         (out / f"{draw}.yaml").write_text(RECIPE.replace("DRAW", draw))
         recipe = read(out / f"{draw}.yaml")
         experiment = build(recipe, 0, only=frozenset(own))
@@ -93,6 +97,23 @@ def test_a_homogeneous_network_is_exported_at_the_width_that_was_served(folder, 
     assert told[row["served_width"]]["metrics"]["accuracy"] == row["test_served_accuracy"]
     with pytest.raises(FedSepError, match="cuts no sub-models for its clients"):
         exporting.export(run, client=0, out=tmp_path / "none")
+
+
+def test_the_served_density_is_exported(folder, tmp_path):
+    run = folder / "dynamic/zerofl/seed0"
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    for density, part in {0.3: 0.3, 1.0: 1.0, None: row["served_density"]}.items():
+        copied = tmp_path / f"{density}/zerofl/seed0"
+        shutil.copytree(run, copied)
+        other = {name: value for name, value in row.items() if name != "served_density"}
+        other |= {} if density is None else {"served_density": density}
+        (copied / "metrics.jsonl").write_text(json.dumps(other) + "\n")
+        done = exporting.export(copied, out=tmp_path / f"x{density}")
+        kept = models.load(done.folder / "model.safetensors").stages[0][0].conv1.weight.count_nonzero()
+        assert int(kept) == round(part * 8 * 8 * 9)
+        assert f"with {part:g} of its weights" in done.facts["chosen"]
+    assert "the best of 1, 0.3 on validation data" in done.facts["chosen"]
+    assert done.facts["metrics"]["accuracy"] == row["test_served_accuracy"]
 
 
 def test_layers_are_as_narrow_as_they_say_and_the_statistics_are_in_the_file(folder, tmp_path):

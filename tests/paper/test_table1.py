@@ -19,6 +19,7 @@ from fedsep.core import FedSepError, Samples, Shard
 from fedsep.paper.cells import named
 from fedsep.paper.table1.costs import bytes_by_level, dump, macs_by_level, parse
 from fedsep.paper.table1.grid import cells, chosen, parts, tuning
+from fedsep.paper.table1.page import Drawn, picked, tuned
 from fedsep.paper.table1.results import Result, accuracy_cells, macs_text, published, record, share, target_text
 from fedsep.paper.table1.rows import KINDS, ROWS
 from fedsep.paper.table1.scales import SCALES
@@ -134,20 +135,45 @@ def test_arguments_follow_the_fleet():
     assert (rare.draw, rare.partition["among"]) == ("ordered", 0.6)
 
 
-def test_learning_rates_are_carried_over_within_a_data_set():
-    sweeps = [
-        (part, {"chosen": {row.name: {"settings": {f"methods.{row.name}.lr": 0.6}} for row in part.rows}})
-        for part, _, _ in tuning(SMALL, blocks())
-    ]
-    rates = chosen(SMALL, sweeps)
-    assert rates["mnist_k5_weak", "fedrolex"] == 0.6
-    assert not any(name.startswith("cifar10") for name, _ in rates)
+def test_every_row_is_tuned_in_every_setting_of_mnist_with_one_budget():
+    sweeps = tuning(SMALL, blocks())
+    assert [part.setting.name for part, _, _ in sweeps] == [name for name in SETTINGS if name.startswith("mnist")]
+    for part, cell, grid in sweeps:
+        recipe = read(find("paper/table1"), changes=cell.changes)
+        here = [row.name for row in ROWS if row.where(part.setting)]
+        assert grid == [f"methods.{name}.lr=0.1,0.3,0.6" for name in here]
+        assert (list(recipe.methods), recipe.rounds) == (here, 50)
+        assert recipe.options()["cohort"].capabilities == part.setting.capabilities
+
+
+def test_a_setting_takes_its_own_learning_rates():
+    def found(part, rate):
+        return {"chosen": {row.name: {"settings": {f"methods.{row.name}.lr": rate}} for row in part.rows}}
+
+    own = {"mnist_k2": 0.6, "mnist_k2_weak": 0.1}
+    swept = [part for part, _, _ in tuning(SMALL, blocks())]
+    rates = chosen([(part, found(part, own.get(part.setting.name, 0.3))) for part in swept])
     for part, cell in cells(SMALL, blocks(), rates):
         recipe = read(find("paper/table1"), changes=cell.changes)
         lr = {call.resolved()["lr"] for call in recipe.methods.values()}
-        assert lr == ({0.6} if part.setting.data == "mnist" else {0.1})
+        assert lr == {own.get(part.setting.name, 0.3 if part.setting.data == "mnist" else 0.1)}
     with pytest.raises(FedSepError, match="no learning rate of feddf could be chosen in mnist_k2: each failed"):
-        chosen(SMALL, [(sweeps[0][0], {"chosen": {}})])
+        chosen([(swept[0], {"chosen": {}})])
+
+
+def test_the_page_says_what_was_tuned_and_every_setting_its_rates():
+    shown = [result("heterofl", name) for name in ("mnist_k2", "mnist_k2_weak", "cifar10_k2")]
+    rates = {("mnist_k2", "heterofl"): 0.3, ("mnist_k2", "feddf"): 0.6, ("mnist_k2_weak", "heterofl"): 0.1}
+    drawn = Drawn(SMALL, shown, rates)
+    assert tuned(drawn) == (
+        "Learning rates were chosen among 0.1, 0.3, 0.6 on validation accuracy of the served model, for each row and "
+        "in each setting by itself, with 50 rounds of seed 100. Nothing was tuned for: CIFAR-10, 2 classes a client, "
+        "all five capabilities, ResNet of base width 8."
+    )
+    told = [picked(drawn, SETTINGS[name]) for name in ("mnist_k2", "mnist_k2_weak", "cifar10_k2")]
+    assert told == ["Learning rates: FedDF 0.6, HeteroFL 0.3.", "Learning rates: HeteroFL 0.1.",
+                    "Learning rates: those of the recipe; nothing was tuned."]  # fmt: skip
+    assert tuned(Drawn(SMALL, shown, {})) == "Nothing was tuned."
 
 
 def test_published_figures_are_the_papers():
@@ -190,6 +216,17 @@ def test_rounds_to_the_target_and_per_cent():
     assert target_text(result("heterofl", "mnist_k5", rows)) == "not reached"
     assert [share(level) for level in (1.0, 0.5, 0.0625, 0.3)] == ["1", "1/2", "1/16", "0.3"]
     assert [macs_text(value) for value in (None, 12.0, 34_560, 1.2345e9)] == ["–", "12", "34.6 k", "1.23 G"]
+
+
+def test_the_density_that_was_served_is_told():
+    from benchmarks.heterogeneity import _served_at
+
+    assert blocks()["zerofl"]["served"] == [1.0, 0.25, 0.1]
+    rows = [{"round": 10, "served_width": 1.0, "served_density": 0.25}]
+    found, other = result("zerofl", "mnist_k2", rows), result("heterofl", "mnist_k2", [{"served_width": 0.5}])
+    assert accuracy_cells(found)["served density"] == "0.25"
+    assert (_served_at(record(found)), _served_at(record(other))) == ("1 (1/4 of the weights)", "1/2")
+    assert _served_at({"served_width": []}) == "–"
 
 
 def test_homogeneous_rows_have_no_quarter_of_their_own():
@@ -308,6 +345,83 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+TINY = dataclasses.replace(
+    SCALES["smoke"],
+    settings=(dataclasses.replace(SCALES["smoke"].settings[0], name="digits_tuned", tries=(0.2, 0.25)),),
+    name="tiny",
+    tune_rounds=2,
+)
+"""Scale ``smoke`` with learning rates to be chosen."""
+
+
+@pytest.fixture
+def few(monkeypatch, tmp_path):
+    """``fedsep paper table1 --scale tiny``, of two rows."""
+    from fedsep.cli import invoke, paper
+    from fedsep.cli import table1 as command
+
+    rows = [BY_NAME["heterofl"], BY_NAME["largest"]]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paper, "TABLE_SCALES", {"tiny": TINY})
+    monkeypatch.setattr(command, "cells", lambda *told: cells(*told, rows))
+    monkeypatch.setattr(command, "tuning", lambda *told: tuning(*told, rows))
+    return lambda *words: invoke(["paper", "table1", "--scale", "tiny", *words])
+
+
+def test_a_dry_run_shows_the_rates_that_are_chosen_and_what_is_left_to_choose(few, tmp_path, capsys):
+    def told(*words):
+        assert few(*words) == 0
+        return re.sub(r"\s+", " ", capsys.readouterr().out)
+
+    states = re.compile(r"(heterofl|largest) \S+ \S+ [^/]*? (done|new)")
+    assert "First 4 runs of 2 rounds that choose learning rates." in told("--dry-run")
+    told()
+    out = tmp_path / "runs/paper/table1_tiny"
+    done = told("--dry-run")
+    assert "Learning rates are chosen." in done
+    assert states.findall(done) == [("heterofl", "done"), ("largest", "done")]
+    (out / "tuning/digits_tuned/all/heterofl.lr=0.2/heterofl/seed100/summary.json").unlink()
+    again = told("--dry-run")  # a row whose rate is not known has the recipe's, and no run at it
+    assert "First 1 run of 2 rounds that choose learning rates." in again
+    assert states.findall(again) == [("heterofl", "new"), ("largest", "done")]
+
+
+def rate_of(run):
+    return re.search(r" lr: (\S+)\n", (run / "recipe.yaml").read_text())[1]
+
+
+def choose(tried, rate, other):
+    """Makes a rate the best by served accuracy, and the other by that of the whole model."""
+    for each, (full, served) in {rate: (0.1, 0.9), other: (0.9, 0.1)}.items():
+        file = tried / f"heterofl.lr={each}/heterofl/seed100/metrics.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows[-1] |= {"validation_accuracy": full, "validation_served_accuracy": served}
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (file.parent / "summary.json").write_text('{"status": "done", "method": "heterofl", "seed": 100}')
+
+
+def test_rates_are_chosen_by_the_served_model_and_runs_at_others_make_way(few, tmp_path, capsys):
+    assert few() == 0
+    out = tmp_path / "runs/paper/table1_tiny"
+    run, tried = out / "digits_tuned/all/heterofl/seed0", out / "tuning/digits_tuned/all"
+    was = rate_of(run)
+    now = next(rate for rate in ("0.2", "0.25") if rate != was)
+    choose(tried, now, was)
+    before = (run / "metrics.jsonl").read_text()
+    largest = (out / "digits_tuned/all/largest/seed0/summary.json").stat().st_mtime_ns
+    assert few() == 0
+    assert "has another learning rate than was chosen: moved to" in re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert rate_of(run) == now
+    kept = out / f"other_rates/digits_tuned/all/heterofl/lr={was}/seed0"
+    assert (kept / "metrics.jsonl").read_text() == before
+    assert (out / "digits_tuned/all/largest/seed0/summary.json").stat().st_mtime_ns == largest
+    choose(tried, was, now)
+    assert few() == 0
+    assert "2 runs, of which 0 are to be done" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").read_text() == before
+    assert not kept.exists()
+
+
 def test_some_settings_are_tuned_and_run_alone(tmp_path):
     from fedsep.cli.carry_out import How
     from fedsep.cli.options import Talk
@@ -320,7 +434,7 @@ def test_some_settings_are_tuned_and_run_alone(tmp_path):
 
     found = work("mnist_k5", "cifar10_k2_weak").folders(blocks(), {}, tmp_path)
     assert {part.setting.name for part, _ in found.values()} == {"mnist_k5", "cifar10_k2_weak"}
-    assert {part.setting.name for part, _, _ in work("mnist_k5").tuning(blocks())} == {"mnist_k2"}
+    assert {part.setting.name for part, _, _ in work("mnist_k5").tuning(blocks())} == {"mnist_k5"}
     assert work("cifar10_k2_weak").tuning(blocks()) == []
 
 

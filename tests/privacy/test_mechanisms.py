@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from catalogue import linear, network, shards
+from catalogue import HEAD, linear, network, shards
 from torch.testing import assert_close
 
 from fedsep import algorithms, operators, random, servers, tree, wires
@@ -238,6 +238,10 @@ REFUSED = {
         lambda: privately(dataclasses.replace(fedavg(), server=servers.Optimize(reduce=servers.coverage_mean))),
         "reduce by the plain mean",
     ),
+    "classes of their own": (
+        lambda: privately(algorithms.zerofl(network, weighting="uniform", outputs=HEAD)),
+        r"reduce by the plain mean: .* \(own_classes averages .*: set own_classes: false\)",
+    ),
     "no noise": (lambda: privately(fedavg(), noise=0.0), "noise must be > 0"),
     "no bound": (lambda: privately(fedavg(), clip=-1.0), "clip must be > 0"),
     "no delta": (lambda: privately(fedavg(), delta=0.0), "delta must be > 0"),
@@ -248,6 +252,13 @@ REFUSED = {
     "one bit around shares": (lambda: shared(quantised()), "privacy.central takes any uplink"),
     "more than there are": (lambda: shared(fedavg(), fewest=4, replies=3), "fewest must be at most replies, 3"),
 }
+
+
+def test_what_is_told_to_be_set_is_enough():
+    privately(algorithms.zerofl(network, weighting="uniform", own_classes=False))
+    with pytest.raises(FedSepError) as refused:
+        privately(dataclasses.replace(fedavg(), server=servers.Optimize(reduce=servers.coverage_mean)))
+    assert "own_classes" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED.keys())

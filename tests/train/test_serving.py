@@ -1,5 +1,6 @@
 """Which width is served is decided on validation data; the average of the parameters goes on through a resume."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from fedsep import algorithms, data, models, tasks
 from fedsep.core import FedSepError
-from fedsep.serving import averaged
+from fedsep.serving import Densities, Judge, averaged, judged
 from fedsep.train import Checkpoint, Cohort, Evaluate, fit
 
 WIDTHS = (0.25, 0.5, 1.0)
@@ -78,6 +79,72 @@ def test_a_method_without_sub_models_serves_the_whole_model(task, federation):
     row = run(task, federation, algorithms.fedavg, cohort=Cohort()).metrics[-1]
     assert row["served_width"] == 1
     assert row["test_served_accuracy"] == row["test_accuracy"]
+
+
+def zerofl(task, served=(1.0, 0.5, 0.1), **more):
+    return algorithms.zerofl(task, density=1.0, scale="params", average="sent", served=served, **more)
+
+
+def test_the_served_density_is_the_best_on_validation_data(task, federation):
+    sets = {"validation": federation.validation, "test": federation.test}
+    done = run(task, federation, zerofl, evaluate=Evaluate(every=1, served=WIDTHS, average=0.5), rounds=3)
+    own = {}
+    for share in (1.0, 0.5, 0.1):
+        part = dict(done.params)
+        for name in [name for name, each in part.items() if each.dim() > 1]:
+            flat = part[name].abs().flatten()
+            least = flat.sort(descending=True).values[round(share * len(flat)) - 1]
+            part[name] = torch.where(part[name].abs() >= least, part[name], 0.0)
+        own[share] = {name: task.metrics(task.predict(part, each.all().x), each.y) for name, each in sets.items()}
+    row = done.metrics[-1]
+    best = max(own, key=lambda share: own[share]["validation"]["accuracy"])
+    assert (row["served_width"], row["served_density"]) == (1, best)
+    assert row["test_served_accuracy"] == own[best]["test"]["accuracy"]
+    assert row["validation_accuracy"] == own[1.0]["validation"]["accuracy"]
+    assert row["average_served_density"] in own
+    other = run(task, OtherTest(federation), zerofl, evaluate=Evaluate(every=1, served=WIDTHS), rounds=3).metrics
+    assert [each["served_density"] for each in other] == [each["served_density"] for each in done.metrics]
+
+
+class Direct:
+    """Predicts, and is no engine."""
+
+    def __init__(self, task, fleet):
+        self.task, self.fleet = task, fleet
+
+    def predict(self, params, split):
+        return self.task.predict(params, getattr(self.fleet, split).all().x)
+
+
+@pytest.mark.parametrize("at", [1.0, 0.5, 0.1])
+def test_the_better_density_is_served_wherever_it_is(task, federation, at):
+    bad = {name: torch.zeros_like(part) for name, part in task.init().items()}
+    good = run(task, federation, algorithms.fedavg, cohort=Cohort(), rounds=3).params
+    sparse = Densities((1.0, 0.5, 0.1), lambda params, share: good if share == at else bad)
+    judge = Judge(task, federation, Direct(task, federation), Evaluate(served=WIDTHS))
+    row = judged(judge, good if at == 1 else bad, lambda width: bad, sparse=sparse)
+    assert (row["served_density"], row["served_width"]) == (at, 1.0)
+    test = federation.test
+    assert row["test_served_accuracy"] == task.metrics(task.predict(good, test.all().x), test.y)["accuracy"]
+    assert "served_density" not in judged(judge._replace(options=Evaluate()), good, lambda width: bad, sparse=sparse)
+
+
+def test_one_density_is_served_as_it_is(task, federation):
+    row = run(task, federation, lambda task, **local: zerofl(task, 0.5, **local), rounds=2).metrics[-1]
+    assert "served_density" not in row
+    assert row["served_width"] == 1
+    assert row["test_served_accuracy"] == row["test_accuracy"]
+
+
+@pytest.mark.parametrize(("served", "told"), [
+    ([], "served must name a share or more (got none)"),
+    ([1.0, 0.0], "served must be > 0 and <= 1 (got 0.0)"),
+    (1.5, "served must be > 0 and <= 1 (got 1.5)"),
+    ("dense", "served must be a number > 0 and <= 1 (got 'dense')"),
+])  # fmt: skip
+def test_densities_that_cannot_be(task, served, told):
+    with pytest.raises(FedSepError, match=re.escape(f"zerofl: {told}")):
+        zerofl(task, served)
 
 
 def test_without_validation_data_no_width_can_be_chosen(task, federation):

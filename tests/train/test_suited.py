@@ -1,11 +1,15 @@
 """Methods that do not suit their clients are refused before any work; static statistics in evaluation."""
 
+import dataclasses
+import functools
+
 import pytest
 import torch
 
 from fedsep import algorithms, data, models, tasks
 from fedsep.calibrating import batches
 from fedsep.core import FedSepError
+from fedsep.gates import gate_scores
 from fedsep.models.calibration import calibrated
 from fedsep.serving import of_fleet
 from fedsep.train import Cohort, Evaluate, fit
@@ -128,6 +132,40 @@ def test_statistics_of_one_example_are_refused(federation):
     ran(federation, task_of(federation), evaluate=Evaluate(calibration=2))
     ran(federation, task_of(federation), evaluate=Evaluate(calibration=1, statistics="testbatch"))
     ran(federation, task_of(federation, "group"), evaluate=Evaluate(calibration=1))
+
+
+@pytest.mark.parametrize(("method", "more"), [
+    (algorithms.fedsep_mask, {"terms": "both"}),
+    (algorithms.fedsep_mask, {"scores": "taylor"}),
+    (algorithms.fedsep_shared, {"scores": "activation"}),
+], ids=["second term", "taylor", "activation"])  # fmt: skip
+def test_scores_of_one_image_under_static_normalisation_are_refused(federation, method, more):
+    with pytest.raises(FedSepError, match=r"images must be >= 2 where units are scored, since .*got 1"):
+        ran(federation, task_of(federation), method, images=1, **more)
+    ran(federation, task_of(federation), method, images=2, **more)
+    ran(federation, task_of(federation, "group"), method, images=1, **more)
+
+
+def test_gates_need_no_images(federation):
+    ran(federation, task_of(federation), algorithms.fedsep_mask, images=1)
+
+
+def test_gates_that_are_fitted_to_one_validation_example_are_refused(federation):
+    class One(type(federation)):
+        def shard(self, client):
+            shard = super().shard(client)
+            one = shard.validation._replace(x=shard.validation.x[:1], y=shard.validation.y[:1])
+            return shard._replace(validation=one if client == 3 else shard.validation)
+
+    fleet = One(**{field.name: getattr(federation, field.name) for field in dataclasses.fields(federation)})
+    for norm in ("static", "group"):
+        task = task_of(federation, norm)
+        scores = functools.partial(gate_scores, steps=2, data="validation")
+        if norm == "static":
+            with pytest.raises(FedSepError, match=r"two validation examples of a client or more.*one of client 3"):
+                ran(fleet, task, algorithms.fedsep_mask, scores=scores)
+        else:
+            ran(fleet, task, algorithms.fedsep_mask, scores=scores)
 
 
 def test_a_width_that_breaks_group_normalisation_is_refused(federation):

@@ -15,6 +15,10 @@ from fedsep.recipes import Change
 Rates = Mapping[tuple[str, str], float]
 """Learning rates that were chosen, by setting and row."""
 
+METRIC = "served_accuracy"
+"""What learning rates are chosen by, on validation data: the table's own figure. Without full-size clients the whole
+model of some methods has units that nobody trains, and says little about a rate."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -56,11 +60,11 @@ def cells(
     return [(part, _cell(scale, part, blocks, rates, part.seeds, None)) for part in parts(scale, rows)]
 
 
-def tuning(scale: Scale, blocks: Mapping[str, Block]) -> list[tuple[Part, Cell, list[str]]]:
+def tuning(scale: Scale, blocks: Mapping[str, Block], rows: Sequence[Row] = ROWS) -> list[tuple[Part, Cell, list[str]]]:
     """Of every part whose setting is tuned: the recipe of the runs that try, and the grid."""
     made: list[tuple[Part, Cell, list[str]]] = []
-    for part in parts(scale):
-        if part.setting.tries and not part.setting.tuned_as:
+    for part in parts(scale, rows):
+        if part.setting.tries:
             values = ",".join(f"{value:g}" for value in part.setting.tries)
             grid = [f"methods.{row.name}.lr={values}" for row in part.rows]
             tried = Part(part.setting, f"tuning/{part.folder}", part.rows, (scale.tune_seed,))
@@ -68,23 +72,20 @@ def tuning(scale: Scale, blocks: Mapping[str, Block]) -> list[tuple[Part, Cell, 
     return made
 
 
-def chosen(scale: Scale, sweeps: Sequence[tuple[Part, Mapping[str, Any]]]) -> dict[tuple[str, str], float]:
-    """Learning rates from ``sweep.json`` of every tuned part, carried over to the settings that take another's.
+def chosen(sweeps: Sequence[tuple[Part, Mapping[str, Any]]]) -> dict[tuple[str, str], float]:
+    """Learning rates from ``sweep.json`` of every tuned part: each setting has its own.
 
     Raises:
         FedSepError: Of some row all rates failed.
     """
-    own: dict[tuple[str, str], float] = {}
+    found: dict[tuple[str, str], float] = {}
     for part, sweep in sweeps:
         for row in part.rows:
             record = sweep["chosen"].get(row.name)
             if record is None:
                 raise FedSepError(f"no learning rate of {row.name} could be chosen in {part.setting.name}: each failed")
-            [own[part.setting.name, row.name]] = record["settings"].values()
-    taken = {setting.name: setting.tuned_as or setting.name for setting in scale.settings}
-    return {
-        (name, row): rate for name, source in taken.items() for (setting, row), rate in own.items() if setting == source
-    }
+            [found[part.setting.name, row.name]] = record["settings"].values()
+    return found
 
 
 def _suffix(row: Row, setting: Setting) -> str:

@@ -21,12 +21,13 @@ from fedsep.report.wording import NONE
 
 READING = (
     "Test accuracy in per cent, mean ± deviation over seeds. Full: the server's model at full width; served: at its "
-    "best width of 1, 1/2, 1/4 along the method's own plan, chosen on validation data; averaged: the same of an "
-    "exponential average of its parameters (0.8 a round). Mean of last: of the last ten evaluations. Own classes at "
-    "1/4: each client's sub-model of a quarter of the units on its own test part, among its own classes, without "
-    "further local steps; none of homogeneous rows, whose clients all hold the whole model. Rounds to a target: of "
-    "served accuracy. Cohorts, capabilities and data are the same for every row; public images for distillation are "
-    "held out of everybody's training data."
+    "best width of 1, 1/2, 1/4 along the method's own plan, chosen on validation data (ZeroFL: with all of its "
+    "weights, or the largest quarter or tenth of every layer, likewise); averaged: the same of an exponential "
+    "average of its parameters (0.8 a round). Mean of last: of the last ten evaluations. Own classes at 1/4: each "
+    "client's sub-model of a quarter of the units on its own test part, among its own classes, without further local "
+    "steps; none of homogeneous rows, whose clients all hold the whole model. Rounds to a target: of served "
+    "accuracy. Cohorts, capabilities and data are the same for every row; public images for distillation are held "
+    "out of everybody's training data."
 )
 COSTS = (
     "A client in a round, by its capability: payload up and down as measured over all rounds of all runs, refreshes "
@@ -68,18 +69,28 @@ def write_table(found: Drawn, out: Path) -> list[Path]:
 
 def tuned(found: Drawn) -> str:
     """What was tuned, among what, on what."""
-    if not found.tuned:
+    names = {setting for setting, _ in found.tuned}
+    settings = [setting for setting in found.scale.settings if setting.name in names]
+    if not settings:
         return "Nothing was tuned."
-    first = next(setting for setting in found.scale.settings if setting.tries)
-    chosen = {row: rate for (setting, row), rate in found.tuned.items() if setting == first.name}
-    picked = ", ".join(f"{row.label} {chosen[row.name]:g}" for row in ROWS if row.name in chosen)
-    among = ", ".join(f"{value:g}" for value in first.tries)
-    untuned = [setting.words for setting in found.scale.settings if not setting.tries]
+    among = " or ".join(dict.fromkeys(_values(setting.tries) for setting in settings))
+    untuned = [setting.words for setting in found.scale.settings if not setting.tries and found.of(setting)]
     return (
-        f"Learning rates were chosen among {among} on validation accuracy, with {found.scale.tune_rounds} rounds of "
-        f"seed {found.scale.tune_seed} in the setting {first.words}, and carried over: {picked}."
+        f"Learning rates were chosen among {among} on validation accuracy of the served model, for each row and in "
+        f"each setting by itself, with {found.scale.tune_rounds} rounds of seed {found.scale.tune_seed}."
         + (f" Nothing was tuned for: {'; '.join(untuned)}." if untuned else "")
     )
+
+
+def picked(found: Drawn, setting: Setting) -> str:
+    """The learning rates of a setting's rows."""
+    chosen = {row: rate for (name, row), rate in found.tuned.items() if name == setting.name}
+    told = ", ".join(f"{row.label} {chosen[row.name]:g}" for row in ROWS if row.name in chosen)
+    return f"Learning rates: {told}." if told else "Learning rates: those of the recipe; nothing was tuned."
+
+
+def _values(tries: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in tries)
 
 
 def _place(result: Result) -> int:
@@ -105,6 +116,7 @@ def _setting(found: Drawn, setting: Setting, at: int) -> list[Content]:
         _table(results, accuracy_cells, "Accuracy.", f"{setting.words}."),
         _table(results, cost_cells, "What a client pays in a round.", "MACs: multiply-adds."),
         _curves(results, f"s{at}-"),
+        paragraph(picked(found, setting)),
         fold("What each run was called with", tag("ul", calls, class_="calls")),
     ]
 
@@ -140,6 +152,7 @@ def _markdown(found: Drawn) -> str:
         results = found.of(setting)
         if results:
             lines += [f"## {setting.words}", "", *_lines(results, accuracy_cells), "", *_lines(results, cost_cells), ""]
+            lines += [picked(found, setting), ""]
     return "\n".join([*lines, *(f"- {each}" for each in found.failed)]).rstrip() + "\n"
 
 

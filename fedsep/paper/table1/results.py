@@ -58,6 +58,11 @@ class Result:
         return [width for run in self.runs if (width := finite(run.rows[-1].get("served_width"))) is not None]
 
     @property
+    def density(self) -> list[float]:
+        """The shares of the weights that were served last, one a seed, of a method that chooses among several."""
+        return [share for run in self.runs if (share := finite(run.rows[-1].get("served_density"))) is not None]
+
+    @property
     def own_classes(self) -> Spread:
         """Of clients with sub-models of a quarter on their own test parts, mean over the last evaluations."""
         return spread(figures(run, "client_held_accuracy")["mean_last"] for run in self.runs)
@@ -88,6 +93,7 @@ def accuracy_cells(result: Result) -> dict[str, str]:
         for figure in FIGURES:
             made[f"{model}: {figure}"] = percent(result.accuracy(model, figure), of)
     made["served width"] = ", ".join(f"{width:g}" for width in sorted(set(result.width))) or NONE
+    made["served density"] = ", ".join(f"{share:g}" for share in sorted(set(result.density))) or NONE
     made["own classes at 1/4"] = NONE if result.row.kind == "bound" else percent(result.own_classes, of)
     made[f"rounds to {100 * result.setting.target:g} %"] = target_text(result)
     return {**made, "published, other protocol where noted": published(result)}
@@ -174,6 +180,7 @@ def record(result: Result) -> Mapping[str, object]:
         "each": {model: [figures(run, name)["mean_last"] for run in result.runs] for model, name in MODELS.items()},
         "curves": {model: _curve(result, MODELS[model]) for model in CURVES},
         "served_width": result.width,
+        "served_density": result.density,
         "own_classes": result.own_classes,
         "target": result.setting.target,
         "rounds_to_target": result.to_target,

@@ -41,7 +41,6 @@ class Setting:
         arguments: Arguments of every method that differ from the recipe's.
         own: Arguments of some methods that do.
         tries: Learning rates that validation accuracy decides among; empty: nothing is tuned.
-        tuned_as: Name of the setting whose choice is taken; empty: its own.
         seeds: Of every run.
         fewer: Seeds of rows that are not ``main``; None: the same.
         calibration: Training images on which static batch normalisation is measured.
@@ -66,7 +65,6 @@ class Setting:
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     tries: tuple[float, ...] = ()
-    tuned_as: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
     fewer: tuple[int, ...] | None = None
     calibration: int = 2000
