@@ -13,6 +13,7 @@ from fedsep import tree
 from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, Task
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.batches import minibatches, minibatches_together, per_epoch
+from fedsep.learners.precision import Precision, check_precision, computed
 from fedsep.learners.schedules import Schedule
 from fedsep.learners.together import Together
 from fedsep.random import fold
@@ -77,6 +78,7 @@ class SGD:
     clip: float | None = None
     proximal: float = 0.0
     schedule: Schedule | None = None
+    precision: Precision | None = None
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
@@ -116,7 +118,7 @@ class SGD:
         first = y = together.first()
         velocity, losses = None, list[Tensor]()
         for batch in batches:
-            loss, gradient = together.gradients(self.task.loss, y, batch)
+            loss, gradient = together.gradients(self.problem.loss, y, batch)
             velocity = gradient if self._plain else together.each(self.direction, gradient, y, first, velocity)
             y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
@@ -126,6 +128,11 @@ class SGD:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
         steps, lr = range(1, self._count(shard) + 1), self.rate(ctx)
         return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
+
+    @property
+    def problem(self) -> Task:
+        """The local problem in the precision in which it is computed."""
+        return computed(self.task, self.precision)
 
     @property
     def _plain(self) -> bool:
@@ -140,7 +147,7 @@ class SGD:
         return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
 
     def _objective(self, start: Decoded, y: Params, batch: Batch) -> Tensor:
-        loss = self.task.loss(y, batch)
+        loss = self.problem.loss(y, batch)
         return loss if start.penalty is None else loss + start.penalty(y)
 
     def _count(self, shard: Shard) -> int:
@@ -173,6 +180,7 @@ class LocalSGD(TypedDict, total=False):
     weight_decay: NonNegative
     clip: Positive | None
     schedule: Schedule | None
+    precision: Precision | None
 
 
 @checked
@@ -188,6 +196,7 @@ def sgd(
     clip: Positive | None = None,
     proximal: NonNegative = 0.0,
     schedule: Schedule | None = None,
+    precision: Precision | None = None,
 ) -> SGD:
     """y <- y - lr (clip(grad f(y; B) + proximal (y - y_0)) + weight_decay y), with momentum started anew each round.
 
@@ -202,11 +211,15 @@ def sgd(
         clip: Largest Euclidean norm of a local gradient over all parameters together, the proximal term's included.
         proximal: mu of FedProx (arXiv:1812.06127).
         schedule: Factor of lr by round, from ``fedsep.learners``.
+        precision: ``bfloat16`` computes the network so in local steps, forward and backward; parameters, gradients,
+            everything else and all that is sent stay float32. ``float32``, or None: nothing is lowered.
 
     Raises:
-        FedSepError: Both steps and epochs are given, or a number is out of range.
+        FedSepError: Both steps and epochs are given, a number is out of range, or the model is not in float32.
     """
     if steps is not None and epochs is not None:
         raise FedSepError(f"steps and epochs exclude each other (got steps={steps}, epochs={epochs}): give one")
+    check_precision(task, precision)
     count = 5 if steps is None and epochs is None else steps
-    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule)
+    lowered = None if precision == "float32" else precision
+    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule, lowered)
