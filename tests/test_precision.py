@@ -1,4 +1,4 @@
-"""Mixed precision: local steps compute the network in bfloat16; nothing else changes, whatever the method and engine."""
+"""Mixed precision: local steps compute the network in bfloat16; nothing else changes, whatever method and engine."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_every_method_learns_otherwise_and_sends_the_same_types_and_bytes(row):
     (full, _, _), (low, model, outputs) = (
         rounds(engines.sequential(), method, row.task, fleet, 1) for method in (row.build(), lowered(row))
     )
-    for (_, size, payload, memory, info), (_, own_size, own_payload, own_memory, own_info) in zip(full, low, strict=True):
+    for (_, size, payload, memory, info), (_, own_size, own_payload, own_memory, own_info) in zip(
+        full, low, strict=True
+    ):
         assert own_size == size
         for there, here in ((payload, own_payload), (memory, own_memory)):
             assert [part.dtype for part in tree.leaves(here)] == [part.dtype for part in tree.leaves(there)]
@@ -108,7 +110,9 @@ def test_only_local_steps_are_lowered_decode_encode_and_evaluation_are_not():
 def test_gradients_are_those_of_bfloat16_products_and_steps_are_added_in_float32():
     start, part = network.init(), Fleet(network).shard(0)
     [full], [low] = (
-        list(sgd(network, lr=1e-3, steps=1, batch_size=None, precision=precision).trail(Decoded(start), part, context(0)))
+        list(
+            sgd(network, lr=1e-3, steps=1, batch_size=None, precision=precision).trail(Decoded(start), part, context(0))
+        )
         for precision in (None, "bfloat16")
     )
     apart = float(tree.norm(tree.sub(low.gradient, full.gradient)) / tree.norm(full.gradient))
@@ -208,7 +212,7 @@ def test_a_model_that_is_not_in_float32_is_refused():
             sgd(linear, precision=precision)
     with pytest.raises(RecipeError, match=r"methods.fedsep_linear: precision must be left out"):
         build(recipe("precision=bfloat16"), 0)
-    with pytest.raises(FedSepError, match=r"precision must be one of float32, bfloat16 or None|precision must be float32"):
+    with pytest.raises(FedSepError, match="precision must be float32 or bfloat16"):
         sgd(linear, precision="float16")
 
 

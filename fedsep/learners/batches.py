@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Batch, FedSepError, Samples
+from fedsep.looking import sent
 from fedsep.random import fold, permutation
 
 
@@ -71,7 +72,7 @@ def _taker(samples: Sequence[Samples]) -> Callable[[Tensor], Batch]:
     def take(index: Tensor) -> Batch:
         if whole is not None and shared:
             rows, starts = whole
-            x, y = rows.rows((index + starts.to(index.device)[:, None]).flatten())
+            x, y = rows.rows((index + starts[:, None]).flatten())
             return Batch(*(part.unflatten(0, index.shape) for part in (first.normalised(x), y)))
         parts = [each.take(at) for each, at in zip(samples, index, strict=True)]
         return Batch(torch.stack([part.x for part in parts]), torch.stack([part.y for part in parts]))
@@ -90,7 +91,7 @@ def _whole(samples: Sequence[Samples]) -> tuple[Samples, Tensor] | None:
         if at[0] is None or at[0] != at[1]:
             return None
         starts.append(at[0])
-    return Samples(x, y), torch.tensor(starts)
+    return Samples(x, y), sent(starts, y.device)
 
 
 def _start(part: Tensor, whole: Tensor) -> int | None:

@@ -111,8 +111,9 @@ class SGD:
         Raises:
             FedSepError: The clients' models or minibatches do not have the same shapes.
         """
-        together = Together(starts, shards[0].train.x.device)
-        keys, parts = fold(torch.stack([ctx.key for ctx in ctxs]), _BATCHES), [shard.train for shard in shards]
+        device, parts = shards[0].train.x.device, [shard.train for shard in shards]
+        together = Together(starts, device)
+        keys = fold(torch.stack([ctx.key for ctx in ctxs]).to(device), _BATCHES)
         batches = minibatches_together(parts, keys, self.batch_size, self._count(shards[0]))
         lr = self.rate(ctxs[0])
         first = y = together.first()

@@ -141,7 +141,7 @@ def _bind(
 def _deaf(precision: str | None, methods: Mapping[str, Call]) -> list[Mistake]:
     """Methods that a precision for all of them would not reach."""
     deaf = {} if precision is None else {n: call.use for n, call in methods.items() if not call.receives("precision")}
-    reason = "does not reach methods.{}: {} has no argument precision (give it to the methods that have, or leave it out)"
+    reason = "does not reach methods.{}: {} has no argument precision (give it to the methods that have)"
     return [Mistake("precision", reason.format(name, use), shown(precision)) for name, use in deaf.items()]
 
 
