@@ -203,7 +203,7 @@ def replies():
         (good, 7, {"loss": "low"}), (good, 7, {}),
     ]  # fmt: skip
     cohort = [Invitation(client, Ctx(0, 1.0, random.key(client))) for client in range(len(told))]
-    gate = Gate(algorithm, algorithm.init(good), cohort, Accept(norm=1e300))
+    gate = Gate(algorithm, algorithm.init(good), cohort)
     asked = [Reply(c, cohort[c].ctx, payload, n, {"model": 8}, info) for c, (payload, n, info) in enumerate(told)]
     return gate, [*asked, asked[0], asked[1]._replace(client=99)]
 
