@@ -69,7 +69,7 @@ class Cohort:
         kinds = len(self.capabilities)
         if kinds == 1:
             return [float(self.capabilities[0])] * len(members)
-        which = torch.tensor(members, dtype=torch.int64)
+        which = torch.tensor(members, dtype=torch.int64, device="cpu")
         if self.draw == "fixed":
             index = _shuffled(seed, clients)[which] % kinds
         elif self.draw == "ordered":
@@ -91,7 +91,7 @@ class Cohort:
             seen: Round of the last accepted reply of every client of the fleet, -1 if there was none; int64.
             report: What a client's last accepted report was, None if there was none.
         """
-        which = torch.tensor(members, dtype=torch.int64)
+        which = torch.tensor(members, dtype=torch.int64, device="cpu")
         keys = random.fold(random.fold(random.key(seed), round), which)
         capability = self.capability(seed, round, members, len(seen))
         # A key of its own for each: a view of them all would take them all along wherever it is sent.

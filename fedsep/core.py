@@ -159,7 +159,7 @@ class Reply(NamedTuple):
         payload: What the client sent.
         samples: Number of training examples, told once at enrolment.
         sent: Payload bytes that the client was sent, by top-level name of the payload.
-        info: Scalars for the log.
+        info: Scalars for the log: numbers, or tensors on a device, which are looked at when the reply is checked.
         change: The payload as ``read`` gave it when the reply was checked, so that it is read once; None: unread.
         serialised: Bytes, down and up, of what the engine made of this exchange to carry it; None: it does not say.
     """
@@ -169,7 +169,7 @@ class Reply(NamedTuple):
     payload: Payload
     samples: int = 1
     sent: dict[str, int] = {}  # noqa: RUF012 - never mutated
-    info: dict[str, float] = {}  # noqa: RUF012
+    info: dict[str, Any] = {}  # noqa: RUF012
     change: Update | None = None
     serialised: tuple[int, int] | None = None
 

@@ -24,16 +24,21 @@ STAGE = "digest"
 """The stage of a client that found its memory wrong: it is sent everything the next time."""
 
 
+def as_digest(number: int) -> Tensor:
+    """A digest that was told as a number. It lies in main memory, whatever is computed on: it is looked at."""
+    return torch.tensor(number, dtype=torch.int64, device="cpu")
+
+
 def seal(key: Tensor) -> Tensor:
-    """The digest before the first message, from the key that both ends share; an int64 scalar."""
-    return torch.tensor(_joined(_hash(struct.pack("<q", int(key))), 0.0))
+    """The digest before the first message, from the key that both ends share; an int64 scalar in main memory."""
+    return as_digest(_joined(_hash(struct.pack("<q", int(key))), 0.0))
 
 
 def fold_digest(digest: Tensor, message: Payload, anchor: Params | None = None) -> Tensor:
     """The digest after a message, and after the fold into ``anchor`` if there was one."""
     chain, probe = _split(int(digest))
     chained = _hash(struct.pack("<I", chain) + b"".join(_bytes(leaf) for leaf in _ordered(message)))
-    return torch.tensor(_joined(chained, probe if anchor is None else _probe(anchor)))
+    return as_digest(_joined(chained, probe if anchor is None else _probe(anchor)))
 
 
 def copy_digest(model: Params, start: Params) -> Tensor:
@@ -45,7 +50,7 @@ def copy_digest(model: Params, start: Params) -> Tensor:
     now, before = _vector(model), _vector(start)
     moved = (now != before).nonzero()[:, 0]
     chain = _hash(_bytes(moved) + _bytes(now[moved]))
-    return torch.tensor(_joined(chain, _probe(model)))
+    return as_digest(_joined(chain, _probe(model)))
 
 
 def sealed(algorithm: Algorithm[Any, Any], state: Any, ctx: Ctx) -> Ctx:

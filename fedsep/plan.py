@@ -80,7 +80,8 @@ class Plan:
 
     def invite(self, round: int, members: Sequence[int], accepted: Accepted, memories: Memories) -> list[Invitation]:
         """The seats of ``members`` in ``round`` (from 0), with what the server knows of each."""
-        told = dict(zip(members, accepted.told[torch.tensor(members, dtype=torch.int64)].tolist(), strict=True))
+        which = torch.tensor(members, dtype=torch.int64, device="cpu")
+        told = dict(zip(members, accepted.told[which].tolist(), strict=True))
 
         def report(client: int) -> Any:
             return memories.reports.recall(client, told[client])

@@ -38,6 +38,11 @@ def _mix_number(z: int) -> int:
     return z ^ (z >> 31)
 
 
+def _signed(z: int) -> int:
+    """64 bits as the number that int64 has for them."""
+    return z - (z >> 63 << 64)
+
+
 def _is_plain(key: Tensor) -> bool:
     """Whether a key's number can be read at no cost: it is on the CPU, and not one of many under vmap."""
     stack = torch._C._functorch.peek_interpreter_stack()  # type: ignore[attr-defined]
@@ -46,7 +51,7 @@ def _is_plain(key: Tensor) -> bool:
 
 def key(seed: int) -> Tensor:
     """The key of a seed, an int64 scalar."""
-    return _mix(torch.tensor(seed, dtype=torch.int64))
+    return _mix(as_key(seed))
 
 
 def as_key(number: int) -> Tensor:
@@ -56,9 +61,9 @@ def as_key(number: int) -> Tensor:
 
 def fold(key: Tensor, number: int | Tensor) -> Tensor:
     """A new key from a key and a number; ``number`` may be a tensor of numbers, giving as many keys."""
-    if type(number) is int and _is_plain(key):
-        mixed = _mix_number(int(key) ^ _mix_number(number + _GOLDEN))
-        return as_key(mixed - (mixed >> 63 << 64))
+    if type(number) is int:
+        mixed = _mix_number(number + _GOLDEN)
+        return as_key(_signed(_mix_number(int(key) ^ mixed))) if _is_plain(key) else _mix(key ^ _signed(mixed))
     number = torch.as_tensor(number, dtype=torch.int64, device=key.device)
     return _mix(key ^ _mix(number + _GOLDEN))
 

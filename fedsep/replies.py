@@ -6,16 +6,18 @@ A reply comes from outside: whatever it is, looking at it must not fail, fill th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fedsep import tree
-from fedsep.core import Ctx, Expected, Failure, FedSepError, Invitation, Payload, Reply, Tree
+from fedsep.core import Ctx, Expected, Failure, FedSepError, Invitation, Payload, Reply, Update
 from fedsep.engines.lost import lost
+from fedsep.looking import all_finite, far, floats, look, sums
 from fedsep.options import Accept
 
 Loose = Literal["none", "packed", "vectors"]
@@ -41,9 +43,33 @@ class Refused(FedSepError):
         self.stage = stage
 
 
+class _Opened(NamedTuple):
+    """A reply whose numbers have not been looked at.
+
+    Attributes:
+        reply: As it came.
+        expected: Its form.
+        change: As it is read; None where the method reads nothing, or could not.
+        error: Why not.
+        told: What its info tells in tensors.
+        payload: Tensors of floats in the payload.
+        fresh: Those in the change that are none of these.
+        scalars: To be looked at: ``told``, the sums of ``payload`` and ``fresh``, and the norms in the change.
+    """
+
+    reply: Reply
+    expected: Expected | None
+    change: Update | None
+    error: Exception | None
+    told: dict[str, Tensor]
+    payload: list[Tensor]
+    fresh: list[Tensor]
+    scalars: list[Tensor]
+
+
 @dataclass
 class Gate:
-    """Lets a round's replies through, one at a time.
+    """Lets a round's replies through.
 
     Attributes:
         algorithm: The method.
@@ -65,6 +91,24 @@ class Gate:
 
     def passed(self, reply: Reply) -> Reply | Failure:
         """The reply with its change, or what is wrong with it; a client is heard once a round."""
+        opened = self._opened(reply)
+        return opened if isinstance(opened, Failure) else self._settled(opened, look(opened.scalars))
+
+    def judged(self, replies: Sequence[Reply]) -> list[Reply | Failure]:
+        """``passed``, of each.
+
+        However many replies there are, and tensors in them, the host waits once for the numbers by which they are
+        judged, unless one of them is not finite.
+        """
+        opened = [self._opened(reply) for reply in replies]
+        numbers = iter(look([scalar for each in opened if isinstance(each, _Opened) for scalar in each.scalars]))
+        return [
+            each if isinstance(each, Failure) else self._settled(each, list(islice(numbers, len(each.scalars))))
+            for each in opened
+        ]
+
+    def _opened(self, reply: Reply) -> _Opened | Failure:
+        """A reply that was waited for and has the form that is expected, with what is to be looked at."""
         asked = self._invited.get(reply.client)  # what the reply says of its round is from outside
         expected = None if asked is None else self._expected(asked)
         stage, reason = self._unwanted(reply)
@@ -73,14 +117,15 @@ class Gate:
             crossed = received(reply.payload, expected)
             return Failure(reply.client, reply.ctx, stage, reason, "", sent, crossed, reply.serialised)
         try:
-            return self._checked(reply, expected)
-        except Refused as error:
-            stage, reason, traceback = error.stage, str(error), ""
-        except Exception as error:  # the content of the payload made the method fail
-            stage, reason, traceback = lost(error, "reply")
-            reason = f"the reply cannot be read: {reason}"
-        crossed = received(reply.payload, expected)
-        return Failure(reply.client, reply.ctx, stage, reason, traceback, reply.sent, crossed, reply.serialised)
+            return self._read(reply, expected)
+        except Exception as error:
+            return _refused(reply, expected, error)
+
+    def _settled(self, opened: _Opened, numbers: list[float]) -> Reply | Failure:
+        try:
+            return self._checked(opened, numbers)
+        except Exception as error:
+            return _refused(opened.reply, opened.expected, error)
 
     def _unwanted(self, reply: Reply) -> tuple[str, str]:
         """Stage and reason of a reply that nobody waits for; empty for one that is waited for."""
@@ -93,18 +138,56 @@ class Gate:
         self._heard.add(reply.client)
         return "", ""
 
-    def _checked(self, reply: Reply, expected: Expected | None) -> Reply:
-        _require_info(reply)
-        require_form(reply.payload, expected)
-        if not finite(reply.payload):
+    def _read(self, reply: Reply, expected: Expected | None) -> _Opened:
+        """The reply, read before its numbers are looked at; an error of that counts if they are what they must be."""
+        told = _require_info(reply)
+        try:
+            require_form(reply.payload, expected)
+            payload = floats(reply.payload)
+            scalars = sums(payload)
+        except Exception:
+            _require_finite_losses(reply, dict(zip(told, look(list(told.values())), strict=True)))
+            raise
+        change, error = None, None
+        try:
+            change = self.algorithm.read(self.state, reply) if self._reads else None
+        except Exception as cause:  # the content of the payload made the method fail
+            error = cause
+        leaves = [] if change is None else tree.leaves(change.value)
+        # What is read of a dense payload is the payload: its numbers are looked at already.
+        known = {id(part) for part in payload}
+        fresh = [part for part in leaves if id(part) not in known and part.is_floating_point()]
+        scalars += sums(fresh)
+        if self.accept.norm is not None:
+            scalars += [torch.linalg.vector_norm(part) for part in leaves]
+        return _Opened(reply, expected, change, error, told, payload, fresh, [*told.values(), *scalars])
+
+    def _checked(self, opened: _Opened, numbers: list[float]) -> Reply:
+        reply, _, change, error, told, payload, fresh, _ = opened
+        looked = dict(zip(told, numbers, strict=False))
+        _require_finite_losses(reply, looked)
+        first = len(told)
+        last = first + len(payload)
+        if not all_finite(payload, numbers[first:last]):
             raise Refused(NOT_FINITE)
         if type(reply.samples) is not int or reply.samples < 0:
             raise Refused(f"the reply's number of examples is {reply.samples!r}")
-        if not hasattr(self.algorithm, "read"):
-            return reply
-        change = self.algorithm.read(self.state, reply)
-        self._require_bounds(change.value, reply.payload)
-        return reply._replace(change=change)
+        if error is not None:
+            raise error
+        if fresh and not all_finite(fresh, numbers[last : last + len(fresh)]):
+            raise Refused("the client's change, as it is read, is not finite")
+        self._require_norm(numbers[last + len(fresh) :])
+        info = {**reply.info, **looked} if looked else reply.info
+        return reply._replace(change=change, info=info)
+
+    def _require_norm(self, norms: list[float]) -> None:
+        most = self.accept.norm
+        if most is not None and not (norm := math.hypot(*norms)) <= most:
+            raise Refused(f"the client's change has norm {norm:.4g}, more than accept.norm = {most:g}")
+
+    @property
+    def _reads(self) -> bool:
+        return hasattr(self.algorithm, "read")
 
     def _expected(self, ctx: Ctx) -> Expected | None:
         """What a client's reply looks like; asked once for all clients of a capability, unless they reported."""
@@ -118,17 +201,6 @@ class Gate:
             self._forms[ctx.capability] = expected._replace(payload=form)
         return self._forms[ctx.capability]
 
-    def _require_bounds(self, change: Tree, payload: Payload) -> None:
-        # What is read of a dense payload is the payload: its numbers have been looked at.
-        seen = {id(part) for part in tree.leaves(payload)}
-        if not finite([part for part in tree.leaves(change) if id(part) not in seen]):
-            raise Refused("the client's change, as it is read, is not finite")
-        if self.accept.norm is None:
-            return
-        norm = math.hypot(*(float(torch.linalg.vector_norm(part)) for part in tree.leaves(change)))
-        if not norm <= self.accept.norm:
-            raise Refused(f"the client's change has norm {norm:.4g}, more than accept.norm = {self.accept.norm:g}")
-
 
 def require_form(payload: Payload, expected: Expected | None) -> None:
     """Compares tree, shapes and dtypes, and looks at no number.
@@ -139,6 +211,8 @@ def require_form(payload: Payload, expected: Expected | None) -> None:
     """
     if expected is None:
         tree.nbytes(payload)
+        if any(part.is_meta for part in floats(payload)):
+            raise Refused("the payload holds a tensor without values")
         return
     reason = _unlike(payload, expected.payload, _loose(expected), "the payload")
     if reason:
@@ -147,14 +221,40 @@ def require_form(payload: Payload, expected: Expected | None) -> None:
         raise Refused(f"the reply has {tree.nbytes(payload):,} bytes, more than the {expected.longest:,} it can need")
 
 
-def _require_info(reply: Reply) -> None:
-    told: dict[str, Any] = reply.info
-    for name, value in told.items():
-        if not isinstance(value, float | int):
+def _require_info(reply: Reply) -> dict[str, Tensor]:
+    """Refuses what is no number, and a loss that is not finite; gives what lies on a device, to be looked at later."""
+    later: dict[str, Tensor] = {}
+    for name, value in reply.info.items():
+        if isinstance(value, float | int):
+            if name.endswith("loss") and not math.isfinite(value):
+                _refuse_loss(reply, name, value)
+        elif isinstance(value, Tensor) and far(value):
+            later[name] = value
+        else:
             raise Refused(f"the client's {name} is a {_kind(value)}, not a number")
+    return later
+
+
+def _require_finite_losses(reply: Reply, told: Mapping[str, float]) -> None:
+    for name, value in told.items():
         if name.endswith("loss") and not math.isfinite(value):
-            cause = "The likely cause is a learning rate that is too high: lower lr, or clip the gradients"
-            raise Refused(f"the training {name} of client {reply.client} is {value}. {cause}", LOSS)
+            _refuse_loss(reply, name, value)
+
+
+def _refuse_loss(reply: Reply, name: str, value: float) -> None:
+    cause = "The likely cause is a learning rate that is too high: lower lr, or clip the gradients"
+    raise Refused(f"the training {name} of client {reply.client} is {value}. {cause}", LOSS)
+
+
+def _refused(reply: Reply, expected: Expected | None, error: Exception) -> Failure:
+    """A reply that is not folded, as a failure with the bytes that it had."""
+    if isinstance(error, Refused):
+        stage, reason, traceback = error.stage, str(error), ""
+    else:
+        stage, reason, traceback = lost(error, "reply")
+        reason = f"the reply cannot be read: {reason}"
+    crossed = received(reply.payload, expected)
+    return Failure(reply.client, reply.ctx, stage, reason, traceback, reply.sent, crossed, reply.serialised)
 
 
 def received(payload: Payload, expected: Expected | None) -> dict[str, int]:
@@ -164,27 +264,7 @@ def received(payload: Payload, expected: Expected | None) -> dict[str, int]:
         return tree.named_bytes(payload)
     except Exception:
         most = math.inf if expected is None else expected.longest or tree.nbytes(expected.payload)
-        return {"refused": int(min(_count_bytes(payload), most))}
-
-
-def finite(values: Tree) -> bool:
-    """Whether all floats of a tree are finite."""
-    # By hand: this is asked for every reply, and pytree takes several times as long.
-    if isinstance(values, Tensor):
-        return not values.is_floating_point() or _all_finite(values)
-    if isinstance(values, dict):
-        values = values.values()
-    elif not isinstance(values, list | tuple):
-        return True
-    for part in values:  # noqa: SIM110 - all() takes twice as long
-        if not finite(part):
-            return False
-    return True
-
-
-def _all_finite(values: Tensor) -> bool:
-    # A sum is finite unless one of its terms is not, or it overflows: only then is each number looked at.
-    return math.isfinite(values.sum().item()) or bool(torch.isfinite(values).all())
+        return {"refused": int(min(count_bytes(payload), most))}
 
 
 def _loose(expected: Expected) -> Loose:
@@ -229,7 +309,7 @@ def _form(leaf: Tensor) -> Tensor:
     return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")
 
 
-def _count_bytes(payload: object) -> int:
+def count_bytes(payload: object) -> int:
     """Bytes of the tensors in anything at all: it may be deep, endless, or hold itself."""
     left, total = [payload], 0
     for _ in range(_MOST_NODES):

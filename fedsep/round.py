@@ -1,4 +1,4 @@
-"""One round: replies are checked one by one and folded as they come, then kept together or not at all."""
+"""One round: replies are checked and folded as they come, then kept together or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from fedsep import digest, ledger
@@ -14,9 +15,13 @@ from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Payload, Reply, 
 from fedsep.engines.engine import Delivered, Session
 from fedsep.errors import RunFailed
 from fedsep.ledger import Message
+from fedsep.looking import far, finite
 from fedsep.options import Accept
-from fedsep.replies import DUPLICATE, LOSS, Gate, finite
+from fedsep.replies import DUPLICATE, LOSS, Gate, count_bytes
 from fedsep.store import Store
+
+HELD_BYTES = 1 << 28
+"""Replies that are held, before the first of them is looked at, where each look is to wait for a device."""
 
 
 class Memories(NamedTuple):
@@ -126,12 +131,7 @@ def _replies(
     outcomes: Iterator[Delivered | Failure], gate: Gate, tally: Tally, memories: Memories, told: Tensor
 ) -> Iterator[Reply]:
     """The usable replies, one at a time; everybody's part in the round is written down on the way."""
-    for outcome in outcomes:
-        if isinstance(outcome, Failure):
-            tally.fail(outcome, ledger.failed(outcome))
-            continue
-        reply, memory = outcome
-        reply = gate.passed(reply)
+    for reply, memory in _judged(outcomes, gate):
         if isinstance(reply, Failure):
             tally.fail(reply, ledger.failed(reply))
             continue
@@ -142,6 +142,31 @@ def _replies(
             tally.reported.append(reply.client)
             memories.reports.put(reply.client, reply.ctx.round, report, int(told[reply.client]))
         yield reply
+
+
+def _judged(outcomes: Iterator[Delivered | Failure], gate: Gate) -> Iterator[tuple[Reply | Failure, Tree]]:
+    """Every client's reply as the gate gives it, and its memory, in order; None is a failure's.
+
+    Where a device computes, replies are held until there are as many as may be, and then looked at together.
+    """
+    most = HELD_BYTES if far(torch.empty(0)) else 0
+    group, held = list[Delivered | Failure](), 0
+    for outcome in outcomes:
+        if not most:
+            yield (outcome, None) if isinstance(outcome, Failure) else (gate.passed(outcome.reply), outcome.memory)
+            continue
+        group.append(outcome)
+        held += 0 if isinstance(outcome, Failure) else count_bytes(outcome.reply.payload)
+        if held >= most:
+            yield from _together(group, gate)
+            group, held = [], 0
+    yield from _together(group, gate)
+
+
+def _together(group: Sequence[Delivered | Failure], gate: Gate) -> Iterator[tuple[Reply | Failure, Tree]]:
+    passed = iter(gate.judged([outcome.reply for outcome in group if isinstance(outcome, Delivered)]))
+    for outcome in group:
+        yield (outcome, None) if isinstance(outcome, Failure) else (next(passed), outcome.memory)
 
 
 def _accept(accepted: Accepted, tally: Tally, cohort: Sequence[Invitation]) -> Accepted:

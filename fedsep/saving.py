@@ -48,8 +48,8 @@ class Point(NamedTuple):
 
 
 def start(state: Tree, clients: int) -> Point:
-    """A run before its first round."""
-    never = torch.full((clients,), -1, dtype=torch.int64)
+    """A run before its first round; what is known of clients lies in main memory, where it is looked at."""
+    never = torch.full((clients,), -1, dtype=torch.int64, device="cpu")
     return Point(0, state, Accepted(never, never))
 
 

@@ -13,7 +13,7 @@ from fedsep.calendar import Calendar
 from fedsep.codecs.spaces import Sketched
 from fedsep.codecs.start import require_start
 from fedsep.core import Ctx, Decoded, Info, Params, Shard
-from fedsep.digest import check_digest, fold_digest, seal
+from fedsep.digest import as_digest, check_digest, fold_digest, seal
 from fedsep.memo import Memo
 from fedsep.operators import MakeOperator, gaussian
 from fedsep.views.catch_up import SketchState
@@ -95,7 +95,7 @@ class Linear:
         """Catches the anchor up with this period, checks it against the server's digest, then adds S^+ x."""
         epoch = self.calendar.epoch(ctx.round)
         if "omegas" not in x:
-            memory = Anchored(anchor=x["anchor"], digest=torch.tensor(ctx.digest or 0))
+            memory = Anchored(anchor=x["anchor"], digest=as_digest(ctx.digest or 0))
             current = x.get("omega")
         else:
             omegas = [omega.clone() for omega in x["omegas"]]  # products round by how their operands are aligned

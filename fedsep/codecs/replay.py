@@ -12,7 +12,7 @@ from fedsep import tree
 from fedsep.codecs.spaces import Sketched, Space
 from fedsep.codecs.start import require_start
 from fedsep.core import Ctx, Decoded, FedSepError, Info, Params, Shard, Tree, Wire
-from fedsep.digest import check_digest, fold_digest, seal
+from fedsep.digest import as_digest, check_digest, fold_digest, seal
 from fedsep.memo import Memo
 from fedsep.servers.announce import Announced, News, heard, message_ctx
 
@@ -113,7 +113,7 @@ class Replay:
         if "missed" not in x:
             first = self._first()
             anchor, sent = x.get("anchor", first["anchor"]), x.get("omega", first["sent"])
-            return {"anchor": anchor, "sent": sent, "digest": torch.tensor(ctx.digest or 0)}
+            return {"anchor": anchor, "sent": sent, "digest": as_digest(ctx.digest or 0)}
         for number, news in enumerate(x["missed"], start=ctx.round - len(x["missed"])):
             memory = self._replayed(memory, news, number)
         return memory

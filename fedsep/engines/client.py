@@ -27,6 +27,7 @@ from fedsep.digest import sealed
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall
 from fedsep.engines.lost import lost
 from fedsep.learners.own_classes import among
+from fedsep.looking import far, look
 
 PREDICT_ROWS = 500
 """Rows of one forward pass in evaluation: fixed, so that the bits do not depend on the engine."""
@@ -52,7 +53,7 @@ class Result(NamedTuple):
 
     payload: Payload
     memory: Tree
-    info: dict[str, float]
+    info: dict[str, Any]
     samples: int
 
 
@@ -153,9 +154,19 @@ def predict(task: Task, params: Params, samples: Samples, start: int = 0, stop: 
     return found
 
 
-def scalars(info: Info) -> dict[str, float]:
-    """The scalars of a client as plain numbers."""
-    return {name: float(value) for name, value in info.items()}
+def scalars(info: Info) -> dict[str, Any]:
+    """The scalars of a client as plain numbers; those on a device stay there, since to look at them is to wait."""
+    return {name: value.reshape(()) if _is_far(value) else float(value) for name, value in info.items()}
+
+
+def _is_far(value: Any) -> bool:
+    return isinstance(value, Tensor) and far(value)
+
+
+def plain(info: dict[str, Any]) -> dict[str, float]:
+    """What ``scalars`` gave, as numbers, which can be sent."""
+    waiting = {name: value for name, value in info.items() if isinstance(value, Tensor)}
+    return {**info, **dict(zip(waiting, look(list(waiting.values())), strict=True))} if waiting else info
 
 
 def failure(invitation: Invitation, error: Exception, sent: dict[str, int] | None = None) -> Failure:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Task
-from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, predict, prepare, run, run_local
+from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, plain, predict, prepare, run, run_local
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
 from fedsep.engines.lost import Lost
 
@@ -59,7 +59,7 @@ class Clients:
 
     def _round(self, job: Job) -> tuple[Any, ...] | Failure:
         result = run(self.algorithm, job, self.fleet)
-        return result if isinstance(result, Failure) else tuple(result)
+        return result if isinstance(result, Failure) else tuple(result._replace(info=plain(result.info)))
 
 
 def in_words(call: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedsep import random, tree
 from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Shard, Task, Tree
-from fedsep.engines.client import Job, run, run_local
+from fedsep.engines.client import Job, plain, run, run_local
 from fedsep.engines.engine import Fleet
 from fedsep.engines.lost import lost
 from fedsep.engines.settle import settled
@@ -122,7 +122,7 @@ class Site:
             self.memories.put(client, job.invitation.ctx.round, kept)
         except Exception as error:
             return self._failed(lost(error, "site"))
-        return {"payload": result.payload, "info": result.info} | _spent(taken)
+        return {"payload": result.payload, "info": plain(result.info)} | _spent(taken)
 
     def _local(self, letter: Mapping[str, Any], client: int, *seat: Any) -> dict[str, Any]:
         """A client's metrics before and after its local steps; nothing is remembered."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedsep.core import Batch, FedSepError, Samples
 from fedsep.learners.augment import Augment, augmented, draws
+from fedsep.looking import sent
 from fedsep.random import fold, permutation
 
 
@@ -95,7 +96,7 @@ def _taker(samples: Sequence[Samples], augment: Augment | None) -> Callable[[Ten
     def take(index: Tensor, drawn: Tensor | None) -> Batch:
         if whole is not None and shared:
             rows, starts = whole
-            at = (index + starts.to(index.device)[:, None]).flatten()
+            at = (index + starts[:, None]).flatten()
             like = rows._replace(shift=first.shift, scale=first.scale)
             batch = own(like, at, None if drawn is None else drawn.flatten())
             return Batch(*(part.unflatten(0, index.shape) for part in batch))
@@ -118,7 +119,7 @@ def _whole(samples: Sequence[Samples]) -> tuple[Samples, Tensor] | None:
         if at[0] is None or at[0] != at[1]:
             return None
         starts.append(at[0])
-    return Samples(x, y), torch.tensor(starts)
+    return Samples(x, y), sent(starts, y.device)
 
 
 def _start(part: Tensor, whole: Tensor) -> int | None:

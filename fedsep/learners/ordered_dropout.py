@@ -78,13 +78,14 @@ class OrderedDropout:
         return self.units.cut(y, {g: torch.arange(kept(n, width), device=device) for g, n in self.units.sizes.items()})
 
     def _plain(self, y: Params, batch: Batch, width: float, capability: float) -> Tensor:
-        return self.task.loss(self.prefix(y, width), batch)
+        return self.sgd.problem.loss(self.prefix(y, width), batch)
 
     def _distilled(self, y: Params, batch: Batch, width: float, capability: float) -> Tensor:
         """The whole sub-model's loss, and a narrower one's cross-entropy to its probabilities."""
-        whole = self.task.predict(y, batch.x)
-        loss = self.task.criterion(whole, batch.y)
+        task = self.sgd.problem
+        whole = task.predict(y, batch.x)
+        loss = task.criterion(whole, batch.y)
         if width >= capability:
             return loss
-        part = self.task.predict(self.prefix(y, width), batch.x)
+        part = task.predict(self.prefix(y, width), batch.x)
         return loss + F.cross_entropy(part, whole.detach().softmax(-1))

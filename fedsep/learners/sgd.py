@@ -14,6 +14,7 @@ from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, T
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.augment import Augment
 from fedsep.learners.batches import minibatches, minibatches_together, per_epoch
+from fedsep.learners.precision import Precision, check_precision, computed
 from fedsep.learners.schedules import Schedule
 from fedsep.learners.together import Together
 from fedsep.random import fold
@@ -79,6 +80,7 @@ class SGD:
     proximal: float = 0.0
     schedule: Schedule | None = None
     augment: Augment | None = None
+    precision: Precision | None = None
 
     def learn(self, start: Decoded, shard: Shard, ctx: Ctx) -> tuple[Params, Info]:
         """y_I, and the mean minibatch loss of the round."""
@@ -111,14 +113,15 @@ class SGD:
         Raises:
             FedSepError: The clients' models or minibatches do not have the same shapes.
         """
-        together = Together(starts, shards[0].train.x.device)
-        keys, parts = fold(torch.stack([ctx.key for ctx in ctxs]), _BATCHES), [shard.train for shard in shards]
+        device, parts = shards[0].train.x.device, [shard.train for shard in shards]
+        together = Together(starts, device)
+        keys = fold(torch.stack([ctx.key for ctx in ctxs]).to(device), _BATCHES)
         batches = minibatches_together(parts, keys, self.batch_size, self._count(shards[0]), self.augment)
         lr = self.rate(ctxs[0])
         first = y = together.first()
         velocity, losses = None, list[Tensor]()
         for batch in batches:
-            loss, gradient = together.gradients(self.task.loss, y, batch)
+            loss, gradient = together.gradients(self.problem.loss, y, batch)
             velocity = gradient if self._plain else together.each(self.direction, gradient, y, first, velocity)
             y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
@@ -128,6 +131,11 @@ class SGD:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
         steps, lr = range(1, self._count(shard) + 1), self.rate(ctx)
         return lr * sum((1 - self.momentum**i) / (1 - self.momentum) for i in steps)
+
+    @property
+    def problem(self) -> Task:
+        """The local problem in the precision in which it is computed."""
+        return computed(self.task, self.precision)
 
     @property
     def _plain(self) -> bool:
@@ -143,7 +151,7 @@ class SGD:
         return self.lr * (self.schedule(ctx.round) if self.schedule else 1.0)
 
     def _objective(self, start: Decoded, y: Params, batch: Batch) -> Tensor:
-        loss = self.task.loss(y, batch)
+        loss = self.problem.loss(y, batch)
         return loss if start.penalty is None else loss + start.penalty(y)
 
     def _count(self, shard: Shard) -> int:
@@ -177,6 +185,7 @@ class LocalSGD(TypedDict, total=False):
     clip: Positive | None
     schedule: Schedule | None
     augment: Augment | None
+    precision: Precision | None
 
 
 @checked
@@ -193,6 +202,7 @@ def sgd(
     proximal: NonNegative = 0.0,
     schedule: Schedule | None = None,
     augment: Augment | None = None,
+    precision: Precision | None = None,
 ) -> SGD:
     """y <- y - lr (clip(grad f(y; B) + proximal (y - y_0)) + weight_decay y), with momentum started anew each round.
 
@@ -208,11 +218,15 @@ def sgd(
         proximal: mu of FedProx (arXiv:1812.06127).
         schedule: Factor of lr by round, from ``fedsep.learners``.
         augment: What the inputs of a minibatch become before a step, from ``fedsep.learners``.
+        precision: ``bfloat16`` computes the network so in local steps, forward and backward; parameters, gradients,
+            everything else and all that is sent stay float32. ``float32``, or None: nothing is lowered.
 
     Raises:
-        FedSepError: Both steps and epochs are given, or a number is out of range.
+        FedSepError: Both steps and epochs are given, a number is out of range, or the model is not in float32.
     """
     if steps is not None and epochs is not None:
         raise FedSepError(f"steps and epochs exclude each other (got steps={steps}, epochs={epochs}): give one")
+    check_precision(task, precision)
     count = 5 if steps is None and epochs is None else steps
-    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule, augment)
+    lowered = None if precision == "float32" else precision
+    return SGD(task, lr, count, epochs, batch_size, momentum, weight_decay, clip, proximal, schedule, augment, lowered)

@@ -70,7 +70,7 @@ class Together:
         parts = [part.to(back).unbind() for part in y.values()]
         return [
             (dict(zip(y, own, strict=True)), {"loss": loss})
-            for *own, loss in zip(*parts, losses.cpu().unbind(), strict=True)
+            for *own, loss in zip(*parts, losses.to(back).unbind(), strict=True)
         ]
 
     @property

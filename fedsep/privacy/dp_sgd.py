@@ -53,7 +53,7 @@ class PrivateSteps:
             return {name: torch.zeros_like(part, dtype=torch.float64) for name, part in y.items()}
 
         def loss(y: Params, one: Tensor, target: Tensor) -> Tensor:
-            return self.sgd.task.loss(y, Batch(one[None], target[None]))
+            return self.sgd.problem.loss(y, Batch(one[None], target[None]))
 
         each: Params = vmap(grad(loss), in_dims=(None, 0, 0))(y, *batch)
         wide = {name: part.to(torch.float64) for name, part in each.items()}

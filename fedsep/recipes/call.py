@@ -67,6 +67,11 @@ class Call:
         """A plain argument, or its default; None if there is neither."""
         return self.arguments.get(name, self.defaults.get(name))
 
+    def receives(self, name: str) -> bool:
+        """Whether an argument of this name is given, or filled in: here, or in a call inside."""
+        inner = (part for part in self.arguments.values() if isinstance(part, Call))
+        return name in self.inject or name in self.arguments or any(part.receives(name) for part in inner)
+
     def build(self, scope: Mapping[str, Any]) -> Any:
         """Calls the target, after the calls inside its arguments.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ BLOCKS = {
 """Blocks with ``use:``: what is filled in by name, and what they must give."""
 
 METHOD = Scope(
-    ("seed", "clients"),
+    ("seed", "clients", "precision"),
     {"task": "the task block", **dict.fromkeys(("public", "shape", "classes"), "the data")},
 )
 
@@ -114,6 +114,7 @@ def _bind(
     for name, block in zip(method_names(found.methods), found.methods, strict=True):
         call = binder.block(_nameless(block), f"methods.{name}", METHOD, Algorithm)
         methods |= {name: call} if call else {}
+    binder.mistakes += _deaf(found.precision, methods)
     settings = {
         key: binder.call(target, key, getattr(found, key), key)
         for key, target in SETTINGS.items()
@@ -129,11 +130,19 @@ def _bind(
         methods=methods,
         settings=settings,
         states=found.states,
+        precision=found.precision,
         changes=tuple(written),
         allow=tuple(allow),
         **blocks,
     )
     return recipe, _settings_mistakes(recipe)
+
+
+def _deaf(precision: str | None, methods: Mapping[str, Call]) -> list[Mistake]:
+    """Methods that a precision for all of them would not reach."""
+    deaf = {} if precision is None else {n: call.use for n, call in methods.items() if not call.receives("precision")}
+    reason = "does not reach methods.{}: {} has no argument precision (give it to the methods that have)"
+    return [Mistake("precision", reason.format(name, use), shown(precision)) for name, use in deaf.items()]
 
 
 def _faults(binder: Binder, block: Any) -> Call | None:

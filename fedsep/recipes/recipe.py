@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedsep.files import write_file
+from fedsep.learners.precision import Precision
 from fedsep.recipes.call import Call
 from fedsep.recipes.mistakes import Mistake, RecipeError
 from fedsep.recipes.text import dump
@@ -29,6 +30,7 @@ class Recipe:
         engine: Gives the engine.
         settings: ``cohort``, ``evaluate``, ``checkpoint`` and ``stop``.
         states: Where client memories live, ``memory`` or ``disk``.
+        precision: Of the local steps of every method that does not say it itself; None: nothing is lowered.
         changes: Paths that options wrote, each with the option's text, for messages.
         allow: Packages beside ``fedsep`` that it may name.
     """
@@ -44,6 +46,7 @@ class Recipe:
     engine: Call
     settings: Mapping[str, Call]
     states: Literal["memory", "disk"]
+    precision: Precision | None = None
     changes: tuple[tuple[str, str], ...] = ()
     allow: tuple[str, ...] = ()
 
@@ -79,7 +82,8 @@ class Recipe:
         settings = {
             key: {k: v for k, v in call.resolved().items() if k != "use"} for key, call in self.settings.items()
         }
-        return {**settings, "engine": self.engine.resolved(), "states": self.states}
+        precision = {} if self.precision is None else {"precision": self.precision}
+        return {**settings, "engine": self.engine.resolved(), "states": self.states, **precision}
 
 
 def write(recipe: Mapping[str, Any], file: Path) -> None:

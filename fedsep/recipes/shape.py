@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from fedsep.learners.precision import Precision
 from fedsep.recipes.hints import whole
 from fedsep.recipes.mistakes import Mistake, nearest, shown
 
@@ -41,6 +42,7 @@ class Shape(BaseModel):
     stop: Block = Field(default_factory=dict, description="a block")
     accept: Block = Field(default_factory=dict, description="a block")
     states: Literal["memory", "disk"] = Field("memory", description="memory or disk")
+    precision: Precision | None = Field(None, description="float32 or bfloat16")
 
 
 def normalised(tree: Any) -> tuple[Block, list[Mistake]]:
@@ -85,4 +87,5 @@ def _mistake(key: str, kind: str, tree: Block) -> Mistake:
     wanted = Shape.model_fields[key].description
     if kind == "missing":
         return Mistake(key, f"is missing: a recipe needs {wanted} here")
-    return Mistake(key, f"must be {wanted}", shown(tree[key]))
+    meant = nearest(str(tree[key]), get_args(Precision)) if key == "precision" else ""
+    return Mistake(key, f"must be {wanted}", shown(tree[key]), meant)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fedsep.cli.device import crowded, own
+
 pytestmark = pytest.mark.usefixtures("here", "page")
 
 
@@ -76,6 +78,38 @@ def test_a_device_that_is_not_there_is_refused(command, here, monkeypatch, devic
     assert err.startswith(f"--device: {device} cannot be used here: ")
     assert err.endswith(f"{lacking} (cpu always can)\n")
     assert not (here / "runs").exists()
+
+
+def test_processes_that_torchrun_started_have_a_gpu_each_or_are_refused(command, here, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    code, _, err = command("run", "tiny.yaml", "--device", "cuda")
+    assert code == 2
+    assert err == (
+        "--device: torchrun started 3 processes on this machine, and torch sees 2 GPUs here: one process has one GPU, "
+        "so start no more (--nproc-per-node 2)\n"
+    )
+    code, _, err = command("run", "tiny.yaml", "--device", "cuda:1")
+    assert code == 2
+    assert err.startswith(
+        "--device: 3 processes on this machine cannot share cuda:1: with cuda, each has a GPU of its own"
+    )
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "devices"),
+    [("cpu", 8, 2), ("cuda", 2, 2), ("cuda", 1, 2), ("cuda:1", 1, 2), ("cuda", 3, 0), ("mps", 2, 0)],
+)
+def test_processes_that_have_a_device_each_are_not(name, processes, devices):
+    assert crowded(name, processes, devices) == ""
+
+
+def test_a_process_has_the_gpu_of_its_number_on_its_machine(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [own(name) for name in ("cuda", "cuda:0", "cpu", "mps")] == ["cuda:1", "cuda:0", "cpu", "mps"]
+    monkeypatch.delenv("LOCAL_RANK")
+    assert own("cuda") == "cuda"
 
 
 def test_usage_errors_are_2(command):

@@ -19,8 +19,9 @@ from fedsep.data import digits
 from fedsep.engines import Faults, faulty, sequential, vectorised, workers
 from fedsep.engines.engine import Delivered
 from fedsep.engines.faults import corrupted
+from fedsep.looking import finite
 from fedsep.random import key
-from fedsep.replies import Refused, finite, require_form
+from fedsep.replies import Refused, require_form
 from fedsep.train import Checkpoint, Cohort, Evaluate, fit
 
 ALL = Faults(drop=0.15, crash=0.1, late=0.1, stale=0.1, corrupt=0.15, duplicate=0.1, seed=4)

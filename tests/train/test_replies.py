@@ -13,7 +13,8 @@ from train.toys import FedAvg, run
 
 from fedsep import tree, wires
 from fedsep.core import Expected, Failure, FedSepError, Invitation, Reply
-from fedsep.replies import Gate, Refused, finite, received, require_form
+from fedsep.looking import finite
+from fedsep.replies import Gate, Refused, received, require_form
 from fedsep.testing.draws import context
 from fedsep.train import Accept, Cohort, RunFailed
 
