@@ -41,8 +41,10 @@ def rehearse(recipe: Recipe, method: str, sources: Sources, device: str | None =
     Raises:
         FedSepError: It takes more memory than there is, or the method fails.
     """
+    tree = recipe.single(method, recipe.seeds[0])
+    tree["engine"] = {name: value for name, value in tree["engine"].items() if name != "faults"}
     job = {
-        "tree": recipe.single(method, recipe.seeds[0]),
+        "tree": {name: block for name, block in tree.items() if name != "accept"},
         "file": recipe.file,
         "allow": recipe.allow,
         "method": method,
