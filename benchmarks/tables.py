@@ -156,6 +156,38 @@ def memory_table() -> str:
     return f"{table(head, lines)}\n\n{grown} {machine(record['environment'])}"
 
 
+def scale_table() -> str:
+    """A round over many parameters, and rounds among many clients."""
+    if not (RECORDS / "scale.json").is_file():
+        return UNMEASURED
+    record = json.loads((RECORDS / "scale.json").read_text())
+    parts: list[str] = []
+    if "parameters" in record:
+        one = record["parameters"]
+        cells = (f"{one['parameters']:,}", one["peak_MiB"], *(one[f"{part}_seconds"] for part in ("round", "command")))
+        head = ["parameters", "peak MiB", "s of the round", "s of the command", "of the processor"]
+        parts.append(table(head, [[*cells, one["processor_seconds"]]]))
+    lines = [[f"{row['clients']:,}", *list(row.values())[1:]] for row in record.get("clients", ())]
+    if lines:
+        head = ["clients", "rounds", "s a round", "of the processor", "peak MiB", "states on disk", "MiB of states"]
+        parts.append(table(head, lines))
+    return "\n\n".join([*parts, machine(record["environment"])])
+
+
+def told_table() -> str:
+    """What ``fedsep check`` tells of memory beside what runs take."""
+    record = json.loads((RECORDS / "memory.json").read_text()).get("told")
+    if record is None:
+        return UNMEASURED
+    lines = [
+        [row["name"], f"`{row['recipe']}`", row["method"], row["rounds"], row["processes"],
+         row["told_MiB"]["all"], row["seen_MiB"]["all"], f"{row['off']:+.1%}"]
+        for row in record["rows"]
+    ]  # fmt: skip
+    head = ["case", "recipe", "method", "rounds", "processes", "told, MiB", "seen, MiB", "off"]
+    return f"{table(head, lines)}\n\n{machine(record['environment'])}"
+
+
 def operators_table(file: str) -> str:
     """Products with operators in passes over the vector, and packing."""
     if not (RECORDS / file).is_file():
@@ -250,6 +282,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "operators on a GPU": lambda: operators_table("operators_gpu.json"),
     "lasso": lasso_table,
     "memory": memory_table,
+    "memory told": told_table,
+    "scale": scale_table,
     "frontier iid": lambda: communication.frontier_table("iid"),
     "frontier k2": lambda: communication.frontier_table("k2"),
     "frontier cifar10": lambda: communication.frontier_table("cifar10"),

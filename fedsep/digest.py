@@ -20,6 +20,8 @@ from fedsep.core import Algorithm, Ctx, FedSepError, Params, Payload, stage
 DRIFT = 1e-3
 """Largest relative difference between the two ends' probes."""
 
+_PIECE = 1 << 22  # numbers that are summed at a time
+
 STAGE = "digest"
 """The stage of a client that found its memory wrong: it is sent everything the next time."""
 
@@ -77,13 +79,27 @@ def check_digest(own: Tensor, ctx: Ctx) -> None:
 
 def _probe(anchor: Params) -> float:
     """sum of +-anchor_j, over the root of d."""
-    flat = _vector(anchor).to(torch.float32)
-    signs = 1 - 2 * ((torch.arange(flat.numel(), device=flat.device) * 0x9E3779B1 >> 17) & 1)
-    return float((flat * signs).sum() / flat.numel() ** 0.5)
+    parts, count = _flat(anchor), sum(part.numel() for part in anchor.values())
+    if count <= _PIECE:
+        return float(_signed(torch.cat(parts), 0) / count**0.5)
+    total, start = 0.0, 0  # a vector of all of them, and of the integers that the signs are made from, is gigabytes
+    for piece in (piece for part in parts for piece in part.split(_PIECE)):
+        total, start = total + float(_signed(piece, start)), start + piece.numel()
+    return float(total / count**0.5)
+
+
+def _signed(flat: Tensor, start: int) -> Tensor:
+    """The sum of numbers that stand from ``start`` on, each with its sign."""
+    place = torch.arange(start, start + flat.numel(), device=flat.device)
+    return (flat.to(torch.float32) * (1 - 2 * ((place * 0x9E3779B1 >> 17) & 1))).sum()
 
 
 def _vector(params: Params) -> Tensor:
-    return torch.cat([params[name].reshape(-1) for name in sorted(params)])
+    return torch.cat(_flat(params))
+
+
+def _flat(params: Params) -> list[Tensor]:
+    return [params[name].reshape(-1) for name in sorted(params)]
 
 
 def _ordered(message: Payload) -> list[Tensor]:

@@ -12,7 +12,8 @@ from fedsep import tree
 from fedsep.core import Tree
 from fedsep.looking import far, look
 
-_KEPT_BYTES = 1 << 26
+KEPT_BYTES = 1 << 26
+"""What one function may remember beyond its last two calls."""
 
 
 @dataclass
@@ -35,11 +36,12 @@ class Memo:
                 return result
         result = compute()
         self._calls.append((number, [leaf.clone() for leaf in leaves], result))
-        while len(self._calls) > 2 and self._bytes() > _KEPT_BYTES:
+        while len(self._calls) > 2 and self.nbytes() > KEPT_BYTES:
             del self._calls[0]
         return result
 
-    def _bytes(self) -> int:
+    def nbytes(self) -> int:
+        """Bytes of what is remembered."""
         return sum(tree.nbytes([leaves, result]) for _, leaves, result in self._calls)
 
 

@@ -114,7 +114,7 @@ def test_every_method_has_a_page_made_from_its_docstring():
 def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
     from fedsep.recipes import build, read
 
-    recipe, weak, faults, robust = blocks("docs/recipes.md", "yaml")
+    recipe, weak, text, faults, robust = blocks("docs/recipes.md", "yaml")
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe, encoding="utf-8")
     assert list(read(file).methods) == ["fedavg", "fedsep_linear"]
@@ -122,6 +122,9 @@ def test_recipes_page_shows_a_recipe_that_can_be_read(tmp_path):
     built = build(read(file), 0)
     assert list(built.algorithms) == ["feddst", "feddf"]
     assert built.algorithms["feddf"].view.zoo.levels == (1.0, 0.5, 0.25)
+    (tmp_path / "letter.txt").write_text("Dear reader, this is a letter. " * 200, encoding="utf-8")
+    file.write_text(f"rounds: 1\nmethod: {{use: fedsep.algorithms.fedavg}}\n{text}".replace("letters", str(tmp_path)))
+    assert build(read(file), 0).federation.shape == (128,)
     start = recipe[: recipe.index("methods:")]
     file.write_text(start + robust + faults, encoding="utf-8")
     assert read(file).engine.build({}).faults.drop == 0.2

@@ -55,7 +55,7 @@ def test_it_holds_64_mebibytes_at_most_and_the_latest_two_whatever_they_take():
     large = [torch.full((1 << 21,), float(n)) for n in range(4)]  # 16 MiB; with its result 32
     for value in large:
         memo(lambda value=value: compute(value), 0, value)
-    assert memo._bytes() <= 1 << 26
+    assert memo.nbytes() <= 1 << 26
     for value in large[-2:]:
         memo(lambda value=value: compute(value), 0, value)
     assert compute.calls == 4

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from fedsep.cli.bench_one import PLAIN
-from fedsep.cli.footprint import footprint
+from fedsep.cli.footprint import footprint, peaks
 from fedsep.engines.workers import usable_cores
 from fedsep.recipes import Recipe, Sources
 
@@ -48,10 +49,10 @@ def measured_apart(
         job_file, result_file = Path(folder) / "job.json", Path(folder) / "result.json"
         job_file.write_text(json.dumps(job, default=str), encoding="utf-8")
         words = [*_program(engine, device), str(job_file), str(result_file)]
-        memory, code, said = _run(words)
+        watched = watch(words)
         if not result_file.exists():
-            return {"error": f"its process ended with exit code {code}: {said}"}
-        return {"memory": memory, **json.loads(result_file.read_text(encoding="utf-8"))}
+            return {"error": f"its process ended with exit code {watched.code}: {watched.said}"}
+        return {"memory": watched.together, **json.loads(result_file.read_text(encoding="utf-8"))}
 
 
 def _program(engine: str, device: str) -> list[str]:
@@ -67,22 +68,40 @@ def _processes(device: str) -> int:
     return max(1, torch.cuda.device_count() if device.startswith("cuda") else usable_cores())
 
 
-def _run(words: list[str]) -> tuple[int | None, int, str]:
-    """Most memory that a program and all it started had at a time, its exit code, and the last it said."""
+class Watched(NamedTuple):
+    """What was seen of a program.
+
+    Attributes:
+        together: Most bytes that it and all it started had at a time, what they share counted once; None: not told.
+        apart: Most bytes that each of its processes was resident with, the first one's first.
+        code: Its exit code.
+        said: The last line it said.
+    """
+
+    together: int | None
+    apart: tuple[int, ...]
+    code: int
+    said: str
+
+
+def watch(words: Sequence[str]) -> Watched:
+    """Runs a program and looks at its memory until it ends."""
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     kept = {name: value for name, value in os.environ.items() if name not in _OF_TORCHRUN}
     most: int | None = None
+    apart: dict[int, int] = {}
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(words, env={**kept, "PYTHONPATH": paths}, stdout=said, stderr=said)
         try:
             while process.poll() is None:
                 now = footprint(process.pid)
                 most = now if most is None else max(most, now or 0)
+                apart |= peaks(process.pid)
                 time.sleep(_LOOK_SECONDS)
         finally:
             process.terminate()
             process.wait()
         said.seek(0)
         lines = [line for line in said.read().splitlines() if line.strip()]
-    return most, process.returncode, lines[-1] if lines else "it said nothing"
+    return Watched(most, tuple(apart.values()), process.returncode, lines[-1] if lines else "it said nothing")

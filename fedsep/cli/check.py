@@ -13,6 +13,7 @@ from fedsep import tree
 from fedsep.cli.entry import BAD_INPUT, DONE
 from fedsep.cli.measure import Cost, measure
 from fedsep.cli.options import Reading, Talk
+from fedsep.cli.rehearse import Peak, rehearse
 from fedsep.cli.screen import Screen
 from fedsep.core import HEADER_BYTES, FedSepError
 from fedsep.data.sites import Sites
@@ -23,19 +24,25 @@ from fedsep.recipes.text import dump
 from fedsep.report.wording import bytes_text
 
 
-def check(readings: Sequence[Reading], sources: Sources) -> int:
-    """Checks recipes one after the other; the exit code."""
+def check(readings: Sequence[Reading], sources: Sources, rehearsal: bool = True) -> int:
+    """Checks recipes one after the other; the exit code.
+
+    Args:
+        readings: Of the recipes.
+        sources: Where data are looked for.
+        rehearsal: Whether some rounds are played to tell the peak of memory, which takes as much.
+    """
     screen, code = Screen(Talk()), DONE
     for reading in readings:
         try:
-            _check(screen, reading, sources)
+            _check(screen, reading, sources, rehearsal)
         except FedSepError as error:
             screen.warn(str(error))
             code = BAD_INPUT
     return code
 
 
-def _check(screen: Screen, reading: Reading, sources: Sources) -> None:
+def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) -> None:
     recipe = reading.read()
     experiment = build(recipe, recipe.seeds[0], sources)
     if isinstance(experiment.federation, Sites):
@@ -53,9 +60,14 @@ def _check(screen: Screen, reading: Reading, sources: Sources) -> None:
     screen.result("Payload bytes per client and round, measured on a tiny run:")
     screen.result(traffic_table(costs))
     screen.result(f"and a header of {HEADER_BYTES} bytes on every message.\n")
-    screen.result("Memory, estimated:")
+    screen.result("Tensors that are held, measured on the same run:")
     for line in _memory(experiment, costs):
         screen.result(line)
+    screen.result("")
+    if isinstance(experiment.federation, Sites):
+        screen.result("Peak memory is that of each site's own process, and is not told here.")
+    elif rehearsal:
+        screen.result(peaks_told({name: rehearse(recipe, name, sources) for name in experiment.algorithms}))
     screen.result("")
 
 
@@ -107,6 +119,21 @@ def _memory(experiment: Experiment, costs: Mapping[tuple[str, float], Cost]) -> 
         cost = max((c for (method, _), c in costs.items() if method == name), key=lambda c: sum(c.client.values()))
         lines += [f"  {name}, server: {_parts(cost.server)}", f"  {name}, client: {_parts(cost.client)}"]
     return lines
+
+
+def peaks_told(peaks: Mapping[str, Peak | None]) -> Table | str:
+    """Peaks of main memory by method."""
+    if any(peak is None for peak in peaks.values()):
+        return "Peak memory: this system does not tell what a process takes (Linux does)."
+    title = "Peak of main memory, interpreter, libraries and data included, as seen in the first rounds:"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
+    for name in ("method", "first process", "others, each", "all processes"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for name, peak in peaks.items():
+        assert peak is not None
+        others = f"{len(peak.others)} x {bytes_text(max(peak.others))}" if peak.others else "none"
+        table.add_row(name, bytes_text(peak.first), others, bytes_text(peak.together))
+    return table
 
 
 def _data(federation: Any) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -109,19 +108,17 @@ class Sketched:
         return next(iter(self.start.values())).new_zeros(self.p)
 
     def lift(self, anchor: Params, x: Tensor, epoch: int) -> Params:
-        """anchor + S^+ x."""
+        """anchor + S^+ x, tensor by tensor: a vector of the anchor's numbers would be a copy of it."""
         sketch = self._sketch(epoch)
-        flat, unravel = self._ravel(anchor)
-        return unravel(flat + sketch.rmv(sketch.solve(x)))
+        pieces = sketch.rmv(sketch.solve(x)).split([part.numel() for part in self.start.values()])
+        return {name: anchor[name] + piece.view_as(anchor[name])
+                for name, piece in zip(self.start, pieces, strict=True)}  # fmt: skip
 
     def lower(self, dy: Params, epoch: int) -> Tensor:
         """(S^+)^T dy."""
         sketch = self._sketch(epoch)
-        return sketch.solve(sketch.mv(self._ravel(dy)[0]))
-
-    def _ravel(self, params: Params) -> tuple[Tensor, Callable[[Tensor], Params]]:
-        """One vector in the order of ``start``, whatever the order in which the names came."""
-        return tree.ravel({name: params[name] for name in self.start})
+        # One vector in the order of ``start``, whatever the order in which the names came.
+        return sketch.solve(sketch.mv(tree.ravel({name: dy[name] for name in self.start})[0]))
 
     def _sketch(self, epoch: int) -> LinearOperator:
         return self.operator(self.p, tree.size(self.start), random.fold(self.key, epoch))

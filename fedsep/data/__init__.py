@@ -11,11 +11,12 @@ from fedsep.data.known import cifar10, cifar100, digits, mnist
 from fedsep.data.parquet import parquet
 from fedsep.data.partition import Partition
 from fedsep.data.parts import Parts
-from fedsep.data.rules import Iid, Natural, Pool, Rule, Sizes, iid, natural, sizes
+from fedsep.data.rules import Blocks, Iid, Natural, Pool, Rule, Sizes, blocks, iid, natural, sizes
 from fedsep.data.sites import Sites, sites
+from fedsep.data.text import text
 
 __all__ = [
-    "Classes", "Dirichlet", "Federation", "Iid", "Natural", "Partition", "Parts", "Pool", "Rule", "Sites", "Sizes",
-    "arrays", "cifar10", "cifar100", "classes", "csv", "dataset", "digits", "dirichlet", "folder", "iid", "mnist",
-    "natural", "npz", "parquet", "sites", "sizes",
+    "Blocks", "Classes", "Dirichlet", "Federation", "Iid", "Natural", "Partition", "Parts", "Pool", "Rule", "Sites",
+    "Sizes", "arrays", "blocks", "cifar10", "cifar100", "classes", "csv", "dataset", "digits", "dirichlet", "folder",
+    "iid", "mnist", "natural", "npz", "parquet", "sites", "sizes", "text",
 ]  # fmt: skip

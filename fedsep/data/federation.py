@@ -150,10 +150,10 @@ def _federate(source: Source, dealing: Dealing) -> Federation:
     rows = _hold_out(source, dealing, key)
     partition = _partition(source, dealing, key, rows)
     constants, table = Constants(None, None), None
-    if source.x.dtype == np.uint8:
-        constants = image_constants(source, np.setdiff1d(np.arange(len(source.x)), rows.train, assume_unique=True))
-    else:
+    if source.x.dtype != np.uint8:
         table = standard(source, rows.train)
+    elif source.x.ndim > 2:  # images; bytes of text, (n, places), stay the numbers of symbols
+        constants = image_constants(source, np.setdiff1d(np.arange(len(source.x)), rows.train, assume_unique=True))
     test = (source.x, source.y) if source.x_test is None or source.y_test is None else (source.x_test, source.y_test)
     dealt = (
         arrange(source.x, source.y, rows.train, partition.train, constants, table),

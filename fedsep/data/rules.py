@@ -85,6 +85,27 @@ def iid() -> Iid:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """See ``blocks``."""
+
+    column: str | None = None
+
+    def clients(self, pool: Pool) -> int | None:
+        """Any number."""
+        return None
+
+    def deal(self, pool: Pool, clients: int) -> Indices:
+        """Equal shares of the source's order."""
+        count = len(pool.labels)
+        return np.arange(count) * clients // count
+
+
+def blocks() -> Blocks:
+    """Neighbouring samples stay together: consecutive runs in the order of the source, sizes equal to within one."""
+    return Blocks()
+
+
+@dataclass(frozen=True)
 class Sizes:
     """See ``sizes``."""
 

@@ -25,8 +25,10 @@ class Source(NamedTuple):
 
     Attributes:
         name: What messages and results call it.
-        x: Inputs, (n, channels, height, width) uint8 for images, else floating point, first axis samples.
-        y: int64 classes 0 .. classes-1, shape (n,), or floating-point targets, shape (n,) or (n, k).
+        x: Inputs, (n, channels, height, width) uint8 for images, (n, places) uint8 for text, else floating point, first
+            axis samples.
+        y: int64 classes 0 .. classes-1, shape (n,), floating-point targets, shape (n,) or (n, k), or for text the next
+            bytes, uint8, shape (n, places).
         classes: Number of classes; of outputs for a regression.
         x_test: The source's own test inputs; None: a share of x is held out.
         y_test: Their targets.

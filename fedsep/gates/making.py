@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsep import random
 from fedsep.core import FedSepError, Params, Task
@@ -145,7 +145,7 @@ def gating_of(task: Task, table: Units, inputs: Sequence[int] | Tensor | None = 
 def _traced(task: Task, table: Units, inputs: Sequence[int] | Tensor | None) -> tuple[Multiplied, Gating]:
     model, params = getattr(task, "model", None), task.init()
     module = model.module if isinstance(model, Pure) else None
-    example = _example(task, inputs, params)
+    example = _example(task, inputs, params, module)
     traced = multiplied(table, task.predict, params, example, module)
     gating = Gating(table, traced.readers, traced.scalers)
 
@@ -156,7 +156,7 @@ def _traced(task: Task, table: Units, inputs: Sequence[int] | Tensor | None) -> 
     return traced, gating
 
 
-def _example(task: Task, inputs: Sequence[int] | Tensor | None, params: Params) -> Tensor:
+def _example(task: Task, inputs: Sequence[int] | Tensor | None, params: Params, module: nn.Module | None) -> Tensor:
     if isinstance(inputs, Tensor):
         return inputs
     shape = inputs if inputs is not None else getattr(task, "shape", None)
@@ -165,6 +165,9 @@ def _example(task: Task, inputs: Sequence[int] | Tensor | None, params: Params) 
             "gates: inputs must be given where the task does not say the shape of one: inputs=(1, 28, 28), or "
             "fedsep.tasks.classification(model, shape=federation.shape)"
         )
+    symbols = getattr(module, "symbols", None)
+    if symbols is not None:
+        return random.integers(random.key(1), symbols, _EXAMPLES, *shape)
     return random.normal(random.key(1), _EXAMPLES, *shape).to(next(iter(params.values())))
 
 

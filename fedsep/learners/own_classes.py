@@ -56,8 +56,8 @@ def masked(task: Task, shard: Shard, classes: int | None) -> Task:
 
 
 def present(labels: Tensor, classes: int) -> Tensor:
-    """Which of the classes occur, bool of shape (classes,)."""
-    return (labels[:, None] == torch.arange(classes, device=labels.device)).any(0)
+    """Which of the classes occur, bool of shape (classes,); labels have any shape."""
+    return torch.isin(torch.arange(classes, device=labels.device), labels.long())
 
 
 def among(scores: Tensor, labels: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from fedsep.models.scaler import Scaler
 from fedsep.models.small_cnn import small_cnn
 from fedsep.models.smaller import smaller
 from fedsep.models.static_norm import StaticNorm
+from fedsep.models.transformer import transformer
 from fedsep.models.units import Axis, Units, units
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "resnet",
     "small_cnn",
     "smaller",
+    "transformer",
     "units",
 ]

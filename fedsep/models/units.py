@@ -187,11 +187,13 @@ def units(
 
     Args:
         module: Any module that is a pure function of its parameters.
-        inputs: Shape of one input, without the batch; or some inputs, where they are not just numbers.
+        inputs: Shape of one input, without the batch; or some inputs, where they are not just numbers. A module that
+            reads numbers of symbols says how many there are as ``symbols``.
         declare: The table written by hand, where the forward pass cannot be followed: for each parameter that is
             sliced, the group of each dimension (an ``Axis`` where its units do not lie one after the other), None
             where it stays whole. Nothing is derived then.
-        whole: Names of layers whose inputs and outputs shall stay whole because they cannot be followed.
+        whole: Names of layers whose inputs and outputs shall stay whole because they cannot be followed; a module may
+            name its own as ``stay_whole``.
 
     Returns:
         The table; ``sizes`` has the groups, named after the first layer that makes their units.
@@ -201,6 +203,7 @@ def units(
     """
     from fedsep.models.tracing import checking, declared, deriving, kernels
 
+    whole = [*whole, *getattr(module, "stay_whole", ())]
     example = deriving.example(module, inputs)
     found = deriving.derived(module, example, whole) if declare is None else declared.declared(module, example, declare)
     checking.check_module(found, module, example)

@@ -4,6 +4,7 @@ from fedsep.tasks.binary import binary
 from fedsep.tasks.check_fit import check_fit
 from fedsep.tasks.check_module import check_module
 from fedsep.tasks.classification import classification
+from fedsep.tasks.language import language
 from fedsep.tasks.regression import regression
 
-__all__ = ["binary", "check_fit", "check_module", "classification", "regression"]
+__all__ = ["binary", "check_fit", "check_module", "classification", "language", "regression"]

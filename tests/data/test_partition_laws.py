@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedsep import random
 from fedsep.core import FedSepError
-from fedsep.data import classes, dirichlet, iid, natural, sizes
+from fedsep.data import blocks, classes, dirichlet, iid, natural, sizes
 from fedsep.data.balanced import assign
 from fedsep.data.parts import by_owner
 from fedsep.data.rules import Pool
@@ -47,6 +47,16 @@ def test_iid_deals_everything_in_equal_shares(counts, clients, seed):
     assert owner.min() >= 0
     assert within_one(np.bincount(owner, minlength=clients))
     assert (owner == iid().deal(given_pool, clients)).all()
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(1, 20), SEEDS)
+def test_blocks_keeps_neighbours_together_in_equal_shares(counts, clients, seed):
+    given_pool = pool(counts, seed)
+    assume(clients <= len(given_pool.labels))
+    owner = blocks().deal(given_pool, clients)
+    assert owner.min() >= 0
+    assert (np.diff(owner) >= 0).all()
+    assert within_one(np.bincount(owner, minlength=clients))
 
 
 @settings(max_examples=80)

@@ -242,3 +242,9 @@ def test_what_has_no_classes_of_its_own_is_refused(make, task, more, says):
     with pytest.raises(FedSepError, match=says):
         make(task, **more)
     make(task, own_classes=False)
+
+
+def test_symbols_of_a_text_are_its_own_classes():
+    text = torch.tensor([[0, 3], [3, 5]], dtype=torch.uint8)
+    assert present(text, 6).tolist() == [True, False, False, True, False, True]
+    assert present(text.flatten().long(), 5).tolist() == [True, False, False, True, False]

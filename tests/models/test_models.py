@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fedsep.core import FedSepError
-from fedsep.models import cnn, linear, logistic, mlp, resnet, small_cnn
+from fedsep.models import cnn, linear, logistic, mlp, resnet, small_cnn, transformer
 from fedsep.models.seeded import seeded
 
 
@@ -29,7 +29,10 @@ FACTORIES = [
 ]
 
 
-@pytest.mark.parametrize("build", FACTORIES)
+OF_TEXT = pytest.param(lambda seed: transformer((6,), 5, width=4, depth=1, heads=2, seed=seed), id="transformer")
+
+
+@pytest.mark.parametrize("build", [*FACTORIES, OF_TEXT])
 def test_weights_come_from_the_seed_alone(build):
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -45,7 +48,7 @@ def test_one_row_of_outputs_per_example(build):
     assert build(0)(torch.randn(5, 1, 16, 17)).shape == (5, 3)
 
 
-@pytest.mark.parametrize("build", FACTORIES)
+@pytest.mark.parametrize("build", [*FACTORIES, OF_TEXT])
 def test_parameter_names_are_dotted(build):
     # Payloads whose names all have a dot are counted together as "model" in the ledger.
     assert all("." in name for name, _ in build(0).named_parameters())

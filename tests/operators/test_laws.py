@@ -269,3 +269,8 @@ def test_the_scale_that_is_told_is_that_of_the_operator_that_is_made():
         made = make(4, 20, random.key(1))
         assert scale_of(make, 4, 20, random.key(1)) == pytest.approx(made.scale)
         assert stand_in(make, 4, 20, random.key(1))(4, 20, random.key(1)).scale == pytest.approx(made.scale)
+
+
+def test_what_stores_nothing_is_checked_as_it_is():
+    assert stand_in(block_srht, 4, 20, random.key(1)) is block_srht
+    assert stand_in(gaussian, 4, 20, random.key(1)) is not gaussian

@@ -20,9 +20,12 @@ _EXAMPLES = 3  # odd, so that it is not taken for a width; more than one, for ba
 
 
 def example(module: nn.Module, inputs: Sequence[int] | Tensor) -> Tensor:
-    """Some inputs of the shape given, in the type of the module's parameters."""
+    """Some inputs of the shape given, in the type of the module's parameters, or numbers of symbols."""
     if isinstance(inputs, Tensor):
         return inputs
+    symbols = getattr(module, "symbols", None)
+    if symbols is not None:
+        return random.integers(random.key(1), symbols, _EXAMPLES, *inputs)
     like = next(module.parameters(), torch.zeros(()))
     return random.normal(random.key(1), _EXAMPLES, *inputs).to(like)
 
