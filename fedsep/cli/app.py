@@ -160,15 +160,15 @@ def check(
     download: o.Download = False,
     engine: o.Engine = None,
     allow: o.Allow = None,
-    peak: Annotated[
-        bool, typer.Option(help="Play some rounds to tell the peak of memory, which takes as much.")
-    ] = True,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Play up to three rounds of each method and tell the peak of memory.")
+    ] = False,
 ) -> int:
     """Validate recipes; show them resolved, with measured bytes per client and round, and memory."""
     from fedsep.cli.check import check as start
 
     readings = [o.reading(recipe, changes, engine, None, None, allow) for recipe in recipes]
-    return start(readings, o.machine(data_dir, download, "cpu"), peak)
+    return start(readings, o.machine(data_dir, download, "cpu"), memory)
 
 
 @app.command()

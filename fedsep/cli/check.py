@@ -24,7 +24,7 @@ from fedsep.recipes.text import dump
 from fedsep.report.wording import bytes_text
 
 
-def check(readings: Sequence[Reading], sources: Sources, rehearsal: bool = True) -> int:
+def check(readings: Sequence[Reading], sources: Sources, rehearsal: bool = False) -> int:
     """Checks recipes one after the other; the exit code.
 
     Args:
@@ -68,6 +68,8 @@ def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) 
         screen.result("Peak memory is that of each site's own process, and is not told here.")
     elif rehearsal:
         screen.result(peaks_told({name: rehearse(recipe, name, sources) for name in experiment.algorithms}))
+    else:
+        screen.result("--memory tells the peak of memory in all, from rounds that it plays.")
     screen.result("")
 
 
