@@ -1,6 +1,6 @@
-"""What ``fedsep check`` tells of memory beside what runs take.
+"""What ``fedsep check --memory`` tells of memory beside what runs take.
 
-For each recipe the peak is told from its first rounds, as ``check`` does, and then the whole run is watched.
+For each recipe the peak is told from its first rounds, as ``check --memory`` does, and then the whole run is watched.
 
 Usage: python -m benchmarks.told [--out records/memory.json] [--only NAME ...]
 """

@@ -41,9 +41,9 @@ def inside(monkeypatch):
     def run(words):
         started.append(words)
         bench_one.main(*words[-2:])
-        return 123_000_000, 0, ""
+        return bench_apart.Watched(123_000_000, (123_000_000,), 0, "")
 
-    monkeypatch.setattr(bench_apart, "_run", run)
+    monkeypatch.setattr(bench_apart, "watch", run)
     return started
 
 
