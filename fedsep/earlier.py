@@ -20,6 +20,31 @@ _LOCAL = ("lr", "steps", "epochs", "batch_size", "momentum", "weight_decay", "cl
 _SINCE: Mapping[str, Any] = {"augment": None}
 """What ``learners.sgd`` takes since, in the block of any method that names all of ``_LOCAL``: its steps are these."""
 
+_BLOCKS: Mapping[str, Mapping[str, Any]] = {
+    "data": {"public": None},
+    "cohort": {"sampling": "fixed"},
+    "evaluate": {
+        "statistics": "calibrated",
+        "calibration": 2000,
+        "served": [],
+        "levels": None,
+        "held": None,
+        "average": None,
+    },
+}
+"""What other blocks of a recipe say since, with what was done before."""
+
+
+def comparable(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved recipe of one method with all that recipes say now, so that those of two versions can be compared."""
+    found = dict(tree)
+    for name, since in _BLOCKS.items():
+        if isinstance(found.get(name), Mapping):
+            found[name] = {**since, **cast(Mapping[str, Any], found[name])}
+    if isinstance(found.get("method"), Mapping):
+        found["method"] = completed(found["method"])
+    return found
+
 
 def completed_recipe(tree: Any) -> Any:
     """A recipe as it was resolved for a run, with what its methods did before arguments that came later."""

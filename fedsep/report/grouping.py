@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from fedsep.earlier import completed
+from fedsep.earlier import comparable
 from fedsep.report.reading import Record, RunData
 
 SEEDS = ("seed", "seeds")
@@ -81,9 +81,7 @@ def flatten(recipe: Record) -> Record:
     methods = recipe.get("methods")
     if isinstance(methods, list) and len(cast(list[Any], methods)) == 1:
         recipe["method"] = recipe.pop("methods")[0]
-    if isinstance(recipe.get("method"), dict):
-        recipe["method"] = completed(cast(Record, recipe["method"]))
-    return dict(_leaves("", recipe))
+    return dict(_leaves("", comparable(recipe)))
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

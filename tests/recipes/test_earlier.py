@@ -10,6 +10,8 @@ import yaml
 from fedsep.cli.plan import Job, standing
 from fedsep.earlier import BEFORE, completed
 from fedsep.recipes import read
+from fedsep.report import read_run
+from fedsep.report.grouping import group_runs
 
 RECIPE = """
 rounds: 1
@@ -57,3 +59,24 @@ def test_arguments_that_came_later_are_there(use):
     assert set(BEFORE[use]) <= set(parameters)
     given = {"use": use, **dict.fromkeys(BEFORE[use], "given")}
     assert completed(given) == given
+
+
+LATER = {"data": ["public"], "cohort": ["sampling"],
+         "evaluate": ["statistics", "calibration", "served", "held", "average"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", [{}, {"sampling": "poisson"}])
+def test_seeds_of_two_versions_are_of_one_group_where_both_did_the_same(tmp_path, changed):
+    recipe, _ = older(tmp_path, "splitmix")
+    for seed in (0, 1):
+        written = json.loads(json.dumps(recipe.single("splitmix", seed)))
+        written["cohort"] |= changed if seed else {}
+        for block, names in LATER.items() if seed == 0 else ():
+            for name in names:
+                del written[block][name]
+        folder = tmp_path / f"seed{seed}"
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(written))
+        (folder / "summary.json").write_text('{"status": "done", "method": "splitmix"}')
+    groups = group_runs([read_run(tmp_path / "seed0"), read_run(tmp_path / "seed1")])
+    assert len(groups) == (2 if changed else 1)
