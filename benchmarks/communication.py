@@ -25,8 +25,16 @@ SPLITS = {
         "mnist_budgets",
         "mnist_float",
         "mnist_rivals",
+        "mnist_fetchsgd",
     ),
-    "k2": ("mnist_quantised_k2", "mnist_few_bytes_k2", "mnist_budgets_k2", "mnist_rivals_k2", "mnist_rivals_k2_at_01"),
+    "k2": (
+        "mnist_quantised_k2",
+        "mnist_few_bytes_k2",
+        "mnist_budgets_k2",
+        "mnist_rivals_k2",
+        "mnist_rivals_k2_at_01",
+        "mnist_fetchsgd_k2",
+    ),
     "cifar10": ("paper/fig3/runs",),
 }
 TARGETS = {"cifar10": (0.3, 0.4, 0.5)}

@@ -46,7 +46,7 @@ def keep(settings: Sequence[str]) -> None:
         own = [row for row in rows if row["setting"] == name]
         (RECORD / f"{name}.json").write_text(json.dumps(own, indent=1) + "\n")
         for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
-            shutil.copy(sweep, RECORD / f"{name}_tuning.json")
+            shutil.copy(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json")
     shutil.copy(next(RUNS.glob("**/seed0/environment.json")), RECORD)
 
 

@@ -184,6 +184,21 @@ def _ours(path: Path) -> Iterator[Path]:
     return (found for pattern in _OURS for found in path.glob(pattern) if found.is_file() or found.is_symlink())
 
 
+def require_idle(path: Path) -> None:
+    """Refuses a run's folder in which a process is at work.
+
+    Raises:
+        FedSepError: Another process is writing this run.
+    """
+    if not (path / _LOCK).exists():
+        return
+    lock = os.open(path / _LOCK, os.O_RDWR)
+    try:
+        _take(lock, path)
+    finally:
+        os.close(lock)
+
+
 def _take(lock: int, path: Path) -> None:
     """A lock of the process, which goes with it however it ends; without locks (Windows) nothing is checked."""
     try:

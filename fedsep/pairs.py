@@ -76,7 +76,7 @@ def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
     learner = {"learner": algorithm.learner}
     parts = [("learner", learner), ("codec", _fields(algorithm.codec)), ("view", _fields(algorithm.view))]
     parts += [("codec", {n: v for n, v in _fields(codec).items() if n == "learner"})
-              for codec in _nested(algorithm.codec, "codec")]  # fmt: skip
+              for codec in _nested(getattr(algorithm.codec, "codec", None), "codec")]  # fmt: skip
     parts += [("server", _fields(server)) for server in _nested(algorithm.server, "server")]
     parts += [("uplink", {n: v for n, v in _fields(wire).items() if n == "sketch"})
               for wire in within(algorithm.uplink)]  # fmt: skip

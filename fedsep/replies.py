@@ -228,7 +228,7 @@ def _require_info(reply: Reply) -> dict[str, Tensor]:
         if isinstance(value, float | int):
             if name.endswith("loss") and not math.isfinite(value):
                 _refuse_loss(reply, name, value)
-        elif isinstance(value, Tensor) and far(value):
+        elif isinstance(value, Tensor) and far(value) and not value.is_meta and value.ndim == 0:
             later[name] = value
         else:
             raise Refused(f"the client's {name} is a {_kind(value)}, not a number")

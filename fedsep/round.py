@@ -21,7 +21,7 @@ from fedsep.replies import DUPLICATE, LOSS, Gate, count_bytes
 from fedsep.store import Store
 
 HELD_BYTES = 1 << 28
-"""Replies that are held, before the first of them is looked at, where each look is to wait for a device."""
+"""Replies, changes and memories that are held before the first is looked at, where a look waits for a device."""
 
 
 class Memories(NamedTuple):
@@ -151,12 +151,13 @@ def _judged(outcomes: Iterator[Delivered | Failure], gate: Gate) -> Iterator[tup
     """
     most = HELD_BYTES if far(torch.empty(0)) else 0
     group, held = list[Delivered | Failure](), 0
+    dense = count_bytes(gate.state) if most else 0  # what a change may take, however few bytes it came in
     for outcome in outcomes:
         if not most:
             yield (outcome, None) if isinstance(outcome, Failure) else (gate.passed(outcome.reply), outcome.memory)
             continue
         group.append(outcome)
-        held += 0 if isinstance(outcome, Failure) else count_bytes(outcome.reply.payload)
+        held += 0 if isinstance(outcome, Failure) else count_bytes((outcome.reply.payload, outcome.memory)) + dense
         if held >= most:
             yield from _together(group, gate)
             group, held = [], 0

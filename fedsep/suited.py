@@ -23,7 +23,7 @@ def mistakes(
     found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
     public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
     found += public[:1]  # two parts may rest on one argument
-    found += _calibrated_on_one(task, evaluate) + _scored_on_one(algorithm, task)
+    found += _calibrated_on_one(task, evaluate) + _scored_on_one(algorithm, task) + _never_served(algorithm, evaluate)
     return found + _nothing_to_score_on(algorithm, task, fleet)
 
 
@@ -81,6 +81,15 @@ def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
         "evaluate.calibration must be >= 2, since the model has static batch normalisation, which has no statistics of "
         f"one example (got {evaluate.calibration})"
     ]
+
+
+def _never_served(algorithm: Algorithm[Any, Any], evaluate: Evaluate) -> list[str]:
+    """Several densities of which validation data would choose, where nothing is chosen."""
+    shares: tuple[float, ...] = getattr(algorithm, "densities", ())
+    if len(shares) < 2 or evaluate.served:
+        return []
+    told = ", ".join(f"{share:g}" for share in shares)
+    return [f"several served densities ({told}) need evaluate.served, which chooses among them on validation data"]
 
 
 def _scored_on_one(algorithm: Algorithm[Any, Any], task: Task) -> list[str]:

@@ -149,6 +149,9 @@ REFUSED = {
     "another learner than a followed codec reckons with": (
         lambda: replace(algorithms.scaffold(network, clients=2, downlink=wires.topk(3)), learner=sgd(network, lr=0.5)),
         "learner SGD and codec Followed do not fit: each has a learner of its own"),
+    "control variates that would keep a downlink's errors": (
+        lambda: algorithms.scaffold(network, clients=2, downlink=wires.qsgd(4)),
+        "errors of a downlink that promises no contraction would stay in x"),
     "control variates followed, and averaged over the cohort": (
         lambda: replace(algorithms.scaffold(network, clients=2, downlink=wires.topk(3)),
                         server=downlinks.followed(
@@ -213,7 +216,9 @@ def test_pairs_that_cannot_work_are_refused(make, says):
     method = make()
     with pytest.raises(LawBroken, match=says):
         check_algorithm(method, network, shards(network))
-    assert any(found.fatal for found in findings(method, network.init()))
+    found = findings(method, network.init())
+    assert any(each.fatal for each in found)
+    assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize(("make", "says"), WARNED.values(), ids=WARNED.keys())

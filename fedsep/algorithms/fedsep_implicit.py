@@ -76,7 +76,8 @@ def fedsep_implicit(
         weighting: ``uniform`` (line 20 of Algorithm 1) or ``samples``.
         uplink: How dx is sent, from ``fedsep.wires``; float32 by default.
         downlink: How x is sent; float32 by default. With any wire but ``wires.dense`` clients keep a copy of x, and the
-            server sends its changes, by the rules of ``fedsep_quantised``.
+            server sends its changes, by the rules of ``fedsep_quantised``: nothing in round 0, then the messages that a
+            client missed, or x where that is smaller.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:

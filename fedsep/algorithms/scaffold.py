@@ -39,13 +39,17 @@ def scaffold(
         uplink: How dy and dc are sent, from ``fedsep.wires``; float32 by default. c is the mean of the c_m up to
             what a rounding wire loses.
         downlink: How x and c are sent; float32 by default. With any wire but ``wires.dense`` clients keep copies of
-            both, 8 d, and the server sends their changes, by the rules of ``fedsep_quantised``.
+            both, 8 d, and the server sends their changes, by the rules of ``fedsep_quantised``. It must contract (c
+            would keep its errors), and had better go by tensor: c has another scale than the model. A client whose copy
+            proves wrong starts anew, with c_m = 0.
         **local: The local steps: what ``learners.sgd`` takes. With momentum, I lr is replaced by what a constant
             gradient moves y by; clipping bounds gradient and correction together.
 
     Bytes:
         up: 8 * d
         down: 8 * d
+
+    With another downlink: nothing in round 0, then the messages that a client missed, or 8 d where that is smaller.
 
     Memory:
         Server: the model and c. Client: c_m, 4 d.

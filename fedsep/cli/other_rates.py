@@ -9,6 +9,7 @@ from pathlib import Path
 from fedsep.cli.cells import Folder
 from fedsep.cli.plan import Job, standing
 from fedsep.core import FedSepError
+from fedsep.folder import require_idle
 
 FOLDER = "other_rates"
 """Below the table's own."""
@@ -46,6 +47,7 @@ def _aside(one: Folder, job: Job, out: Path, rate: str) -> Path:
 
 
 def _moved(folder: Path, to: Path) -> Path:
+    require_idle(folder)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         if to.is_dir() and not any(entry.name != ".lock" for entry in to.iterdir()):

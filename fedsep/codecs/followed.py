@@ -13,6 +13,7 @@ from fedsep.calendar import Calendar
 from fedsep.codecs.replay import Copy, Received, Replay
 from fedsep.codecs.start import require_start
 from fedsep.core import Codec, Ctx, Decoded, Info, Params, Server, Shard, Tree, Update, Wire
+from fedsep.digest import check_digest
 from fedsep.servers.announce import Announced
 
 
@@ -87,7 +88,8 @@ class Followed:
 
     def decode(self, x: Received, memory: Memory, shard: Shard, ctx: Ctx) -> tuple[Decoded, Memory]:
         """Replays what was missed, checks the copy against the server's digest, and decodes it."""
-        copy = self._replay.decode(x, memory["copy"], shard, ctx)[1]
+        copy = self._replay.caught_up(x, memory["copy"], ctx)
+        check_digest(copy["digest"], ctx)
         start, remembered = self.codec.decode(copy["sent"], memory["codec"], shard, ctx)
         return start, {"copy": copy, "codec": remembered}
 
@@ -112,9 +114,13 @@ class Followed:
         return self._replay.digest(x)
 
     def unfit(self, server: object) -> str | None:
-        """The codec's own say about the server that moves x."""
+        """The codec's own say about the server that moves x, which must then not go on from what a wire left of it."""
         unfit = getattr(self.codec, "unfit", None)
-        return None if unfit is None else unfit(getattr(getattr(server, "server", None), "server", None))
+        if unfit is None:
+            return None
+        if not getattr(server, "feedback", True):
+            return "the errors of a downlink that promises no contraction would stay in x: choose one that contracts"
+        return unfit(getattr(getattr(server, "server", None), "server", None))
 
     def stored(self) -> int:
         """Bytes of a sketch, where it is a stored matrix."""

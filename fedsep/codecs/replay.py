@@ -80,7 +80,7 @@ class Replay:
             "sent": first["sent"],
             "news": (),
             "history": (),
-            "round": torch.tensor(0),
+            "round": torch.tensor(0, device="cpu"),
             "digest": first["digest"],
         }
 
@@ -129,7 +129,7 @@ class Replay:
             "sent": turned["sent"],
             "news": (),
             "history": self._kept((*x["history"], x["news"])),
-            "round": torch.tensor(round),
+            "round": torch.tensor(round, device="cpu"),
             "digest": turned["digest"],
         }
         return advanced, begins

@@ -81,7 +81,7 @@ def classes(
 
 def _check(rule: Classes, pool: Pool, clients: int) -> None:
     if pool.classes < 2:
-        raise FedSepError("classes: the targets are no classes, use iid, sizes or natural for a regression")
+        raise FedSepError("classes: the targets are no classes of whole examples: use iid, sizes, natural or blocks")
     if rule.k > pool.classes:
         raise FedSepError(f"k must be at most the {pool.classes} classes of the data (got {rule.k})")
     if rule.mode != "pathological" and clients * rule.k % pool.classes:

@@ -19,6 +19,7 @@ from fedsep.data.rules import Rule, blocks
 from fedsep.data.search import locate
 from fedsep.data.source import Source
 from fedsep.ranges import Count, NonNegativeInt, checked
+from fedsep.report.wording import plural
 
 _SYMBOLS = 256
 _Bytes = npt.NDArray[np.uint8]
@@ -59,9 +60,10 @@ def text(
     Args:
         path: A file, or a folder; a relative path is also looked for in the data folders.
         pattern: Which files of the folder, as ``**/*.txt``; None: that, and ``*.py`` of the standard library.
-        context: Bytes of one input, C. Windows of a file follow each other without overlap; a rest of up to C bytes
-            at its end is left out, and so are files of at most C bytes.
-        limit: Bytes that are read at most, file after file in the order of their paths; None: all.
+        context: Bytes of one input, C. Windows of a file follow each other without overlap; a rest of fewer than C
+            bytes at its end is left out, and so are files of at most C bytes.
+        limit: Bytes that are read at most, file after file in the order of their paths; None: all. An evaluation holds
+            256 scores, 1 kB, for each byte of the test windows.
         clients: Number of clients; None: as the partition says, else 10.
         partition: Rule by which training windows are dealt: ``blocks`` (neighbouring windows stay together), ``iid``,
             or ``natural`` with the column ``file``: one client per file.
@@ -75,8 +77,8 @@ def text(
             numbers that do not fit the data.
     """
     root = _standard_library() if path is None else locate(path, data_dir)
-    name = "python" if path is None else root.stem
-    files = _files(root, pattern if pattern is not None else "*.py" if path is None else "**/*.txt")
+    name = "python" if path is None else root.stem if root.is_file() else root.resolve().name
+    files = _files(root, pattern, "*.py" if path is None else "**/*.txt")
     read = list(_read(files, limit))
     source = _source(name, root, _windows(read, context), context, test)
     return federate(
@@ -94,11 +96,16 @@ def _standard_library() -> Path:
     return found
 
 
-def _files(root: Path, pattern: str) -> list[Path]:
+def _files(root: Path, wanted: str | None, usual: str) -> list[Path]:
     """Files in the order of their paths below the root, whatever the file system's order is."""
     if root.is_file():
+        if wanted is not None:
+            raise FedSepError(f"text: pattern says which files of a folder, and {root} is a file (got {wanted!r})")
         return [root]
+    pattern = usual if wanted is None else wanted
     try:
+        if ".." in Path(pattern).parts:
+            raise ValueError("..")
         found = [file for file in root.glob(pattern) if file.is_file()]
     except (ValueError, NotImplementedError) as error:
         raise FedSepError(f"text: pattern must be one below the folder, as **/*.txt (got {pattern!r})") from error
@@ -165,5 +172,5 @@ def _note(path: object, files: Sequence[Path], read: Sequence[_Bytes], limit: in
     size = sum(len(data) for data in read)
     origin = f"the standard library of Python {platform.python_version()}, " if path is None else ""
     whole = len(read) == len(files) and (limit is None or size < limit)
-    count = f"{len(read)} of {len(files)} files" if len(read) < len(files) else f"{len(files)} files"
+    count = f"{len(read)} of {len(files)} files" if len(read) < len(files) else plural(len(files), "file")
     return f"{origin}{'' if whole else 'the first '}{size:,} bytes, {count}"

@@ -49,7 +49,9 @@ class CropAndFlip:
         """
         shape = tuple(x.shape[1:])
         if len(shape) == 3:
-            return []
+            side = min(shape[1:])
+            told = f"augment.padding must be less than the image's {side} pixels (got {self.padding})"
+            return [told] if self.padding >= side else []
         return [
             f"augment must be left out for inputs that are no images, (channels, height, width) (got shape {shape})"
         ]
@@ -66,7 +68,7 @@ def crop_and_flip(*, padding: NonNegativeInt = 4, flip: bool = True) -> CropAndF
     units, what a codec looks at, and public data are as they are.
 
     Args:
-        padding: Pixels on every side.
+        padding: Pixels on every side, fewer than the image has.
         flip: Whether images are mirrored, too; not for digits or letters.
 
     Reference:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fedsep import random
+from fedsep.codecs.followed import Inside
 from fedsep.core import Ctx, FedSepError
 from fedsep.fedsep import FedSep
 from fedsep.learners.own_classes import OwnClasses
@@ -85,6 +86,9 @@ def _servers(server: object, owning: bool) -> Iterator[str]:
     """A server is given one change, the noisy mean; whatever it then does to it costs no more privacy."""
     while isinstance(server, Announce | Track):
         server = server.server
+    if isinstance(server, Inside):
+        yield "have a plain downlink, wires.dense: x is told in full to clients that keep no copy of it"
+        return
     if not isinstance(server, Optimize):
         yield f"have a server that averages changes (got {type(server).__name__}, which reads single replies)"
         return

@@ -74,7 +74,8 @@ def build(
     _check_task(recipe, task, federation)
     wanted = [name for name in recipe.methods if only is None or name in only]
     scope = {"seed": seed, "task": task, "clients": federation.clients, **_told(federation, "shape", "classes")}
-    scope |= {"public": getattr(federation, "public", None), "precision": recipe.precision}
+    scope |= {"public": getattr(federation, "public", None)}
+    scope |= {} if recipe.precision is None else {"precision": recipe.precision}
     algorithms, mistakes = _algorithms(recipe, wanted, scope)
     mistakes += _plan_mistakes(recipe, seed, federation, task, algorithms)
     if mistakes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from fedsep.core import FedSepError
 from fedsep.recipes.mistakes import Mistake, RecipeError
@@ -69,7 +69,7 @@ class Call:
 
     def receives(self, name: str) -> bool:
         """Whether an argument of this name is given, or filled in: here, or in a call inside."""
-        inner = (part for part in self.arguments.values() if isinstance(part, Call))
+        inner = _calls(self.arguments)
         return name in self.inject or name in self.arguments or any(part.receives(name) for part in inner)
 
     def build(self, scope: Mapping[str, Any]) -> Any:
@@ -139,6 +139,16 @@ def _built(value: Any, scope: Mapping[str, Any]) -> Any:
             return {key: _built(part, scope) for key, part in value.items()}
         case _:
             return value
+
+
+def _calls(value: Any) -> Iterator[Call]:
+    """The calls in an argument, in lists and mappings too."""
+    if isinstance(value, Call):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        parts = cast(Iterable[Any], value.values() if isinstance(value, Mapping) else value)
+        for part in parts:
+            yield from _calls(part)
 
 
 def _deep(value: Any) -> bool:

@@ -12,7 +12,8 @@ from fedsep.report.reading import Record, RunData, finite, number
 LAST = 10
 """Evaluations that the mean of the last ones covers where the recipe does not say."""
 
-_LOWER = ("loss", "mse", "mae", "mape", "error", "perplexity", "nll", "brier", "distance", "cost", "regret")
+_LOWER = ("loss", "mse", "mae", "mape", "error", "perplexity", "nll", "brier", "distance", "cost", "regret",
+          "bits_per_byte")  # fmt: skip
 
 
 class Spread(TypedDict):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fedsep.core import Batch, Task
 from fedsep.models import linear, logistic
-from fedsep.tasks import binary, classification, regression
+from fedsep.report.spread import higher_is_better
+from fedsep.tasks import binary, classification, language, regression
 from fedsep.tasks.auc import auc
 
 TASKS = [
@@ -31,6 +32,12 @@ def test_loss_is_the_criterion_of_predictions_and_the_metric_called_loss(make, o
     assert loss.shape == ()
     assert torch.equal(loss, task.criterion(predictions, batch.y))
     assert task.metrics(predictions, batch.y)["loss"] == pytest.approx(float(loss), rel=1e-12)
+
+
+@pytest.mark.parametrize("make", [classification, binary, regression, language])
+def test_reports_know_each_metrics_direction_by_its_name(make):
+    directions = make(linear((4,), 1)).higher_is_better
+    assert {name: higher_is_better(name) for name in directions} == directions
 
 
 @pytest.mark.parametrize(("make", "outputs", "targets"), TASKS)

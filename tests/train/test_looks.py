@@ -158,9 +158,22 @@ def test_fedsep_linear_looks_at_most_thrice_a_client_however_many_tensors(device
 
 
 def test_replies_are_held_up_to_a_number_of_bytes(device, monkeypatch):
-    monkeypatch.setattr(fedsep.round, "HELD_BYTES", 3 * tree.nbytes(Tiny().init()))
+    # A reply is counted with the dense change that it may become.
+    monkeypatch.setattr(fedsep.round, "HELD_BYTES", 3 * 2 * tree.nbytes(Tiny().init()))
     for seen in looks(engines.sequential(), fedavg, Tiny(), 7):
         assert sum(seen.values()) == 3 + 1, seen  # at 3, 3 and 1 replies, and at the server's state
+
+
+def test_replies_of_few_bytes_are_held_with_the_changes_that_they_become(device, monkeypatch):
+    def groups(held):
+        monkeypatch.setattr(fedsep.round, "HELD_BYTES", held)
+        return [sum(seen.values()) for seen in looks(engines.sequential(), few, Tiny(), 7)]
+
+    def few(task):
+        return algorithms.topk_ef(task, k=2, steps=1, batch_size=4)
+
+    size = tree.nbytes(Tiny().init())
+    assert min(a - b for a, b in zip(groups(size), groups(1 << 28), strict=True)) == 6  # one by one, and all together
 
 
 def test_on_a_cpu_replies_are_folded_as_they_come():
