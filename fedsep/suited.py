@@ -23,7 +23,7 @@ def mistakes(
     found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
     public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
     found += public[:1]  # two parts may rest on one argument
-    found += _calibrated_on_one(task, evaluate) + _scored_on_one(algorithm, task) + _never_served(algorithm, evaluate)
+    found += _calibrated_on_one(task, evaluate) + _scored_on_one(algorithm, task)
     return found + _nothing_to_score_on(algorithm, task, fleet)
 
 
@@ -83,8 +83,8 @@ def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
     ]
 
 
-def _never_served(algorithm: Algorithm[Any, Any], evaluate: Evaluate) -> list[str]:
-    """Several densities of which validation data would choose, where nothing is chosen."""
+def never_served(algorithm: Algorithm[Any, Any], evaluate: Evaluate) -> list[str]:
+    """Several densities of which validation data would choose, where a recipe has nothing chosen."""
     shares: tuple[float, ...] = getattr(algorithm, "densities", ())
     if len(shares) < 2 or evaluate.served:
         return []

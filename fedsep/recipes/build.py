@@ -15,6 +15,7 @@ from fedsep.plan import Plan, task_of
 from fedsep.recipes.call import Call
 from fedsep.recipes.mistakes import Mistake, RecipeError, located
 from fedsep.recipes.recipe import Recipe
+from fedsep.suited import never_served
 
 if TYPE_CHECKING:
     from fedsep.data import Federation
@@ -141,6 +142,8 @@ def _plan_mistakes(
         except FedSepError as error:
             mistakes = [located(line) for line in str(error).splitlines()]
             found |= dict.fromkeys(m if m.path else replace(m, path=f"methods.{name}") for m in mistakes)
+        for text in never_served(algorithm, plan.evaluate):
+            found[Mistake(f"methods.{name}.served", text)] = None
     return list(found)
 
 

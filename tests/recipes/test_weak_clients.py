@@ -135,3 +135,21 @@ def test_a_recipe_names_a_lower_level_problem():
     assert algorithm.codec.inner == NearServer(found.task, 5.0)
     done = fit(algorithm, found.task, found.federation, rounds=1)
     assert (done.metrics[-1]["replies"], done.metrics[-1]["failures"]) == (10, 0)
+
+
+@pytest.mark.parametrize("evaluate", ["{}", "{served: [1]}"])
+def test_several_densities_need_something_that_chooses_among_them(evaluate):
+    text = f"""
+rounds: 1
+data: {{use: fedsep.data.digits, clients: 4, validation: 20}}
+model: {{use: fedsep.models.mlp, hidden: [8]}}
+task: {{use: fedsep.tasks.classification}}
+method: {{use: fedsep.algorithms.zerofl, served: [1.0, 0.25]}}
+evaluate: {evaluate}
+"""
+    recipe = from_tree(parse(text, "r.yaml"), "r.yaml")
+    if evaluate == "{}":
+        with pytest.raises(RecipeError, match=r"several served densities \(1, 0\.25\) need evaluate\.served"):
+            build(recipe, 0)
+    else:
+        assert build(recipe, 0).algorithms["zerofl"].densities == (1.0, 0.25)

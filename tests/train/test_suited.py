@@ -146,19 +146,6 @@ def test_scores_of_one_image_under_static_normalisation_are_refused(federation, 
     ran(federation, task_of(federation, "group"), method, images=1, **more)
 
 
-def test_densities_of_which_nothing_chooses_are_refused(federation):
-    def made(task, **local):
-        return algorithms.zerofl(task, density=0.5, served=[1.0, 0.25], **local)
-
-    task = task_of(federation, "group")
-    with pytest.raises(FedSepError, match=r"several served densities \(1, 0\.25\) need evaluate\.served"):
-        ran(federation, task, made)
-    chosen = Evaluate(served=(1.0,))
-    assert "test_served_density" in ran(federation, task, made, chosen).metrics[-1] or (
-        "served_density" in ran(federation, task, made, chosen).metrics[-1]
-    )
-
-
 def test_gates_need_no_images(federation):
     ran(federation, task_of(federation), algorithms.fedsep_mask, images=1)
 
