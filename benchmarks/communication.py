@@ -39,7 +39,7 @@ SPLITS = {
 }
 TARGETS = {"cifar10": (0.3, 0.4, 0.5)}
 """Where they are not those of ``fedsep frontier``."""
-LONGER = {"iid": "mnist_rivals_400", "k2": "mnist_rivals_400_k2"}
+LONGER = {"iid": ("mnist_sketch_400", "mnist_rivals_400"), "k2": ("mnist_sketch_400_k2", "mnist_rivals_400_k2")}
 """Runs of 400 rounds, whose first 200 stand beside the others."""
 HORIZON = 200
 SEEDS = 3
@@ -51,7 +51,7 @@ CASES = {"iid, 20 bytes": ("iid", 0, 30), "iid, 40 bytes": ("iid", 30, 60), "2 c
 
 def found(split: str) -> Frontier:
     """The frontier of a split's records, as far as they are there."""
-    longer = [_until(run) for run in _done([RECORDS / LONGER[split]] if split in LONGER else [])]
+    longer = [_until(run) for run in _done([RECORDS / name for name in LONGER.get(split, ())])]
     runs = [*_done([RECORDS / name for name in SPLITS[split]]), *longer]
     return frontier(runs, TARGETS.get(split, DEFAULT_TARGETS))
 
@@ -69,7 +69,7 @@ def _until(run: RunData) -> RunData:
 
 def longer(split: str) -> str:
     """What 400 rounds bring to those that had not arrived everywhere by 200."""
-    runs = _done([RECORDS / LONGER[split]])
+    runs = _done([RECORDS / name for name in LONGER[split]])
     return _settings_table(frontier(runs)) if runs else "Not run yet."
 
 

@@ -76,6 +76,8 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml", *SEEDS],
     "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml", *SEEDS],
     # One seed of what had not arrived at every target by 200 rounds.
+    "mnist_sketch_400": ["run", "recipes/mnist_cnn/sketch_400.yaml"],
+    "mnist_sketch_400_k2": ["run", "recipes/mnist_cnn/sketch_400_k2.yaml"],
     "mnist_rivals_400": ["run", "recipes/mnist_cnn/rivals_400.yaml"],
     "mnist_rivals_400_k2": ["run", "recipes/mnist_cnn/rivals_400_k2.yaml"],
     "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
