@@ -14,8 +14,8 @@ from fedsep.learners.sgd import sgd
 def quickest(*works, enough, repeats=50, most=300):
     """Processor time of the quickest repeat of each, in seconds; in turn, so that both meet one machine.
 
-    Another program beside them makes the longer one slower, through the caches: ``repeats`` are taken, and more of them,
-    up to ``most``, until the quickest are ``enough``.
+    Another program beside them makes the longer one slower, through the caches: ``repeats`` are taken, and more of
+    them, up to ``most``, until the quickest are ``enough``.
     """
     times = [[] for _ in works]
     while len(times[0]) < most:
