@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +16,9 @@ from typing import Any
 import torch
 
 from fedsep.cli.device import use_device
+from fedsep.cli.job import answer
 from fedsep.cli.plain import plain_loop
-from fedsep.core import FedSepError, Params
+from fedsep.core import Params
 from fedsep.recipes import Experiment, Sources, build, from_tree
 from fedsep.results import Row
 from fedsep.train import fit
@@ -29,15 +28,8 @@ PLAIN = "plain"
 
 
 def main(job_file: str, result_file: str) -> None:
-    """Reads a job, measures, and writes what was found; what went wrong is a result, too."""
-    warnings.simplefilter("ignore")
-    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    try:
-        result = measure(job)
-    except FedSepError as error:
-        result = {"error": str(error)}
-    if os.environ.get("RANK", "0") == "0":
-        Path(result_file).write_text(json.dumps(result), encoding="utf-8")
+    """Reads a job, measures, and writes what was found."""
+    answer(job_file, result_file, measure)
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:

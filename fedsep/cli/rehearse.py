@@ -35,7 +35,7 @@ class Peak(NamedTuple):
     clients: int
 
 
-def rehearse(recipe: Recipe, method: str, sources: Sources, device: str | None = None) -> Peak | None:
+def rehearse(recipe: Recipe, method: str, sources: Sources) -> Peak | None:
     """The peak of a run of one method; None where the system does not tell.
 
     Raises:
@@ -49,7 +49,6 @@ def rehearse(recipe: Recipe, method: str, sources: Sources, device: str | None =
         "allow": recipe.allow,
         "method": method,
         "data_dir": None if sources.data_dir is None else str(sources.data_dir),
-        "device": device,
     }
     with tempfile.TemporaryDirectory(prefix="fedsep-check-") as folder:
         job_file, result_file = Path(folder) / "job.json", Path(folder) / "result.json"

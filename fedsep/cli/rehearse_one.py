@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import json
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from torch import Tensor
 
 import fedsep.cli.run  # noqa: F401 - a run has it all in memory  # pyright: ignore[reportUnusedImport]
 from fedsep import tree
-from fedsep.cli.device import use_device
+from fedsep.cli.job import answer
 from fedsep.core import FedSepError
 from fedsep.engines.engine import Engine
 from fedsep.engines.sequential import sequential
@@ -36,27 +34,19 @@ _REMOTE = ("fedsep.engines.flower", "fedsep.engines.torchrun")  # one of their p
 
 
 def main(job_file: str, result_file: str) -> None:
-    """Reads a job, plays it, and writes what of it grows; what went wrong is a result, too."""
-    warnings.simplefilter("ignore")
-    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
-    try:
-        result = rehearsed(job)
-    except FedSepError as error:
-        result = {"error": str(error)}
-    Path(result_file).write_text(json.dumps(result), encoding="utf-8")
+    """Reads a job, plays it, and writes what of it grows."""
+    answer(job_file, result_file, rehearsed)
 
 
 def rehearsed(job: dict[str, Any]) -> dict[str, Any]:
     """Plays the first rounds of a run; how many, and what will grow, in bytes.
 
     Args:
-        job: ``tree`` (the resolved recipe of one method), ``file``, ``allow``, ``method``, ``data_dir``, ``device``.
+        job: ``tree`` (the resolved recipe of one method), ``file``, ``allow``, ``method``, ``data_dir``.
 
     Raises:
         FedSepError: The method fails.
     """
-    if job["device"] is not None:
-        use_device(job["device"])
     recipe = from_tree(job["tree"], job["file"], allow=job["allow"])
     sources = Sources(None if job["data_dir"] is None else Path(job["data_dir"]))
     experiment = build(recipe, recipe.seeds[0], sources, frozenset([job["method"]]))

@@ -11,8 +11,6 @@ from torch import nn
 
 from fedsep import algorithms, data, fit, models, pack, tasks
 from fedsep.cli import invoke
-from fedsep.cli.carry_out import How, Todo, fit_one
-from fedsep.cli.plan import plan
 from fedsep.core import FedSepError
 from fedsep.export import exporting
 from fedsep.export.finished import finished
@@ -20,7 +18,7 @@ from fedsep.export.held import held
 from fedsep.holding import places, units_at
 from fedsep.models import smaller as smaller_module
 from fedsep.models.exported import Origin, dump
-from fedsep.recipes import Sources, build, read
+from fedsep.recipes import Sources, read
 
 RECIPE = """
 rounds: 2
@@ -41,22 +39,9 @@ evaluate: {every: 1, served: [1.0, 0.5], average: 0.5}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    out = tmp_path_factory.mktemp("runs")
-    for draw, own in (
-        ("fixed", {"federated_dropout"}),
-        ("dynamic", {"heterofl", "splitmix", "fedavg", "homogeneous", "zerofl"}),
-    ):
-        (out / f"{draw}.yaml").write_text(RECIPE.replace("DRAW", draw))
-        recipe = read(out / f"{draw}.yaml")
-        experiment = build(recipe, 0, only=frozenset(own))
-        for job in plan(recipe, out / draw):
-            if job.method in own:
-                fit_one(Todo(recipe, job), experiment, How(Sources()), None)
-    torch.set_default_dtype(before)
-    return out
+def folder(ran):
+    dynamic = {"heterofl", "splitmix", "fedavg", "homogeneous", "zerofl"}
+    return ran(RECIPE, {"fixed": {"federated_dropout"}, "dynamic": dynamic})
 
 
 def facts(where):

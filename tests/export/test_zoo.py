@@ -7,8 +7,6 @@ import torch
 
 from fedsep import models
 from fedsep.cli import invoke
-from fedsep.cli.carry_out import How, Todo, fit_one
-from fedsep.cli.plan import plan
 from fedsep.core import FedSepError
 from fedsep.export import exporting
 from fedsep.export.finished import finished
@@ -32,19 +30,8 @@ evaluate: {every: 1, average: 0.5}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    out = tmp_path_factory.mktemp("runs")
-    for draw, own in (("ordered", {"feddf", "fedet", "dsfl"}), ("dynamic", {"feddf"})):
-        (out / f"{draw}.yaml").write_text(RECIPE.replace("DRAW", draw))
-        recipe = read(out / f"{draw}.yaml")
-        experiment = build(recipe, 0, only=frozenset(own))
-        for job in plan(recipe, out / draw):
-            if job.method in own:
-                fit_one(Todo(recipe, job), experiment, How(Sources()), None)
-    torch.set_default_dtype(before)
-    return out
+def folder(ran):
+    return ran(RECIPE, {"ordered": {"feddf", "fedet", "dsfl"}, "dynamic": {"feddf"}})
 
 
 @pytest.mark.parametrize(("method", "capability", "name", "width"), [
