@@ -1,6 +1,6 @@
 """Fills docs/results/theory.md and its picture from records/theory.json; no figure is typed by hand.
 
-Usage: fedsep theory --scale full --out runs/theory/full
+Usage: fedsep theory theory/full --out runs/theory/full
        python -m benchmarks.theory_page [runs/theory/full/theory.json]
 
 With a path, that record is first copied into records/, without what it says of the machine's folders.
@@ -74,7 +74,9 @@ BLOCKS = {
     "verdicts": verdicts,
     "bias": lambda record: block(record, [("encode_bias", "extra bias")]),
     "noise": lambda record: block(record, [("encode_variance", "b_x|one encode")]),
-    "theorem": lambda record: block(record, [("theorem_bound", "^(left side|first|second).*(base|I_dec|Q) ?")]),
+    "theorem": lambda record: block(
+        record, [("theorem_bound", "^left side, |^(first|second|left side against).*base")]
+    ),
     "terms": lambda record: block(record, [("theorem_bound", "the bound's term")]),
     "apart": lambda record: block(record, [("theorem_terms", "")]),
     "rate": lambda record: block(record, [("corollary_rate", "")]),

@@ -254,16 +254,24 @@ def bench(
 
 @app.command()
 def theory(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Experiments (default: all).")] = None,
-    scale: Annotated[str, typer.Option("--scale", help="smoke (seconds) or full (minutes, three seeds).")] = "smoke",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder (default: runs/theory/SCALE).")] = None,
+    recipe: Annotated[
+        str,
+        typer.Argument(help="theory/smoke (seconds), theory/full (minutes, three seeds), or a YAML file like them."),
+    ] = "theory/smoke",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="This experiment; may be repeated (default: all)."),
+    ] = None,
+    changes: o.Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder (default: runs/theory/RECIPE).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure again what the folder has.")] = False,
     quiet: o.Quiet = False,
 ) -> int:
     """Measure what the paper's convergence analysis predicts; what is done is skipped."""
     from fedsep.cli.theory import theory as start
 
-    return start(names or [], scale, out, o.talk(quiet, False), overwrite=overwrite)
+    reading = o.reading(recipe, changes, None, None, None, None)
+    return start(recipe, only or [], reading.changes, out, o.talk(quiet, False), overwrite=overwrite)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich import box
@@ -19,9 +19,11 @@ from fedsep.core import HEADER_BYTES, FedSepError
 from fedsep.data.sites import Sites
 from fedsep.pairs import findings
 from fedsep.plan import task_of
-from fedsep.recipes import Experiment, Mistake, Sources, build
-from fedsep.recipes.text import dump
+from fedsep.recipes import Experiment, Mistake, Sources, build, find
+from fedsep.recipes.text import dump, file_tree
 from fedsep.report.wording import bytes_text
+from fedsep.theory.recipe import is_theory
+from fedsep.theory.recipe import read as read_theory
 
 
 def check(readings: Sequence[Reading], sources: Sources, rehearsal: bool = False) -> int:
@@ -43,6 +45,11 @@ def check(readings: Sequence[Reading], sources: Sources, rehearsal: bool = False
 
 
 def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) -> None:
+    file = find(reading.name)
+    if is_theory(file_tree(file)):
+        scale = read_theory(file, reading.changes)
+        screen.result(f"# {file}: a recipe of fedsep theory\n{dump({'theory': asdict(scale)})}")
+        return
     recipe = reading.read()
     experiment = build(recipe, recipe.seeds[0], sources)
     if isinstance(experiment.federation, Sites):

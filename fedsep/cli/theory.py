@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -11,32 +12,40 @@ from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Talk
 from fedsep.cli.screen import Screen
 from fedsep.core import FedSepError
+from fedsep.recipes import Change, find
 from fedsep.recipes.mistakes import nearest
 from fedsep.report.page import write_text
-from fedsep.theory import EXPERIMENTS, FULL, SMOKE, Scale
+from fedsep.theory import EXPERIMENTS
 from fedsep.theory.page import HEAD, rows, theory_page
+from fedsep.theory.recipe import read
 from fedsep.theory.record import FILE, Experiment, Record, add, opened, todo, verdict
 
-_SCALES = {scale.name: scale for scale in (SMOKE, FULL)}
 
-
-def theory(names: list[str], scale: str, out: Path | None, talk: Talk, *, overwrite: bool = False) -> int:
+def theory(
+    recipe: str,
+    only: Sequence[str],
+    changes: Sequence[Change],
+    out: Path | None,
+    talk: Talk,
+    *,
+    overwrite: bool = False,
+) -> int:
     """Carries out what the folder does not have yet, writes ``theory.json`` and ``theory.html``; the exit code.
 
     Raises:
-        FedSepError: There is no such experiment or scale, or the folder holds something else.
+        FedSepError: There is no such recipe or experiment, or the folder holds something else.
     """
-    size, chosen = _scale(scale), _chosen(names)
-    folder, screen = out or Path("runs/theory") / size.name, Screen(talk)
-    record = opened(folder, size, afresh=overwrite)
-    left = todo(record, chosen, size)
-    skipped = len(chosen) * len(size.seeds) - len(left)
+    file, chosen = find(recipe), _chosen(only)
+    scale, folder, screen = read(file, changes), out or Path("runs/theory") / file.stem, Screen(talk)
+    record = opened(folder, scale, afresh=overwrite)
+    left = todo(record, chosen, scale)
+    skipped = len(chosen) * len(scale.seeds) - len(left)
     if skipped:
         screen.note(
-            f"{folder / FILE} has {skipped} of {len(chosen) * len(size.seeds)} already; --overwrite starts anew"
+            f"{folder / FILE} has {skipped} of {len(chosen) * len(scale.seeds)} already; --overwrite starts anew"
         )
     for number, (experiment, seed) in enumerate(left, 1):
-        found = add(record, folder, experiment, size, seed)
+        found = add(record, folder, experiment, scale, seed)
         told = "holds" if found.holds else "FAILS"
         screen.note(f"{number}/{len(left)} · {experiment.__name__} · seed {seed} · {len(found.checks)} checks · {told}")
     record["experiments"] = _ordered(record)
@@ -46,20 +55,14 @@ def theory(names: list[str], scale: str, out: Path | None, talk: Talk, *, overwr
     return _concluded(screen, record)
 
 
-def _scale(name: str) -> Scale:
-    if name not in _SCALES:
-        raise FedSepError(f"--scale: must be {' or '.join(_SCALES)} (got {name!r})")
-    return _SCALES[name]
-
-
-def _chosen(names: list[str]) -> list[Experiment]:
+def _chosen(names: Sequence[str]) -> list[Experiment]:
     """The experiments named; all if none is."""
     known = {one.__name__: one for one in EXPERIMENTS}
     for name in names:
         if name not in known:
             meant = nearest(name, known)
             hint = f"; did you mean {meant}?" if meant else ""
-            raise FedSepError(f"theory: there is no experiment {name!r}{hint} (there are {', '.join(known)})")
+            raise FedSepError(f"--only: there is no experiment {name!r}{hint} (there are {', '.join(known)})")
     return [one for name, one in known.items() if not names or name in names]
 
 

@@ -21,7 +21,7 @@ from fedsep.recipes.mistakes import Mistake, RecipeError, shown
 from fedsep.recipes.names import method_names, name_mistakes
 from fedsep.recipes.recipe import Recipe
 from fedsep.recipes.shape import Shape, normalised, seeds_of, shape
-from fedsep.recipes.text import parse
+from fedsep.recipes.text import file_tree
 
 BLOCKS = {
     "data": (Scope(("seed", "data_dir", "download")), Fleet),
@@ -57,12 +57,7 @@ def read(
     Raises:
         RecipeError: With every mistake that can be found without the data.
     """
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "") or str(error)
-        raise RecipeError(str(file), [Mistake("", f"cannot be read: {reason}")]) from None
-    tree = parse(text, str(file))
+    tree = file_tree(file)
     return from_tree(completed_recipe(tree) if resolved else tree, str(file), changes=changes, allow=allow)
 
 

@@ -49,6 +49,8 @@ def normalised(tree: Any) -> tuple[Block, list[Mistake]]:
     """A recipe with the default blocks filled in and its methods as a list, and what cannot be normalised."""
     if not isinstance(tree, dict):
         return {}, [Mistake("", "a recipe is a block of keys such as rounds, data, model, methods", shown(tree))]
+    if "theory" in tree:
+        return {}, [Mistake("theory", "this is a recipe of fedsep theory, which trains nothing")]
     tree = {key: value for key, value in tree.items() if value is not None}
     mistakes: list[Mistake] = []
     if "method" in tree and "methods" in tree:

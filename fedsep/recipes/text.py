@@ -7,6 +7,7 @@ YAML 1.2's core schema hold. A key that is given twice is a mistake: YAML would 
 from __future__ import annotations
 
 import re
+from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
@@ -68,6 +69,20 @@ def parse(text: str, file: str) -> Any:
     if mistakes:
         raise RecipeError(file, mistakes)
     return value
+
+
+def file_tree(file: FilePath | str) -> Any:
+    """The values that a file holds.
+
+    Raises:
+        RecipeError: As of ``parse``, and where the file cannot be read.
+    """
+    try:
+        text = FilePath(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "") or str(error)
+        raise RecipeError(str(file), [Mistake("", f"cannot be read: {reason}")]) from None
+    return parse(text, str(file))
 
 
 def dump(tree: Any) -> str:

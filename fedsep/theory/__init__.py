@@ -8,7 +8,7 @@ from __future__ import annotations
 from fedsep.theory.apart import theorem_terms
 from fedsep.theory.condition import condition_number, hypergradient
 from fedsep.theory.corollary import corollary_rate
-from fedsep.theory.finding import FULL, SMOKE, Check, Finding, Line, Picture, Scale
+from fedsep.theory.finding import Check, Finding, Line, Picture, Scale
 from fedsep.theory.floor import corollary_floor
 from fedsep.theory.lemmas import decode_contraction, drift
 from fedsep.theory.neumann import encode_bias, encode_variance, neumann_factor
@@ -32,7 +32,7 @@ EXPERIMENTS = (
 """All experiments, in the paper's order; each is called with a ``Scale`` and a seed, and gives a ``Finding``."""
 
 __all__ = [
-    "EXPERIMENTS", "FULL", "SMOKE", "Check", "Finding", "Line", "Picture", "Scale", "client_gradients",
+    "EXPERIMENTS", "Check", "Finding", "Line", "Picture", "Scale", "client_gradients",
     "condition_number", "corollary_floor", "corollary_rate", "decode_contraction", "drift", "encode_bias",
     "encode_variance", "hypergradient", "neumann_factor", "theorem_bound", "theorem_terms",
 ]  # fmt: skip

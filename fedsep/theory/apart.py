@@ -45,7 +45,7 @@ def theorem_terms(scale: Scale, seed: int) -> Finding:
     checks, pictures = list[Check](), list[Picture]()
     for source in _SOURCES:
         measured, told = list[float](), list[float]()
-        for value in source.values if scale.name == "full" else source.values[:1]:
+        for value in source.values if scale.every_value else source.values[:1]:
             both, limit, rest = _one(source, value, scale, seed)
             label = " and ".join(source.parts)
             checks.append(Check(f"{label}, {source.letter} = {value}", "at most", limit + rest, both))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from fedsep.ranges import Count, NonNegativeInt, Range
 
 Relation = Literal["equals", "at most", "reported"]
 
@@ -108,29 +111,33 @@ class Finding:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: equalities are tested at either scale, with a standard error to match.
+    """How much is measured: equalities are tested at any scale, with a standard error to match.
 
     Attributes:
-        name: ``smoke`` or ``full``.
         seeds: Each gives a bed and draws of its own.
         draws: Independent draws of a direct measurement.
         replicates: Independent copies of a federated run.
         rounds: Rounds of a federated run.
-        horizons: Values of T at which Corollary 3.8 is tried.
-        conditions: Condition numbers of the second bed.
+        horizons: Values of T at which Corollary 3.8 is tried, increasing.
+        conditions: Condition numbers of the second bed, increasing.
+        every_value: Whether arguments that are varied take each of their values, or one.
     """
 
-    name: str
-    seeds: tuple[int, ...]
-    draws: int
-    replicates: int
-    rounds: int
-    horizons: tuple[int, ...]
-    conditions: tuple[int, ...]
+    seeds: tuple[NonNegativeInt, ...]
+    draws: Annotated[int, Range(ge=2)]
+    replicates: Count
+    rounds: Count
+    horizons: tuple[Count, ...]
+    conditions: tuple[Annotated[int, Range(ge=2)], ...]
+    every_value: bool
 
-
-SMOKE = Scale("smoke", (0,), 1024, 8, 3, (4, 16), (2, 8))
-FULL = Scale("full", (0, 1, 2), 6144, 16, 6, (16, 64, 256), (2, 4, 8, 16))
+    def errors(self) -> Iterator[tuple[str, tuple[int, ...], str]]:
+        """What is wrong beside the ranges of single numbers: the attribute, its value, and what it must be."""
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            yield "seeds", self.seeds, "must be different seeds, at least one"
+        for name, values in (("horizons", self.horizons), ("conditions", self.conditions)):
+            if len(values) < 2 or any(b <= a for a, b in itertools.pairwise(values)):
+                yield name, values, "must be at least two numbers, increasing: an exponent is fitted to them"
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -33,7 +33,7 @@ def corollary_floor(scale: Scale, seed: int) -> Finding:
     checks, pictures = list[Check](), list[Picture]()
     for letter, settings, values in sweeps:
         told = [fixed_point(bed, each).floor for each in settings]
-        tried = list(zip(settings, values, strict=True)) if scale.name == "full" else [(settings[0], values[0])]
+        tried = list(zip(settings, values, strict=True)) if scale.every_value else [(settings[0], values[0])]
         measured = [_end(bed, each) for each, _ in tried]
         for (_, value), m, t in zip(tried, measured, told, strict=False):
             checks.append(Check(f"floor of |∇h|², {letter} = {value:g}", "equals", t, m, tolerance=1e-4))

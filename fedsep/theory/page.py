@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fedsep.recipes.text import inline
 from fedsep.report.markup import Content, Html, code, fold, paragraph, section, table, tag
 from fedsep.report.page import document
 from fedsep.report.wording import seconds_text
@@ -38,7 +39,7 @@ def theory_page(record: Record) -> str:
     parts = [section("verdicts", "Verdicts", verdicts)]
     parts += [_experiment(name, entry, at) for at, (name, entry) in enumerate(record["experiments"].items())]
     machine: Any = record["environment"]
-    made = f"Scale {record['scale']}, float64; torch {machine['torch']}, {machine['started']}."
+    made = f"Measured with {inline(record['scale'])}, float64; torch {machine['torch']}, {machine['started']}."
     body = [
         tag(
             "header",

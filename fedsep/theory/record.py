@@ -7,12 +7,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fedsep.core import FedSepError
 from fedsep.environment import environment
 from fedsep.files import write_json, writing
+from fedsep.recipes.text import inline
 from fedsep.theory.finding import Finding, Scale
 from fedsep.theory.settings import float64
 
@@ -25,10 +27,10 @@ def opened(folder: Path, scale: Scale, *, afresh: bool = False) -> Record:
     """What the folder has already, or a record without experiments.
 
     Raises:
-        FedSepError: What is there cannot be read, or is of another scale.
+        FedSepError: What is there cannot be read, or was measured at another scale.
     """
-    path = folder / FILE
-    empty: Record = {"scale": scale.name, "environment": environment("sequential", 0), "experiments": {}}
+    path, wanted = folder / FILE, json.loads(json.dumps(asdict(scale)))
+    empty: Record = {"scale": wanted, "environment": environment("sequential", 0), "experiments": {}}
     if afresh or not path.exists():
         return empty
     try:
@@ -36,8 +38,9 @@ def opened(folder: Path, scale: Scale, *, afresh: bool = False) -> Record:
         known = record["scale"], record["experiments"].keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FedSepError(f"{path}: cannot be read ({error}); --overwrite starts anew") from None
-    if known[0] != scale.name:
-        raise FedSepError(f"{path} is of --scale {known[0]}, not {scale.name}: give another --out, or --overwrite")
+    if known[0] != wanted:
+        raise FedSepError(f"{path} was measured with {inline(known[0])}, not {inline(wanted)}: give another --out, or "
+                          "--overwrite")  # fmt: skip
     return record
 
 

@@ -78,7 +78,7 @@ def theorem_bound(scale: Scale, seed: int) -> Finding:
     checks += [Check(f"the bound's term: {part}", "reported", size, float("nan")) for part, size in parts.items()]
     for name, values in _VARIED.items():
         points: list[tuple[float, Left, float]] = []
-        for value in values if scale.name == "full" else values[-1:]:
+        for value in values if scale.every_value else values[-1:]:
             got, known, settings = _point(name, value, scale, seed)
             checks += _checks(f"{_LETTERS[name]} = {value}", got, known, settings, scale.rounds)
             points.append((float(value), got, sum(terms(known, settings, scale.rounds).values())))

@@ -9,11 +9,15 @@ import fedsep.codecs.implicit as codec
 from fedsep import tree
 from fedsep.implicit import Solution
 from fedsep.learners.sgd import SGD
+from fedsep.recipes import find
 from fedsep.servers.sgd import SGDRule
-from fedsep.theory import EXPERIMENTS, SMOKE, apart, bound, condition, corollary, floor, lemmas, neumann, theorem
+from fedsep.theory import EXPERIMENTS, apart, bound, condition, corollary, floor, lemmas, neumann, theorem
 from fedsep.theory.quadratic import quadratic
+from fedsep.theory.recipe import read
 from fedsep.theory.settings import Settings
 from fedsep.theory.stationarity import client_gradients
+
+SMOKE = read(find("theory/smoke"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.__name__)
