@@ -184,6 +184,19 @@ PARTS_K2: Mapping[str, Mapping[str, object]] = {
     "72 bytes, rate x .7": {"p": 280, "period": 3, "boost": 0.7},
 }
 
+LEADING_40 = [
+    "as it is", "period 3", "p falls from 1.6 to .4", "weights by layer, root", "weights by coordinate, root",
+    "lr .05, rate x 2",
+]  # fmt: skip
+LEADING_20 = ["as it is", "half up", "weights by layer, root"]
+LEADING_K2 = ["as it is", "rate x 1.2", "rate x 1.4", "momentum .5", "lr .05, rate x 2"]
+"""What had been ahead with one seed or two, or level, and is played with another."""
+
+
+def _some(changes: Mapping[str, Mapping[str, object]], names: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
+    return {name: changes[name] for name in names}
+
+
 ROUNDS: Mapping[str, tuple[Sequence[int], Sequence[Idea]]] = {
     "smoke": ((100,), [*_around(replace(B40, p=20), ONE_AT_A_TIME), *_around(B40, FORTY)]),
     "first": (
@@ -196,6 +209,14 @@ ROUNDS: Mapping[str, tuple[Sequence[int], Sequence[Idea]]] = {
             *_around(B40, {"as it is": {}, "period 3": {"period": 3}, "rate x 1.4": {"boost": 1.4}} | dict(PARTS_40)),
             *_around(B20, {"as it is": {}} | dict(PARTS_20)),
             *_around(K2, {"as it is": {}} | dict(PARTS_K2)),
+        ],
+    ),
+    "third": (
+        (102,),
+        [
+            *_around(B40, _some({**ONE_AT_A_TIME, **FORTY, **PARTS_40}, LEADING_40)),
+            *_around(B20, _some({**ONE_AT_A_TIME, **PARTS_20}, LEADING_20)),
+            *_around(K2, _some({**ONE_AT_A_TIME, **PARTS_K2}, LEADING_K2)),
         ],
     ),
 }

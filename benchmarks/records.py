@@ -75,6 +75,12 @@ COMMANDS: dict[str, list[str]] = {
     # The rivals, each at the local rate that was best on validation data.
     "mnist_rivals": ["run", "recipes/mnist_cnn/rivals_iid.yaml", *SEEDS],
     "mnist_rivals_k2": ["run", "recipes/mnist_cnn/rivals_k2.yaml", *SEEDS],
+    "mnist_rivals_at_01": ["run", "recipes/mnist_cnn/rivals_iid_at_01.yaml"],
+    "mnist_rivals_400_k2_at_01": ["run", "recipes/mnist_cnn/rivals_400_k2_at_01.yaml"],
+    "mnist_rivals_more": ["run", "recipes/mnist_cnn/rivals_more.yaml"],
+    "mnist_rivals_more_k2": ["run", "recipes/mnist_cnn/rivals_more_k2.yaml"],
+    "tune_more": ["run", "recipes/mnist_cnn/tune_more.yaml"],
+    "tune_more_k2": ["run", "recipes/mnist_cnn/tune_more_k2.yaml"],
     # One seed of what had not arrived at every target by 200 rounds.
     "mnist_sketch_400": ["run", "recipes/mnist_cnn/sketch_400.yaml"],
     "mnist_sketch_400_k2": ["run", "recipes/mnist_cnn/sketch_400_k2.yaml"],
