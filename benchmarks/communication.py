@@ -25,6 +25,8 @@ SPLITS = {
         "mnist_budgets",
         "mnist_float",
         "mnist_rivals",
+        "mnist_rivals_at_01",
+        "mnist_rivals_more",
         "mnist_fetchsgd",
     ),
     "k2": (
@@ -33,13 +35,17 @@ SPLITS = {
         "mnist_budgets_k2",
         "mnist_rivals_k2",
         "mnist_rivals_k2_at_01",
+        "mnist_rivals_more_k2",
         "mnist_fetchsgd_k2",
     ),
     "cifar10": ("paper/fig3/runs",),
 }
 TARGETS = {"cifar10": (0.3, 0.4, 0.5)}
 """Where they are not those of ``fedsep frontier``."""
-LONGER = {"iid": ("mnist_sketch_400", "mnist_rivals_400"), "k2": ("mnist_sketch_400_k2", "mnist_rivals_400_k2")}
+LONGER = {
+    "iid": ("mnist_sketch_400", "mnist_rivals_400"),
+    "k2": ("mnist_sketch_400_k2", "mnist_rivals_400_k2", "mnist_rivals_400_k2_at_01"),
+}
 """Runs of 400 rounds, whose first 200 stand beside the others."""
 HORIZON = 200
 SEEDS = 3
@@ -47,6 +53,8 @@ SEEDS = 3
 CASES = {"iid, 20 bytes": ("iid", 0, 30), "iid, 40 bytes": ("iid", 30, 60), "2 classes, 72": ("k2", 60, 100),
          "2 classes, 132": ("k2", 100, 200)}  # fmt: skip
 """Columns of the trials: split, and bytes of a round from and to."""
+TRIED = (100, 101, 102)
+"""Seeds of the trials."""
 
 
 def found(split: str) -> Frontier:
@@ -127,14 +135,20 @@ def _fewest(settings: Sequence[Setting], at: int) -> Setting | None:
 
 
 def trials_table() -> str:
-    """What was tried for fewer bytes: validation accuracy at the end, a number a seed."""
-    rows: dict[str, dict[str, list[str]]] = {}
+    """What was tried for fewer bytes: validation accuracy at the end with each of the seeds."""
+    rows: dict[str, dict[str, dict[int, str]]] = {}
     for file in sorted(RECORDS.glob("ideas_*.json")):
         for run in json.loads(file.read_text())["runs"]:
             case = next(name for name, (s, a, b) in CASES.items() if run["split"] == s and a <= run["bytes"] < b)
-            rows.setdefault(_told(run["name"]), {}).setdefault(case, []).append(f"{run['accuracy'][-1]:.4f}")
-    lines = [[name, *(" / ".join(seen.get(case, [])) for case in CASES)] for name, seen in rows.items()]
+            cells = rows.setdefault(_told(run["name"]), {}).setdefault(case, {})
+            cells[run["seed"]] = f"{run['accuracy'][-1]:.4f}"
+    lines = [[name, *(_by_seed(seen.get(case, {})) for case in CASES)] for name, seen in rows.items()]
     return table(["what is changed", *CASES], lines)
+
+
+def _by_seed(cells: dict[int, str]) -> str:
+    """In the order of the seeds; a dash for one that was left out before the last that was played."""
+    return " / ".join(cells.get(seed, "–") for seed in TRIED if seed <= max(cells, default=0))
 
 
 def _told(name: str) -> str:

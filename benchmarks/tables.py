@@ -271,7 +271,15 @@ BLOCKS: dict[str, Callable[[], str]] = {
         ["tune_quantised_k2", "tune_quantised", "tune_quantised_k2_rates"]
     ),
     "tuning of the rivals": lambda: tuning_table(
-        ["tune_rivals", "tune_rivals_k2", "tune_rivals_low", "tune_fetchsgd", "tune_fetchsgd_k2"]
+        [
+            "tune_rivals",
+            "tune_rivals_k2",
+            "tune_rivals_low",
+            "tune_more",
+            "tune_more_k2",
+            "tune_fetchsgd",
+            "tune_fetchsgd_k2",
+        ]
     ),
     "tuning": tuning_table,
     "quickstart": lambda: accuracy_table(["quickstart"]),
