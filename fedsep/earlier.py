@@ -33,6 +33,8 @@ _BLOCKS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """What other blocks of a recipe say since, with what was done before."""
+_PARTITIONS: Mapping[str, Mapping[str, Any]] = {"fedsep.data.classes": {"rare": None, "among": None}}
+"""The same of the block inside ``data`` that deals examples to clients."""
 
 
 def comparable(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,6 +43,9 @@ def comparable(tree: Mapping[str, Any]) -> dict[str, Any]:
     for name, since in _BLOCKS.items():
         if isinstance(found.get(name), Mapping):
             found[name] = {**since, **cast(Mapping[str, Any], found[name])}
+    if isinstance(found.get("data"), Mapping) and isinstance(dealt := found["data"].get("partition"), Mapping):
+        partition = cast(Mapping[str, Any], dealt)
+        found["data"] = {**found["data"], "partition": {**_PARTITIONS.get(str(partition.get("use")), {}), **partition}}
     if isinstance(found.get("method"), Mapping):
         found["method"] = completed(found["method"])
     return found
