@@ -126,7 +126,7 @@ ROWS = (
     Row("flash", "Flash", "pt", _paper(67.08, 1.46, 54.92, 0.29, 84.61, 0.37, 55.04, 0.32), _until_the_end),
     Row("fedrolex", "FedRolex", "pt", _paper(69.44, 1.50, 56.57, 0.15, 84.45, 0.36, 58.73, 0.33), main=True),
     Row("fjord", "Fjord", "pt", at=_widths),
-    Row("splitmix", "Split-Mix", "pt"),
+    Row("splitmix", "Split-Mix", "pt", main=True),
     Row("fedsep_mask", "FedSep mask", "fedsep", _paper(71.13, 0.94, 58.16, 0.25, 84.61, 0.37, 61.41, 0.29), main=True),
     Row("fedsep_mask_mean", "FedSep mask, divided by all (Remark 3)", "fedsep"),
     Row("fedsep_shared", "FedSep, one plan by averaged scores", "fedsep"),
