@@ -30,6 +30,8 @@ from fedsep.report.reading import RunData
 SMALL = SCALES["small"]
 BY_NAME = {row.name: row for row in ROWS}
 SETTINGS = {setting.name: setting for setting in SMALL.settings}
+VARIANTS = ("zerofl_sent", "zerofl_width", "feddst_width", "flash_width")
+"""Rows that are variants of others."""
 
 
 def blocks():
@@ -71,7 +73,9 @@ def test_the_small_scale_is_the_one_that_is_asked_for():
     found = {(part.setting.name, row.name): part.seeds for part in parts(SMALL) for row in part.rows}
     mnist = [name for name in (setting.name for setting in SMALL.settings) if name.startswith("mnist")]
     assert len(mnist) == 5
-    assert all(found[name, row.name] == (0, 1, 2) for name in mnist for row in ROWS if row.name != "full_size_only")
+    everywhere = [row.name for row in ROWS if row.name not in ("full_size_only", *VARIANTS)]
+    assert all(found[name, row] == (0, 1, 2) for name in mnist for row in everywhere)
+    assert {(name, row) for name, row in found if row in VARIANTS} == {("mnist_k2", row) for row in VARIANTS}
     assert {name for name, row in found if row == "full_size_only"} == {
         "mnist_k2",
         "mnist_k5",
@@ -81,7 +85,7 @@ def test_the_small_scale_is_the_one_that_is_asked_for():
     assert {row.name for row in ROWS if row.main} == {
         "heterofl", "federated_dropout", "fedrolex", "splitmix", "fedsep_mask", "importance",
     }  # fmt: skip
-    for row in ROWS:
+    for row in (row for row in ROWS if row.name not in VARIANTS):
         assert found["cifar10_k2", row.name] == ((0, 1, 2) if row.main else (0,))
         assert found.get(("cifar10_k2_weak", row.name)) == ((0, 1, 2) if row.main else None)
 
@@ -164,6 +168,20 @@ def test_one_further_rate_is_tried_where_the_best_is_at_the_end_of_the_grid():
     }  # fmt: skip
     assert {part.setting.beyond for part, _, _ in tuning(SMALL, blocks())} == {(0.03, 1.0)}
     assert SETTINGS["cifar10_k2"].further(0.1) == ()
+
+
+def test_variants_differ_from_their_rows_in_what_they_are_named_for():
+    sent = {"variant": "top_k_diff", "average": "sent"}
+    assert {key: blocks()["zerofl"][key] for key in ("variant", "average", "extra", "scale")} == {
+        "variant": "diff_on_top_k", "average": "all", "extra": 0.1, "scale": "params",
+    }  # fmt: skip
+    for name in VARIANTS:
+        of = name.partition("_")[0]
+        assert blocks()[name] == {
+            **blocks()[of],
+            "name": name,
+            **(sent if name == "zerofl_sent" else {"scale": "width"}),
+        }
 
 
 def test_a_setting_takes_its_own_learning_rates():

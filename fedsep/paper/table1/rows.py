@@ -57,6 +57,10 @@ def _full_size(setting: Setting) -> bool:
     return max(setting.capabilities) == 1.0
 
 
+def _variants(setting: Setting) -> bool:
+    return setting.variants
+
+
 def _rounds(setting: Setting) -> dict[str, Any]:
     """Masks move in the first three quarters of a run."""
     return {"until": max(1, setting.rounds * 3 // 4)}
@@ -122,8 +126,12 @@ ROWS = (
         main=True,
     ),
     Row("zerofl", "ZeroFL", "pt", _paper(64.61, 2.18, 51.39, 0.45, 83.31, 0.78, 53.62, 0.51)),
+    Row("zerofl_sent", "ZeroFL, largest changes, divided by senders", "pt", where=_variants),
+    Row("zerofl_width", "ZeroFL, density p", "pt", where=_variants),
     Row("feddst", "FedDST", "pt", _paper(67.65, 1.27, 54.21, 0.34, 84.57, 0.28, 54.97, 0.44), _rounds),
+    Row("feddst_width", "FedDST, density p", "pt", at=_rounds, where=_variants),
     Row("flash", "Flash", "pt", _paper(67.08, 1.46, 54.92, 0.29, 84.61, 0.37, 55.04, 0.32), _until_the_end),
+    Row("flash_width", "Flash, density p", "pt", at=_until_the_end, where=_variants),
     Row("fedrolex", "FedRolex", "pt", _paper(69.44, 1.50, 56.57, 0.15, 84.45, 0.36, 58.73, 0.33), main=True),
     Row("fjord", "Fjord", "pt", at=_widths),
     Row("splitmix", "Split-Mix", "pt", main=True),

@@ -39,7 +39,7 @@ _SMALL = Scale(
     name="small",
     told="small: 100 clients, 10 a round, 100 rounds",
     settings=(
-        _MNIST,
+        replace(_MNIST, variants=True),
         replace(
             _MNIST,
             name="mnist_k2_weak",
@@ -176,8 +176,10 @@ _SMOKE = Scale(
                 "dsfl": {"distil_steps": 2, "per_round": 20},
                 "fedet": {"server_steps": 2},
                 "flash": {"first_epochs": 1},
+                "flash_width": {"first_epochs": 1},
             },
             seeds=(0,),
+            variants=True,
         ),
     ),
     engine={"use": "fedsep.engines.sequential"},

@@ -45,6 +45,7 @@ class Setting:
             highest of them; None: no further one is.
         seeds: Of every run.
         fewer: Seeds of rows that are not ``main``; None: the same.
+        variants: Whether rows that are variants of others are run, too.
         calibration: Training images on which static batch normalisation is measured.
     """
 
@@ -70,6 +71,7 @@ class Setting:
     beyond: tuple[float, float] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     fewer: tuple[int, ...] | None = None
+    variants: bool = False
     calibration: int = 2000
 
     @property
