@@ -183,6 +183,7 @@ def record(result: Result) -> Mapping[str, object]:
         "served_width": result.width,
         "served_density": result.density,
         "own_classes": result.own_classes,
+        "own_classes_each": [figures(run, "client_held_accuracy")["mean_last"] for run in result.runs],
         "target": result.setting.target,
         "rounds_to_target": result.to_target,
         "bytes": {f"{level:g}": value for level, value in result.bytes.items()},

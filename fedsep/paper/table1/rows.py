@@ -106,6 +106,9 @@ def _own_head(setting: Setting) -> Mapping[str, Any]:
     return setting.head
 
 
+OURS = "importance"
+"""The row that is compared with all others: what the search for a reduction chose."""
+
 ROWS = (
     Row("feddf", "FedDF", "kd", _paper(73.81, 0.42, 31.87, 0.46, 76.55, 0.32, 37.87, 0.31), _zoo),
     Row("dsfl", "DS-FL", "kd", _paper(65.27, 0.53, 29.12, 0.51, 68.44, 0.47, 33.56, 0.55), _zoo),
