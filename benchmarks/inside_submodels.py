@@ -76,7 +76,7 @@ def draw() -> None:
     figures = make_submodel_figures([Group(LABELS[ROW], (run,), {})])
     panels = [Panel(figure.title, figure.svg) for figure in figures]
     keys = dict.fromkeys(key for figure in figures[:1] for key in figure.methods)  # of the levels: the others have one
-    told = " ".join(f"{figure.title}: {figure.caption}" for figure in figures)
+    told = " ".join(f"{figure.title.rstrip('?')}: {figure.caption}" for figure in figures)
     (IMAGES / PICTURE).write_text(sheet(f"Inside {LABELS[ROW]}", panels, list(keys), told), encoding="utf-8")
 
 
