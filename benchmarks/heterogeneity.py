@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.markdown import table
 from fedsep.cli.entry import DONE
 from fedsep.paper.table1.results import CURVES, macs_text, share
-from fedsep.paper.table1.rows import ROWS
+from fedsep.paper.table1.rows import OURS, ROWS
 from fedsep.paper.table1.scales import SCALES
 from fedsep.report.curve import Curve
 from fedsep.report.plotting import draw
@@ -27,11 +27,9 @@ from fedsep.report.wording import bytes_text
 
 SETTINGS = {setting.name: setting for setting in SCALES["small"].settings}
 RUNS, RECORD, IMAGES = Path("runs/paper/table1_small"), Path("records/paper/table1"), Path("docs/images")
-IDEAS, COSTS = Path("records/submodel_ideas.json"), Path("records/submodel_costs.json")
 LABELS = {row.name: row.label for row in ROWS}
 WHOLE = {row.name for row in ROWS if row.kind == "bound"}
 """Rows whose clients all hold the whole model, whatever the capability that they are asked at."""
-OURS = "importance"
 RIVALS = ("heterofl", "fedrolex", "splitmix", "full_size_only", "half_and_more")
 """What the aim names: three systems and the controls that leave weak clients out."""
 DRAWN = (OURS, "fedsep_shared", "fedsep_mask", "heterofl", "fedrolex", "federated_dropout", "splitmix", "half_and_more")
@@ -166,67 +164,6 @@ def _difference(ours: Mapping[str, Any], rival: Mapping[str, Any] | None) -> str
     mine = dict(zip(ours["seeds"], ours["each"]["served"], strict=True))
     found = [100 * (mine[seed] - theirs[seed]) for seed in ours["seeds"] if seed in theirs]
     return f"{statistics.mean(found):+.2f} ({min(found):+.2f} to {max(found):+.2f})"
-
-
-def ideas_table() -> str:
-    """Validation accuracy of what was tried beyond importance."""
-    if not IDEAS.is_file():
-        return "Not run yet."
-    runs = json.loads(IDEAS.read_text())["runs"]
-    settings = [name.removeprefix("mnist_") for name in SETTINGS if name.startswith("mnist")]
-    shown = [setting for setting in settings if any(run["setting"] == setting for run in runs)]
-    ideas = list(dict.fromkeys(run["idea"] for run in runs))
-    lines = [[idea, *(_tried(runs, idea, setting) for setting in shown)] for idea in ideas]
-    return table(["idea", *shown], lines)
-
-
-def _tried(runs: Sequence[Mapping[str, Any]], idea: str, setting: str) -> str:
-    own = [run for run in runs if (run["idea"], run["setting"]) == (idea, setting)]
-    if not own:
-        return ""
-    served, averaged = (
-        100 * statistics.mean(run[f"validation_{name}accuracy"] for run in own)
-        for name in ("served_", "average_served_")
-    )
-    return f"{served:.2f} / {averaged:.2f} ({len(own)})"
-
-
-def costs_table() -> str:
-    """Time and memory of a client at the paper's width, and what scoring costs."""
-    if not COSTS.is_file():
-        return "Not run yet."
-    record = json.loads(COSTS.read_text())
-    medians = _medians(record["rows"])
-    levels = sorted({level for _, level, _ in medians}, reverse=True)
-    whole = medians["heterofl", 1.0, 2]["seconds"]
-    lines: list[list[object]] = []
-    for level in levels:
-        plain, rolled, mask = (medians[name, level, 2] for name in ("heterofl", "fedrolex", "fedsep_mask"))
-        held = medians.get(("fedsep_mask, held", level, 2), {}).get("refresh_peak_mib")
-        seconds = [each["seconds"] for each in (plain, rolled, mask)]
-        ratios = [f"{seconds[0] / whole:.2f}", f"{seconds[2] / seconds[1]:.2f}"]
-        peaks = [f"{at:,.0f}" if at is not None else "" for at in (plain["peak_mib"], mask["refresh_peak_mib"], held)]
-        lines.append([share(level), *(f"{each:.2f}" for each in seconds), *ratios, *peaks])
-    head = ["capability", "s, HeteroFL", "s, FedRolex", "s, FedSep mask", "of a full-size client's", "mask / FedRolex"]
-    told = table([*head, "peak MiB, no scoring", "at a refresh", "at a refresh on the held part"], lines)
-    epoch = next(row["seconds"] for (_, _, steps), row in medians.items() if steps > 2)
-    refresh = medians["fedsep_mask", 1.0, 2]["refresh_seconds"] - medians["fedsep_mask", 1.0, 2]["seconds"]
-    of = record["environment"]
-    return (
-        f"{told}\n\nScoring the whole model takes {refresh:.1f} s, {refresh / epoch:.2f} of a full-size client's local "
-        f"epoch of 500 images ({epoch:.1f} s). Processor seconds of one thread, medians; {of['machine']['cpu']}, torch "
-        f"{of['torch']}, {of['started']}."
-    )
-
-
-def _medians(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float, int], dict[str, float]]:
-    """Medians over repeats by method, capability and local steps."""
-    found: dict[tuple[str, float, int], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault((row["method"], row["capability"], row["steps"]), []).append(row)
-    figures = ("seconds", "refresh_seconds", "peak_mib", "refresh_peak_mib")
-    return {key: {name: statistics.median(row[name] for row in own) for name in figures if name in own[0]}
-            for key, own in found.items()}  # fmt: skip
 
 
 def main() -> None:

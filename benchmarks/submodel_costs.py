@@ -1,11 +1,12 @@
 """What a client of a fleet pays at the paper's size: ResNet-18 of base width 64, 32 x 32 pixels, batches of 32.
 
-Seconds are processor time of one thread; memory is the peak of a process of its own, above what it had before its first
-step. Random images: the time does not depend on them. Each measurement is a process of its own, in turn.
+Seconds are processor time of one thread; memory is the peak of a process of its own during a client's round, above what
+it held before: Linux forgets the peak of what came earlier, such as the check of the units, when 5 is written to
+/proc/self/clear_refs. Random images: the time does not depend on them. Each measurement is a process of its own.
 
 - ``step``: a local step of a client of each capability, outside refreshes.
 - ``round``: a whole client round of 2 batches (decode, learn, encode) by FedSep's mask outside a refresh and by
-  FedRolex, at the same capability.
+  FedRolex, at the same capability; memory at a refresh and outside.
 - ``refresh``: scoring of the units on 200 images, on the whole model and on the held sub-model, beside one local epoch
   of a full-size client with 500 images.
 
@@ -15,9 +16,10 @@ Usage: python -m benchmarks.submodel_costs [--width 64] [--repeats 3] [--out rec
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import multiprocessing
-import resource
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +36,9 @@ LEVELS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 SHAPE, CLASSES, BATCH, IMAGES = (3, 32, 32), 10, 32, 500
 LOCAL: dict[str, Any] = {"lr": 0.01, "batch_size": BATCH}
 
+ONCE: dict[str, dict[str, Any]] = {"fedsep_mask": {"refresh_every": None}, "fedsep_shared": {"refresh_every": 1000}}
+"""Units are scored in the first round that is measured, and in no other."""
+
 METHODS: dict[str, Callable[..., FedSep]] = {
     "fedsep_mask": algorithms.fedsep_mask,
     "fedsep_mask, held": lambda task, **local: algorithms.fedsep_mask(task, scored_on="held", **local),
@@ -49,23 +54,33 @@ def shard() -> Shard:
 
 
 def rounds(method: FedSep, task: Task, capability: float, count: int) -> Iterator[tuple[float, float]]:
-    """Processor seconds of a client's rounds, and the process's peak after each, in MiB above the start."""
+    """Processor seconds of a client's rounds, and the process's peak during each, in MiB above what it held before."""
     state, data, memory, report = method.init(task.init()), shard(), None, None
-    before = peak()
     for number in range(count):
-        seen = number - 1 if number else None
-        ctx = Ctx(number, capability, random.fold(random.key(3), number), seen, report)
+        ctx = Ctx(number, capability, random.fold(random.key(3), number), number - 1, report)
         payload = method.broadcast(state, ctx)
         memory = method.enroll(payload, ctx) if memory is None else memory
-        began = time.process_time()
+        before, began = forget_peak(), time.process_time()
         reply, memory, _ = method.update(payload, memory, data, ctx)
-        yield time.process_time() - began, peak() - before
+        yield time.process_time() - began, status("VmHWM") - before
         report = reply.get("report", report) if isinstance(reply, dict) else report
 
 
-def peak() -> float:
-    """The largest resident set so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def forget_peak() -> float:
+    """Gives freed memory back, and lets the peak of the resident set begin here; the resident set, in MiB. Linux only.
+
+    Without it the peak would be that of whatever was largest so far: of the whole model, also for a narrow client.
+    """
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
+
+
+def status(name: str) -> float:
+    """A size of this process, as the kernel counts it, in MiB."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None, f"the kernel tells no {name}"
+    return int(found[1]) / 1024
 
 
 def measure(asked: tuple[str, float, int, int]) -> dict[str, Any]:
@@ -73,15 +88,14 @@ def measure(asked: tuple[str, float, int, int]) -> dict[str, Any]:
     torch.set_num_threads(1)
     name, capability, width, steps = asked
     task = tasks.classification(models.resnet(SHAPE, CLASSES, width=width), shape=SHAPE)
-    refreshes = name.startswith("fedsep_mask")
-    local = LOCAL | ({"steps": steps} if steps else {"epochs": 1}) | ({"refresh_every": None} if refreshes else {})
+    once = ONCE.get(name.partition(",")[0], {})
+    local = LOCAL | ({"steps": steps} if steps else {"epochs": 1}) | once
     found = list(rounds(METHODS[name](task, **local), task, capability, 4))
     (first, first_peak), rest = found[0], found[1:]
     row = {"method": name, "capability": capability, "width": width, "steps": steps or -(-IMAGES // BATCH)}
     row |= {"seconds": round(statistics.median(seconds for seconds, _ in rest), 3)}
-    if refreshes:
-        return row | {"refresh_seconds": round(first, 3), "refresh_peak_mib": round(first_peak, 1)}
-    return row | {"peak_mib": round(max(at for _, at in found), 1)}
+    row |= {"peak_mib": round(max(at for _, at in rest), 1)}
+    return row | ({"refresh_seconds": round(first, 3), "refresh_peak_mib": round(first_peak, 1)} if once else {})
 
 
 def jobs(width: int) -> Iterator[tuple[str, float, int, int]]:

@@ -1,4 +1,6 @@
-"""Writes the tables of docs/results/ from records/, between their markers; no figure is typed by hand.
+"""Writes the tables of docs/results/ and of docs/derivations/mask.md from records/, between their markers.
+
+No figure is typed by hand.
 
 Usage: python -m benchmarks.tables
 """
@@ -13,13 +15,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import communication, figures, heterogeneity, privacy, speed, steps
+from benchmarks import (
+    communication,
+    confirm_submodels,
+    figures,
+    heterogeneity,
+    inside_submodels,
+    privacy,
+    speed,
+    steps,
+    submodel_tables,
+)
 from benchmarks.markdown import table
 
 RECORDS = Path("records")
-PAGES = tuple(
-    Path(f"docs/results/{name}.md") for name in ("index", "communication", "paper", "heterogeneity", "speed", "privacy")
-)
+RESULTS = ("index", "communication", "paper", "heterogeneity", "speed", "privacy")
+PAGES = (*(Path(f"docs/results/{name}.md") for name in RESULTS), Path("docs/derivations/mask.md"))
 PICTURE = Path("docs/images/quickstart.svg")
 MNIST = ("mnist_fedavg", "mnist_fedsep_linear", "mnist_fedsep_linear_k2")
 TUNED = ("tune_fedavg", "tune_fedsep_linear", "tune_fedsep_linear_k2")
@@ -305,8 +316,14 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": steps.page_table,
     **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
     "ahead": heterogeneity.ahead_table,
-    "costs of sub-models": heterogeneity.costs_table,
-    "ideas for sub-models": heterogeneity.ideas_table,
+    "confirmed": confirm_submodels.confirmed_table,
+    "rates of Table 1": submodel_tables.rates_table,
+    "own classes": submodel_tables.own_classes_table,
+    "inside sub-models": inside_submodels.inside,
+    "costs of sub-models": submodel_tables.costs_table,
+    "ideas for sub-models": submodel_tables.ideas_table,
+    "ideas at their own rates": submodel_tables.tuned_ideas_table,
+    "second term": submodel_tables.second_term_table,
     "lasso that is re-drawn": communication.lasso_table,
     "private": lambda: f"{privacy.chosen_table(4)}\n\n{made('tune_private_fedavg_4')}",
     "private seeds": lambda: privacy.private_table("private_4"),
@@ -346,6 +363,7 @@ def main() -> None:
     picture()
     communication.draw()
     heterogeneity.draw_settings()
+    inside_submodels.draw()
     for page in PAGES:
         text = page.read_text()
         for name, make in BLOCKS.items():

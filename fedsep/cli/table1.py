@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +18,14 @@ from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Reading
 from fedsep.cli.other_rates import set_aside
 from fedsep.cli.probe import announce, probes
+from fedsep.cli.rates import Trying, choose, seen
 from fedsep.cli.screen import Screen
-from fedsep.cli.sweep import survey, sweep
 from fedsep.core import FedSepError
 from fedsep.files import write_file
 from fedsep.paper.cells import Cell, named
 from fedsep.paper.page import failures
 from fedsep.paper.table1 import costs
-from fedsep.paper.table1.grid import METRIC, Part, cells, chosen, tuning
+from fedsep.paper.table1.grid import Part, cells, chosen, tuning
 from fedsep.paper.table1.page import Drawn, picked, tuned, write_table
 from fedsep.paper.table1.results import Result, short_cells
 from fedsep.paper.table1.settings import Scale
@@ -65,9 +64,10 @@ class Work:
         """The sweeps that choose the settings' learning rates."""
         return [found for found in tuning(self.scale, blocks) if found[0].setting.name in self.wanted]
 
-    def tried(self, cell: Cell) -> Reading:
-        """The recipe of the runs that try learning rates."""
-        return Reading(RECIPE, (), (*cell.changes, *self.engine))
+    def trying(self, tried: tuple[Part, Cell, list[str]], out: Path) -> Trying:
+        """A part's learning rates, the recipe of the runs that try them, and their folder."""
+        part, cell, grid = tried
+        return Trying(part, Reading(RECIPE, (), (*cell.changes, *self.engine)), grid, out / cell.folder)
 
 
 def table1(
@@ -96,8 +96,7 @@ def table1(
 
 def _announce(work: Work, blocks: Mapping[str, Any], out: Path) -> int:
     """What would be run, with learning rates as far as they are chosen; nothing is written."""
-    sweeps = [(part, survey(work.tried(cell), grid, out / cell.folder, METRIC)) for part, cell, grid in
-              work.tuning(blocks)]  # fmt: skip
+    sweeps = [(part, seen(work.trying(tried, out))) for tried in work.tuning(blocks) for part in tried[:1]]
     rates = {(part.setting.name, row): rate for part, one in sweeps for row, settings in one.chosen.items()
              for rate in settings.values()}  # fmt: skip
     found = work.folders(blocks, rates, out)
@@ -118,17 +117,17 @@ def _told(scale: Scale, sweeps: int, left: int) -> str:
     if not sweeps:
         return "Nothing is tuned."
     rounds = f"{plural(left, 'run')} of {scale.tune_rounds} rounds"
-    return f"First {rounds} that choose learning rates." if left else "Learning rates are chosen."
+    more = any(setting.beyond for setting in scale.settings)
+    rest = ", and one more where the best rate is the lowest or the highest that was tried" if more else ""
+    return f"First {rounds} that choose learning rates{rest}." if left else "Learning rates are chosen."
 
 
 def _tuned(work: Work, blocks: Mapping[str, Any], out: Path) -> dict[tuple[str, str], float]:
     """Learning rates chosen on validation data."""
     sweeps: list[tuple[Part, dict[str, Any]]] = []
-    for part, cell, grid in work.tuning(blocks):
-        work.screen.note(f"learning rates in {part.setting.words}:")
-        how, to = work.how, out / cell.folder
-        sweep(work.tried(cell), grid, "validation", how.sources, work.screen.talk, to, how.jobs, metric=METRIC)
-        sweeps.append((part, json.loads((to / "sweep.json").read_text(encoding="utf-8"))))
+    for tried in work.tuning(blocks):
+        work.screen.note(f"learning rates in {tried[0].setting.words}:")
+        sweeps.append((tried[0], choose(work.trying(tried, out), work.how, work.screen.talk)))
     return chosen(sweeps)
 
 

@@ -47,11 +47,12 @@ def sheet(
         parts.append(_text(_EDGE, y, line, 14, "600"))
     key, y = _key(methods, y + 20, width)
     parts += key
-    for at, panel in enumerate(panels):
-        row, column = divmod(at, columns)
-        x, top = _EDGE + column * (_COLUMN + _GAP), y + row * (_ROW + 2 * _LINE)
-        parts += [_text(x, top + _LINE, panel.title, 11.5, "600"), _placed(panel.svg, x, top + _LINE + 6, _COLUMN)]
-    y += -(-len(panels) // columns) * (_ROW + 2 * _LINE) + 4
+    for row in (panels[at : at + columns] for at in range(0, len(panels), columns)):
+        for column, panel in enumerate(row):
+            x = _EDGE + column * (_COLUMN + _GAP)
+            parts += [_text(x, y + _LINE, panel.title, 11.5, "600"), _placed(panel.svg, x, y + _LINE + 6, _COLUMN)]
+        y += max(_ROW, *(_height(panel.svg, _COLUMN) for panel in row)) + 2 * _LINE
+    y += 4
     for line in textwrap.wrap(caption, round(width / 6.2)):
         y += _LINE
         parts.append(_text(_EDGE, y, line, 10.5, colour="var(--soft)"))
@@ -73,9 +74,14 @@ def _key(methods: Sequence[tuple[int, str]], y: float, width: float) -> tuple[li
 
 def _placed(svg: str, x: float, y: float, width: float) -> str:
     """An ``<svg>`` element at a place inside another one."""
+    place = f'<svg x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_height(svg, width):.1f}" '
+    return svg.replace("<svg ", place, 1)
+
+
+def _height(svg: str, width: float) -> float:
+    """Of an ``<svg>`` element of this width."""
     found = _VIEW.search(svg)
-    height = width * float(found[2]) / float(found[1]) if found else width * 12 / 28
-    return svg.replace("<svg ", f'<svg x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" ', 1)
+    return width * float(found[2]) / float(found[1]) if found else width * 12 / 28
 
 
 def _text(x: float, y: float, text: str, size: float, weight: str = "400", colour: str = "var(--ink)") -> str:

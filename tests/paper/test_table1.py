@@ -18,7 +18,7 @@ from fedsep.cohort import Cohort
 from fedsep.core import FedSepError, Samples, Shard
 from fedsep.paper.cells import named
 from fedsep.paper.table1.costs import bytes_by_level, dump, macs_by_level, parse
-from fedsep.paper.table1.grid import cells, chosen, parts, tuning
+from fedsep.paper.table1.grid import cells, chosen, parts, tuning, wider
 from fedsep.paper.table1.page import Drawn, picked, tuned
 from fedsep.paper.table1.results import Result, accuracy_cells, macs_text, published, record, share, target_text
 from fedsep.paper.table1.rows import KINDS, ROWS
@@ -30,6 +30,8 @@ from fedsep.report.reading import RunData
 SMALL = SCALES["small"]
 BY_NAME = {row.name: row for row in ROWS}
 SETTINGS = {setting.name: setting for setting in SMALL.settings}
+VARIANTS = ("zerofl_sent", "zerofl_width", "feddst_width", "flash_width")
+"""Rows that are variants of others."""
 
 
 def blocks():
@@ -71,14 +73,19 @@ def test_the_small_scale_is_the_one_that_is_asked_for():
     found = {(part.setting.name, row.name): part.seeds for part in parts(SMALL) for row in part.rows}
     mnist = [name for name in (setting.name for setting in SMALL.settings) if name.startswith("mnist")]
     assert len(mnist) == 5
-    assert all(found[name, row.name] == (0, 1, 2) for name in mnist for row in ROWS if row.name != "full_size_only")
+    everywhere = [row.name for row in ROWS if row.name not in ("full_size_only", *VARIANTS)]
+    assert all(found[name, row] == (0, 1, 2) for name in mnist for row in everywhere)
+    assert {(name, row) for name, row in found if row in VARIANTS} == {("mnist_k2", row) for row in VARIANTS}
     assert {name for name, row in found if row == "full_size_only"} == {
         "mnist_k2",
         "mnist_k5",
         "mnist_k2_rare",
         "cifar10_k2",
     }
-    for row in ROWS:
+    assert {row.name for row in ROWS if row.main} == {
+        "heterofl", "federated_dropout", "fedrolex", "splitmix", "fedsep_mask", "importance",
+    }  # fmt: skip
+    for row in (row for row in ROWS if row.name not in VARIANTS):
         assert found["cifar10_k2", row.name] == ((0, 1, 2) if row.main else (0,))
         assert found.get(("cifar10_k2_weak", row.name)) == ((0, 1, 2) if row.main else None)
 
@@ -88,7 +95,11 @@ def test_cifar_10_is_calibrated_and_its_rate_falls_as_the_protocol_says():
     falls = {setting.name: setting.arguments["schedule"]["at"] for setting in SCALES["paper"].settings}
     assert falls == {
         "cifar10_k2": [1200], "cifar10_k5": [800, 1200], "cifar100_k20": [1000, 1500], "cifar100_k50": [1000, 1500],
+        "cifar10_k4": [800, 1200], "cifar10_k8": [800, 1200], "cifar100_k5": [1000, 1500], "cifar100_k10": [1000, 1500],
     }  # fmt: skip
+    for setting in SCALES["paper"].settings:
+        assert f"{setting.data}_k{setting.k}" == setting.name
+        assert setting.words.startswith(f"CIFAR-{setting.data.removeprefix('cifar')}, {setting.k} classes")
 
 
 def test_every_capability_is_a_level_and_runs_that_were_made_without_levels_are_used(tmp_path):
@@ -146,6 +157,33 @@ def test_every_row_is_tuned_in_every_setting_of_mnist_with_one_budget():
         assert recipe.options()["cohort"].capabilities == part.setting.capabilities
 
 
+def test_one_further_rate_is_tried_where_the_best_is_at_the_end_of_the_grid():
+    part = tuning(SMALL, blocks())[0][0]
+    best = {"heterofl": 0.1, "fedrolex": 0.3, "largest": 0.6}
+    grid = wider(part, {name: {f"methods.{name}.lr": rate} for name, rate in best.items()})
+    found = dict(line.removeprefix("methods.").split(".lr=") for line in grid)
+    assert list(found) == [row.name for row in part.rows]
+    assert {name: rates for name, rates in found.items() if rates != "0.1,0.3,0.6"} == {
+        "heterofl": "0.1,0.3,0.6,0.03", "largest": "0.1,0.3,0.6,1",
+    }  # fmt: skip
+    assert {part.setting.beyond for part, _, _ in tuning(SMALL, blocks())} == {(0.03, 1.0)}
+    assert SETTINGS["cifar10_k2"].further(0.1) == ()
+
+
+def test_variants_differ_from_their_rows_in_what_they_are_named_for():
+    sent = {"variant": "top_k_diff", "average": "sent"}
+    assert {key: blocks()["zerofl"][key] for key in ("variant", "average", "extra", "scale")} == {
+        "variant": "diff_on_top_k", "average": "all", "extra": 0.1, "scale": "params",
+    }  # fmt: skip
+    for name in VARIANTS:
+        of = name.partition("_")[0]
+        assert blocks()[name] == {
+            **blocks()[of],
+            "name": name,
+            **(sent if name == "zerofl_sent" else {"scale": "width"}),
+        }
+
+
 def test_a_setting_takes_its_own_learning_rates():
     def found(part, rate):
         return {"chosen": {row.name: {"settings": {f"methods.{row.name}.lr": rate}} for row in part.rows}}
@@ -167,7 +205,8 @@ def test_the_page_says_what_was_tuned_and_every_setting_its_rates():
     drawn = Drawn(SMALL, shown, rates)
     assert tuned(drawn) == (
         "Learning rates were chosen among 0.1, 0.3, 0.6 on validation accuracy of the served model, for each row and "
-        "in each setting by itself, with 50 rounds of seed 100. Nothing was tuned for: CIFAR-10, 2 classes a client, "
+        "in each setting by itself, with 50 rounds of seed 100. Where the lowest of them is the best, 0.03 was tried, "
+        "too; where the highest, 1. Nothing was tuned for: CIFAR-10, 2 classes a client, "
         "all five capabilities, ResNet of base width 8."
     )
     told = [picked(drawn, SETTINGS[name]) for name in ("mnist_k2", "mnist_k2_weak", "cifar10_k2")]
@@ -200,6 +239,10 @@ def test_what_the_paper_says_is_marked_where_the_protocol_is_another():
     big = Result(BY_NAME["heterofl"], SCALES["paper"].settings[0], (), {}, {})
     assert published(big) == "63.90 ± 2.74"
     assert published(result("fjord", "cifar10_k2")) == "–"
+    by_name = {setting.name: setting for setting in SCALES["paper"].settings}
+    told = {name: published(Result(BY_NAME["heterofl"], of, (), {}, {})) for name, of in by_name.items()}
+    assert told["cifar100_k20"] == "52.38 ± 0.80"
+    assert {told[name] for name in ("cifar10_k4", "cifar10_k8", "cifar100_k5", "cifar100_k10")} == {"–"}
 
 
 def test_rounds_to_the_target_and_per_cent():
@@ -390,14 +433,19 @@ def rate_of(run):
     return re.search(r" lr: (\S+)\n", (run / "recipe.yaml").read_text())[1]
 
 
-def choose(tried, rate, other):
-    """Makes a rate the best by served accuracy, and the other by that of the whole model."""
-    for each, (full, served) in {rate: (0.1, 0.9), other: (0.9, 0.1)}.items():
-        file = tried / f"heterofl.lr={each}/heterofl/seed100/metrics.jsonl"
+def score(tried, row, figures):
+    """Lets a row's runs at some rates have had these validation accuracies: of the whole model, and served."""
+    for rate, (full, served) in figures.items():
+        file = tried / f"{row}.lr={rate}/{row}/seed100/metrics.jsonl"
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         rows[-1] |= {"validation_accuracy": full, "validation_served_accuracy": served}
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (file.parent / "summary.json").write_text('{"status": "done", "method": "heterofl", "seed": 100}')
+        (file.parent / "summary.json").write_text(json.dumps({"status": "done", "method": row, "seed": 100}))
+
+
+def choose(tried, rate, other):
+    """Makes a rate the best by served accuracy, and the other by that of the whole model."""
+    score(tried, "heterofl", {rate: (0.1, 0.9), other: (0.9, 0.1)})
 
 
 def test_rates_are_chosen_by_the_served_model_and_runs_at_others_make_way(few, tmp_path, capsys):
@@ -420,6 +468,41 @@ def test_rates_are_chosen_by_the_served_model_and_runs_at_others_make_way(few, t
     assert "2 runs, of which 0 are to be done" in capsys.readouterr().err
     assert (run / "metrics.jsonl").read_text() == before
     assert not kept.exists()
+
+
+def test_a_further_rate_is_run_once_and_counts_where_it_is_the_best(few, tmp_path, capsys, monkeypatch):
+    from fedsep.cli import paper
+
+    def told(*words):
+        assert few(*words) == 0
+        return re.sub(r"\s+", " ", capsys.readouterr().out)
+
+    told()
+    out = tmp_path / "runs/paper/table1_tiny"
+    run, tried = out / "digits_tuned/all/heterofl/seed0", out / "tuning/digits_tuned/all"
+    score(tried, "heterofl", {"0.2": (0.9, 0.1), "0.25": (0.1, 0.8)})
+    score(tried, "largest", {"0.2": (0.1, 0.8), "0.25": (0.9, 0.1)})
+    told()
+    before = (run / "summary.json").stat().st_mtime_ns
+    [setting] = TINY.settings
+    wide = dataclasses.replace(TINY, settings=(dataclasses.replace(setting, beyond=(0.15, 0.3)),))
+    monkeypatch.setattr(paper, "TABLE_SCALES", {"tiny": wide})
+    assert "First 2 runs of 2 rounds that choose learning rates, and one more where the best rate" in told("--dry-run")
+    told()
+    assert {path.name for path in tried.glob("*=*")} == {
+        *(f"heterofl.lr={rate}" for rate in (0.2, 0.25, 0.3)), *(f"largest.lr={rate}" for rate in (0.15, 0.2, 0.25)),
+    }  # fmt: skip
+    score(tried, "heterofl", {"0.3": (0.9, 0.7)})
+    told()
+    assert (rate_of(run), (run / "summary.json").stat().st_mtime_ns) == ("0.25", before)  # not run again
+    score(tried, "heterofl", {"0.3": (0.1, 0.9)})
+    assert "Learning rates are chosen." in told("--dry-run")
+    told()
+    assert rate_of(run) == "0.3"
+    record = json.loads((tried / "sweep.json").read_text())
+    assert (record["metric"], record["grid"]["methods.heterofl.lr"]) == ("served_accuracy", [0.2, 0.25, 0.3])
+    assert record["chosen"]["heterofl"]["settings"] == {"methods.heterofl.lr": 0.3}
+    assert len(record["points"]["heterofl"]) == 3
 
 
 def test_some_settings_are_tuned_and_run_alone(tmp_path):

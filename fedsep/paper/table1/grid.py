@@ -65,11 +65,24 @@ def tuning(scale: Scale, blocks: Mapping[str, Block], rows: Sequence[Row] = ROWS
     made: list[tuple[Part, Cell, list[str]]] = []
     for part in parts(scale, rows):
         if part.setting.tries:
-            values = ",".join(f"{value:g}" for value in part.setting.tries)
-            grid = [f"methods.{row.name}.lr={values}" for row in part.rows]
             tried = Part(part.setting, f"tuning/{part.folder}", part.rows, (scale.tune_seed,))
-            made.append((tried, _cell(scale, tried, blocks, {}, tried.seeds, scale.tune_rounds), grid))
+            made.append((tried, _cell(scale, tried, blocks, {}, tried.seeds, scale.tune_rounds), wider(part, {})))
     return made
+
+
+def wider(part: Part, best: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The grid of a part, with one further rate for every row whose best so far is at the grid's end.
+
+    Args:
+        part: Whose rows are tuned.
+        best: Chosen settings by path, of the rows of which all rates of the grid were tried.
+    """
+    rates = {name: next(iter(settings.values())) for name, settings in best.items()}
+    return [_axis(part.setting, row.name, rates.get(row.name)) for row in part.rows]
+
+
+def _axis(setting: Setting, row: str, best: float | None) -> str:
+    return f"methods.{row}.lr=" + ",".join(f"{rate:g}" for rate in (*setting.tries, *setting.further(best)))
 
 
 def chosen(sweeps: Sequence[tuple[Part, Mapping[str, Any]]]) -> dict[tuple[str, str], float]:

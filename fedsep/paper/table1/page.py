@@ -78,8 +78,16 @@ def tuned(found: Drawn) -> str:
     return (
         f"Learning rates were chosen among {among} on validation accuracy of the served model, for each row and in "
         f"each setting by itself, with {found.scale.tune_rounds} rounds of seed {found.scale.tune_seed}."
+        + _further(settings)
         + (f" Nothing was tuned for: {'; '.join(untuned)}." if untuned else "")
     )
+
+
+def _further(settings: Sequence[Setting]) -> str:
+    beyond = dict.fromkeys(setting.beyond for setting in settings if setting.beyond is not None)
+    told = [f" Where the lowest of them is the best, {low:g} was tried, too; where the highest, {high:g}."
+            for low, high in beyond]  # fmt: skip
+    return "".join(told)
 
 
 def picked(found: Drawn, setting: Setting) -> str:

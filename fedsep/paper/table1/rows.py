@@ -57,6 +57,10 @@ def _full_size(setting: Setting) -> bool:
     return max(setting.capabilities) == 1.0
 
 
+def _variants(setting: Setting) -> bool:
+    return setting.variants
+
+
 def _rounds(setting: Setting) -> dict[str, Any]:
     """Masks move in the first three quarters of a run."""
     return {"until": max(1, setting.rounds * 3 // 4)}
@@ -102,6 +106,9 @@ def _own_head(setting: Setting) -> Mapping[str, Any]:
     return setting.head
 
 
+OURS = "importance"
+"""The row that is compared with all others: what the search for a reduction chose."""
+
 ROWS = (
     Row("feddf", "FedDF", "kd", _paper(73.81, 0.42, 31.87, 0.46, 76.55, 0.32, 37.87, 0.31), _zoo),
     Row("dsfl", "DS-FL", "kd", _paper(65.27, 0.53, 29.12, 0.51, 68.44, 0.47, 33.56, 0.55), _zoo),
@@ -122,11 +129,15 @@ ROWS = (
         main=True,
     ),
     Row("zerofl", "ZeroFL", "pt", _paper(64.61, 2.18, 51.39, 0.45, 83.31, 0.78, 53.62, 0.51)),
+    Row("zerofl_sent", "ZeroFL, largest changes, divided by senders", "pt", where=_variants),
+    Row("zerofl_width", "ZeroFL, density p", "pt", where=_variants),
     Row("feddst", "FedDST", "pt", _paper(67.65, 1.27, 54.21, 0.34, 84.57, 0.28, 54.97, 0.44), _rounds),
+    Row("feddst_width", "FedDST, density p", "pt", at=_rounds, where=_variants),
     Row("flash", "Flash", "pt", _paper(67.08, 1.46, 54.92, 0.29, 84.61, 0.37, 55.04, 0.32), _until_the_end),
+    Row("flash_width", "Flash, density p", "pt", at=_until_the_end, where=_variants),
     Row("fedrolex", "FedRolex", "pt", _paper(69.44, 1.50, 56.57, 0.15, 84.45, 0.36, 58.73, 0.33), main=True),
     Row("fjord", "Fjord", "pt", at=_widths),
-    Row("splitmix", "Split-Mix", "pt"),
+    Row("splitmix", "Split-Mix", "pt", main=True),
     Row("fedsep_mask", "FedSep mask", "fedsep", _paper(71.13, 0.94, 58.16, 0.25, 84.61, 0.37, 61.41, 0.29), main=True),
     Row("fedsep_mask_mean", "FedSep mask, divided by all (Remark 3)", "fedsep"),
     Row("fedsep_shared", "FedSep, one plan by averaged scores", "fedsep"),

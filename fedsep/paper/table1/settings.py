@@ -41,8 +41,11 @@ class Setting:
         arguments: Arguments of every method that differ from the recipe's.
         own: Arguments of some methods that do.
         tries: Learning rates that validation accuracy decides among; empty: nothing is tuned.
+        beyond: One rate below ``tries`` and one above: tried, too, where the best of ``tries`` is the lowest or the
+            highest of them; None: no further one is.
         seeds: Of every run.
         fewer: Seeds of rows that are not ``main``; None: the same.
+        variants: Whether rows that are variants of others are run, too.
         calibration: Training images on which static batch normalisation is measured.
     """
 
@@ -65,14 +68,23 @@ class Setting:
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     tries: tuple[float, ...] = ()
+    beyond: tuple[float, float] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     fewer: tuple[int, ...] | None = None
+    variants: bool = False
     calibration: int = 2000
 
     @property
     def levels(self) -> tuple[float, ...]:
         """Widths among which the served one is chosen: 1, 1/2, 1/4."""
         return (1.0, 0.5, 0.25)
+
+    def further(self, best: float | None) -> tuple[float, ...]:
+        """What is tried beside ``tries`` if ``best`` is the best of them; nothing where none is known."""
+        if self.beyond is None or not self.tries:
+            return ()
+        ends = zip(self.beyond, (min(self.tries), max(self.tries)), strict=True)
+        return tuple(rate for rate, end in ends if best == end)
 
     def zoo(self, *, shared_head: bool) -> dict[str, Any]:
         """The model at the width of every capability below 1, for methods that distil.

@@ -1,0 +1,121 @@
+"""Ideas and the second term of Eq. (8): one budget of tuning for every idea, and runs that are made once."""
+
+import dataclasses
+import json
+from functools import partial
+
+import pytest
+import torch
+from catalogue import INPUTS, UNITS, network, shard
+
+from fedsep import algorithms, random, tree
+from fedsep.core import Ctx
+from fedsep.gates import SecondTerm, gate_scores
+from fedsep.paper.table1.scales import SCALES
+
+SMOKE = dataclasses.replace(SCALES["smoke"].settings[0], tries=(0.1, 0.2), beyond=(0.05, 0.4))
+
+
+@pytest.fixture
+def ideas(monkeypatch):
+    from benchmarks import ideas_submodels
+
+    monkeypatch.setattr(ideas_submodels, "SETTINGS", {"k2": SMOKE})
+    monkeypatch.setattr(ideas_submodels, "TUNED", 2)
+    return ideas_submodels
+
+
+def test_leading_ideas_are_there_with_their_controls():
+    from benchmarks.reductions_tried import IDEAS, LEADING
+
+    assert set(LEADING) <= set(IDEAS)
+    assert {"heterofl", "importance", "half and more"} <= set(LEADING)
+    assert len(set(LEADING)) == 10
+
+
+def test_every_idea_is_tried_at_all_rates_then_at_a_further_one_then_runs_at_the_best(ideas):
+    options = ideas.Options(("k2",), ("a", "b"), (100, 101), 9)
+    best = {("a", 0.1): 0.5, ("a", 0.2): 0.7, ("a", 0.4): 0.6, ("b", 0.1): 0.9, ("b", 0.2): 0.7, ("b", 0.05): 0.95}
+    runs, waves = [], []
+    while todo := ideas.wanted(runs, options):
+        waves.append({(idea, seed, rounds, rate) for _, idea, seed, rounds, rate in todo})
+        runs += [{"setting": "k2", "idea": idea, "seed": seed, "rounds": rounds, "lr": rate, "best": best[idea, rate]}
+                 for _, idea, seed, rounds, rate in todo]  # fmt: skip
+    assert waves == [
+        {("a", 100, 2, 0.1), ("a", 100, 2, 0.2), ("b", 100, 2, 0.1), ("b", 100, 2, 0.2)},
+        {("a", 100, 2, 0.4), ("b", 100, 2, 0.05)},
+        {("a", 100, 9, 0.2), ("a", 101, 9, 0.2), ("b", 100, 9, 0.05), ("b", 101, 9, 0.05)},
+    ]
+
+
+def test_a_run_of_an_idea_looks_at_validation_data_alone(ideas):
+    torch.set_default_dtype(torch.float32)
+    found = ideas.run("k2", "root of importance", 100, 3, 0.1)
+    asked = {"setting": "k2", "idea": "root of importance", "seed": 100, "rounds": 3, "lr": 0.1}
+    assert {name: found[name] for name in asked} == asked
+    assert 0 < found["validation_served_accuracy"] <= found["best"] <= 1
+    assert not [name for name in found if name.startswith("test")]
+    assert ideas.run("k2", "root of importance", 100, 3, 0.2) != found
+
+
+def test_a_record_is_gone_on_with(ideas, tmp_path, monkeypatch):
+    made = []
+
+    def one(asked):
+        made.append(asked)
+        return dict(zip(("setting", "idea", "seed", "rounds", "lr"), asked, strict=True)) | {"best": asked[4]}
+
+    class Here:
+        def __init__(self, jobs): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+        def imap_unordered(self, work, todo):
+            return map(one, todo)
+
+    monkeypatch.setattr(ideas.multiprocessing, "get_context", lambda _: type("Spawn", (), {"Pool": Here}))
+    options, out = ideas.Options(("k2",), ("heterofl",), (100,), 5), tmp_path / "ideas.json"
+    ideas.search(options, 1, out)
+    assert [asked[3:] for asked in made] == [(2, 0.1), (2, 0.2), (2, 0.4), (5, 0.4)]
+    ideas.search(options, 1, out)
+    assert len(made) == len(json.loads(out.read_text())["runs"]) == 4
+
+
+def test_a_random_second_term_is_as_long_and_points_elsewhere():
+    from benchmarks.second_term import at_random
+
+    gates = {"inputs": (INPUTS,), "form": "free", "steps": 3, "batch_size": 4}
+    method = algorithms.fedsep_mask(
+        network, units=UNITS, scores=partial(gate_scores, **gates), terms="both", lr=0.1, steps=1
+    )
+    other, x, own = at_random(method), network.init(), shard(network, 0, 8)
+    ctx = Ctx(0, 0.5, random.key(3))
+    phi = method.codec.second.scores.solve(x, own, ctx)
+    first = tree.scale(x, 0.1)
+    true, drawn = (each.codec.second(x, phi, first, own, ctx).value for each in (method, other))
+    assert type(method.codec.second) is SecondTerm
+    assert float(tree.norm(drawn)) == pytest.approx(float(tree.norm(true)))
+    assert abs(float(tree.dot(true, drawn))) < 0.9 * float(tree.norm(true)) ** 2
+    again = other.codec.second(x, phi, first, own, ctx).value
+    assert float(tree.norm(tree.sub(again, drawn))) == 0
+
+
+def test_the_second_term_is_measured_in_the_librarys_own_method(ideas, monkeypatch):
+    from benchmarks import second_term
+
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(second_term, "SETTINGS", {"k2": SMOKE})
+    found = {row: second_term.run((100, row, 2, 0.1)) for row in second_term.ROWS}
+    assert list(found) == ["first", "both", "random"]
+    figures = [(one["validation_served_accuracy"], one["validation_average_served_accuracy"]) for one in found.values()]
+    assert all(0 <= value <= 1 for pair in figures for value in pair)
+    assert {one["lr"] for one in found.values()} == {0.1}
+
+
+def test_the_second_term_takes_the_rate_that_the_table_chose(tmp_path):
+    from benchmarks.second_term import tuned_rate
+
+    chosen = {"fedsep_mask": {"settings": {"methods.fedsep_mask.lr": 0.6}}}
+    (tmp_path / "mnist_k2_all_tuning.json").write_text(json.dumps({"chosen": chosen}))
+    assert tuned_rate(tmp_path) == 0.6
