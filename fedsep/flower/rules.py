@@ -10,9 +10,9 @@ from typing import Any
 
 from fedsep.core import FedSepError
 from fedsep.data.sites import Sites, sites
-from fedsep.flower.here import OWN, Here, numbered, own_block
+from fedsep.flower.here import OWN, PLACES, RECIPE, Here, blamed, numbered, own_block, sources
 from fedsep.flower.limits import Limits
-from fedsep.recipes.build import Experiment, Sources, build
+from fedsep.recipes.build import Experiment, build
 from fedsep.recipes.call import Call, Reference
 from fedsep.recipes.mistakes import Mistake
 from fedsep.recipes.reading import from_tree
@@ -20,14 +20,11 @@ from fedsep.recipes.recipe import Recipe
 from fedsep.recipes.resolve import public_names, resolve
 from fedsep.recipes.text import parse
 
-RECIPE = "the server's recipe"
-
 PARTS = (
     "algorithms", "codecs", "data", "learners", "models", "operators", "servers", "sparsity", "tasks", "views", "wires",
 )  # fmt: skip
 """Packages of fedsep whose parts a site runs for a server."""
 
-_LOCAL = ("path", "data_dir", "file")  # arguments that name a place on a disk
 _LARGEST = 1 << 20  # characters of a recipe
 
 
@@ -76,7 +73,8 @@ class Rules:
         """
         own, [seed] = own_block(self.data, self.allow), recipe.seeds
         if own is None:
-            return build(recipe, seed, Sources(self.data), arrange=lambda data: self._here(data, data.clients, False))
+            with blamed(RECIPE):
+                return build(recipe, seed, sources(own, self.data), arrange=self._dealt_alike)
         if recipe.data.target is not sites:
             raise FedSepError(
                 f"this site has data of its own ({OWN}), and {RECIPE} deals out those of {recipe.data.use}: "
@@ -89,7 +87,11 @@ class Rules:
             _require_form(here, declared)
             return here
 
-        return build(replace(recipe, data=own), seed, Sources(self.data), arrange=arrange)
+        with blamed(str(self.data / OWN)):
+            return build(replace(recipe, data=own), seed, sources(own, self.data), arrange=arrange)
+
+    def _dealt_alike(self, data: Any) -> Here:
+        return self._here(data, data.clients, False)
 
     def _here(self, data: Any, clients: int, own: bool) -> Here:
         if isinstance(data, Sites):
@@ -102,7 +104,7 @@ def _forbidden(recipe: Recipe, allow: tuple[str, ...]) -> Iterator[Mistake]:
     for path, use, target, arguments in _named(recipe):
         if id(target) not in _offered() and not any(use == root or use.startswith(f"{root}.") for root in allow):
             yield Mistake(f"{path}.use", "is not among the parts of fedsep that a site runs for a server", use)
-        for name in _LOCAL:
+        for name in PLACES:
             if arguments.get(name) is not None:
                 yield Mistake(f"{path}.{name}", "is for the site to say, not for the server", repr(arguments[name]))
         if arguments.get("download"):

@@ -18,9 +18,9 @@ from fedsep.core import FedSepError, Samples
 from fedsep.engines import sequential
 from fedsep.flower.announce import announcement
 from fedsep.flower.evaluating import columns
-from fedsep.flower.here import Here
+from fedsep.flower.here import PLACES, Here, own_block
 from fedsep.flower.limits import Limits
-from fedsep.flower.rules import _LOCAL, PARTS, Rules
+from fedsep.flower.rules import PARTS, Rules
 from fedsep.models.calibration import calibrated
 from fedsep.recipes import build, from_tree
 from fedsep.recipes.resolve import public_names, resolve
@@ -221,7 +221,7 @@ def test_every_argument_that_names_a_place_is_for_the_site_to_say():
         if "Path" in str(argument.annotation)
     ]
     assert len(named) > 5
-    assert [(path, name) for path, name in named if name not in _LOCAL] == []
+    assert [(path, name) for path, name in named if name not in PLACES] == []
 
 
 def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
@@ -274,6 +274,65 @@ def test_data_that_are_not_of_the_recipes_form_are_refused(tmp_path, data, reaso
     rules = sites(tmp_path)[1].rules
     with pytest.raises(FedSepError, match=reason):
         rules.experiment(rules.admitted(dump(parse(RECIPE, "recipe") | {"data": parse(data, "data")})))
+
+
+TABLE = "{use: fedsep.data.csv, path: patients.csv, target: outcome, clients: 1}"
+
+
+def hospital(path: Path, rows: int, block: str = TABLE) -> Path:
+    """A site's folder with a table of so many rows."""
+    path.mkdir()
+    table = [f"{row % 7},{row % 5},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(rows)]
+    (path / "patients.csv").write_text("\n".join(["age,dose,weight,outcome", *table]))
+    (path / "data.yaml").write_text(block)
+    return path
+
+
+def test_a_sites_paths_are_in_its_own_folder_whatever_lies_elsewhere(tmp_path, monkeypatch):
+    here, places = hospital(tmp_path / "here", 10), ("a", "b")
+    folders = [hospital(tmp_path / name, rows) for name, rows in zip(places, (50, 70), strict=True)]
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("FEDSEP_DATA", str(here))
+    for folder, rows in zip(folders, (50, 70), strict=True):
+        rules = Rules(folder, (0,))
+        found = rules.experiment(rules.admitted(RECIPE)).federation.shard(0)
+        assert found.train.size + found.test.size == rows
+        (folder / "patients.csv").unlink()
+        with pytest.raises(FedSepError, match=r"data\.yaml: data\.path: must be a file .*/[ab]/patients\.csv") as error:
+            rules.experiment(rules.admitted(RECIPE))
+        assert "Looked in" not in str(error.value)
+
+
+def test_places_in_a_sites_block_are_in_its_folder_unless_they_are_absolute(tmp_path):
+    block = "{use: fedsep.data.npz, path: a.npz, public: {use: fedsep.data.folder, path: /b}, data_dir: c}"
+    (tmp_path / "data.yaml").write_text(block)
+    found = own_block(tmp_path, ()).arguments
+    assert (found["path"], found["data_dir"]) == (str(tmp_path / "a.npz"), str(tmp_path / "c"))
+    assert found["public"].arguments["path"] == "/b"
+
+
+def test_a_data_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "data.yaml").write_bytes(b"{use: fedsep.data.npz, path: \xff\xfe}")
+    with pytest.raises(FedSepError, match=r"data\.yaml: cannot be read: it is not UTF-8"):
+        own_block(tmp_path, ())
+
+
+def test_data_that_are_not_there_are_told_with_the_options_that_a_site_has(tmp_path, monkeypatch):
+    for name, folder in (("FEDSEP_DATA", tmp_path), ("XDG_CACHE_HOME", tmp_path)):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr("fedsep.data.search._beside", list)
+    rules, text = (
+        Rules(tmp_path, (0,)),
+        RECIPE.replace("{use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}", "%s"),
+    )
+    with pytest.raises(FedSepError, match=r"the server's recipe: data: the data set mnist was not found") as error:
+        rules.experiment(rules.admitted(text % "{use: fedsep.data.mnist, clients: 3}"))
+    assert "--data-dir" not in str(error.value)
+    assert "(--data):" in str(error.value)
+    (tmp_path / "data.yaml").write_text("{use: fedsep.data.mnist, clients: 1}")
+    with pytest.raises(FedSepError, match=r"data\.yaml: data: the data set mnist was not found") as error:
+        rules.experiment(rules.admitted(RECIPE))
+    assert "--download" not in str(error.value)
 
 
 def test_a_site_without_data_says_so(tmp_path):
