@@ -60,6 +60,7 @@ def serve(
     order = replace(order, out=str((out or Path("runs") / read.name).resolve()))
     if resume:
         order.require_resumable()
+    order.require_admitted()
     screen = Screen(Talk())
     return serve(order, Place(*place), screen.note)
 

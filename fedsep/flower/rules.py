@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -21,9 +22,13 @@ from fedsep.recipes.resolve import public_names, resolve
 from fedsep.recipes.text import parse
 
 PARTS = (
-    "algorithms", "codecs", "data", "learners", "models", "operators", "servers", "sparsity", "tasks", "views", "wires",
+    "algorithms", "codecs", "data", "gates", "lasso", "learners", "models", "operators", "privacy", "scores", "servers",
+    "sparsity", "tasks", "views", "wires",
 )  # fmt: skip
-"""Packages of fedsep whose parts a site runs for a server."""
+"""Packages of fedsep whose parts a site runs for a server: those in ``__all__``, and ``MORE``."""
+
+MORE = ("fedsep.algorithms.fedsep_personal.NearServer",)
+"""Parts that recipes name further in."""
 
 _LARGEST = 1 << 20  # characters of a recipe
 
@@ -56,7 +61,7 @@ class Rules:
             raise FedSepError(f"{RECIPE} has {len(text):,} characters, more than the {_LARGEST:,} that this site reads")
         tree = parse(text, RECIPE)
         if isinstance(tree, dict):
-            tree = {key: part for key, part in tree.items() if key not in ("engine", "checkpoint", "stop", "accept")}
+            tree = {key: part for key, part in tree.items() if key not in ("engine", "checkpoint", "accept")}
         recipe = from_tree(tree, RECIPE, allow=self.allow)
         found = list(_forbidden(recipe, self.allow))
         if found:
@@ -104,6 +109,10 @@ def _forbidden(recipe: Recipe, allow: tuple[str, ...]) -> Iterator[Mistake]:
     for path, use, target, arguments in _named(recipe):
         if id(target) not in _offered() and not any(use == root or use.startswith(f"{root}.") for root in allow):
             yield Mistake(f"{path}.use", "is not among the parts of fedsep that a site runs for a server", use)
+        if arguments.get("secret") is not None:
+            yield Mistake(
+                f"{path}.secret", "is none once it is sent: leave it out, and each client draws its own noise"
+            )
         for name in PLACES:
             if arguments.get(name) is not None:
                 yield Mistake(f"{path}.{name}", "is for the site to say, not for the server", repr(arguments[name]))
@@ -125,7 +134,7 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, str, Any, Mapping[str,
             for name, part in value.arguments.items():
                 yield from _inside(part, f"{path}.{name}")
         case Reference():
-            yield path, value.path, value.function, {}
+            yield path, value.path, value.function, _called_with(value.function)
         case dict():
             for name, part in value.items():
                 yield from _inside(part, f"{path}.{name}")
@@ -136,11 +145,16 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, str, Any, Mapping[str,
             return
 
 
+def _called_with(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of a function that is handed over, the arguments that whoever calls it could take for a place on a disk."""
+    return {name: "a function that reads files" for name in inspect.signature(function).parameters if name in PLACES}
+
+
 @cache
 def _offered() -> frozenset[int]:
     """The parts that recipes are made of, however a path leads to them; by identity, since not all can be hashed."""
     paths = (path for package in PARTS for path in public_names(f"fedsep.{package}"))
-    return frozenset(id(resolve(path)) for path in paths)
+    return frozenset(id(resolve(path)) for path in (*paths, *MORE))
 
 
 def _require_form(data: Here, declared: Sites) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from fedsep.cli.entry import invoke
 from fedsep.core import FedSepError
 from fedsep.errors import RunFailed
 from fedsep.flower.lock import holding
@@ -56,6 +58,38 @@ def test_what_a_server_goes_on_with_and_what_it_may_change(tmp_path):
     write(read(find("quickstart")).resolved(), tmp_path / "recipe.yaml")
     with pytest.raises(FedSepError, match=r"\(got fedsep\.engines\.sequential\): .* fedsep resume .* goes on with it"):
         order.require_resumable()
+
+
+OFFERED = """
+rounds: 2
+data: {data}
+model: {{use: fedsep.models.mlp, hidden: [4]}}
+methods:
+  - {{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 4}}
+  - {method}
+"""
+AT_SITES = "{use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}"
+
+
+@needs_flower
+@pytest.mark.parametrize(
+    ("data", "method", "reason"),
+    [
+        ("{use: fedsep.data.csv, path: a.csv, target: b}", "{use: fedsep.algorithms.topk_ef, k: 2, lr: 0.1, steps: 1}",
+         r"data\.path: is for the site to say, not for the server"),
+        (AT_SITES, "{use: fedsep.privacy.distributed, clip: 1, noise: 1, replies: 2, fewest: 2, secret: 1, "
+         "method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1}}",
+         r"methods\.distributed\.secret"),
+        (AT_SITES, "{use: fedsep.algorithms.feddf, lr: 0.1, steps: 1, batch_size: 4}", r"methods\.feddf.*public"),
+    ],
+)  # fmt: skip
+def test_what_sites_would_refuse_the_server_refuses_before_it_listens(tmp_path, capsys, data, method, reason):
+    (tmp_path / "r.yaml").write_text(OFFERED.format(data=data, method=method))
+    arguments = ["flower", "server", str(tmp_path / "r.yaml"), "--insecure", "--out", str(tmp_path / "out")]
+    assert invoke(arguments) == 2
+    said = capsys.readouterr().err
+    assert re.search(reason, said), said
+    assert "r.yaml: " in said
 
 
 @needs_flower

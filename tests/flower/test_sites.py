@@ -22,8 +22,9 @@ from fedsep.flower.here import PLACES, Here, own_block
 from fedsep.flower.limits import Limits
 from fedsep.flower.rules import PARTS, Rules
 from fedsep.models.calibration import calibrated
-from fedsep.recipes import build, from_tree
+from fedsep.recipes import build, find, from_tree, parse_change, read
 from fedsep.recipes.resolve import public_names, resolve
+from fedsep.recipes.shipped import names
 from fedsep.recipes.text import dump, parse
 from fedsep.train import Stop, fit
 
@@ -222,6 +223,87 @@ def test_every_argument_that_names_a_place_is_for_the_site_to_say():
     ]
     assert len(named) > 5
     assert [(path, name) for path, name in named if name not in PLACES] == []
+
+
+def shipped():
+    """Every method of every recipe that comes with fedsep."""
+    for name in names():
+        recipe = read(find(name))
+        yield from ((f"{name}: {method}", recipe.single(method, recipe.seeds[0])) for method in recipe.methods)
+
+
+def test_every_shipped_recipe_may_be_run_over_sites():
+    refused = {}
+    for name, single in shipped():
+        try:
+            Rules(Path()).admitted(announcement(single)["recipe"])
+        except FedSepError as error:
+            refused[name] = str(error)
+    assert refused == {}
+
+
+DISTRIBUTED = """method={use: fedsep.privacy.distributed, clip: 1.0, noise: 1.0, replies: 4, fewest: 3,
+    method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1, batch_size: 4}}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("private/fedavg", ["methods.fedavg.replies=4"]),
+        ("digits/implicit", []),
+        ("private/fedavg", [f"methods=[{DISTRIBUTED.removeprefix('method=')}]", "stop.min_replies=3"]),
+    ],
+)
+def test_shipped_recipes_of_less_common_parts_run_over_sites(tmp_path, name, more):
+    changes = ("data={use: fedsep.data.digits, clients: 4}", "cohort={}", "engine={use: fedsep.engines.flower}")
+    recipe = read(find(name), changes=list(map(parse_change, [*changes, *more])))
+    method, seed = list(recipe.methods)[-1], recipe.seeds[0]
+    single = recipe.single(method, seed)
+    receptions = {n: Reception(Rules(tmp_path, part), tmp_path / f"s{n}") for n, part in ((1, (0, 2)), (2, (1, 3)))}
+    engine = Flower(grid=LocalGrid(receptions), announcement=announcement(single), timeout=60, wait=0)
+    built = build(recipe, seed)
+    found = fit(
+        built.algorithms[method],
+        built.task,
+        built.federation,
+        rounds=1,
+        seed=seed,
+        engine=engine,
+        stop=recipe.options()["stop"],
+    )
+    assert [row["replies"] for row in found.metrics] == [4]
+
+
+PRIVATE = """{use: fedsep.privacy.central, clip: 0.5, noise: 1.0, replies: 2, secret: 4711,
+    method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1, batch_size: 4}}"""
+
+
+def test_the_secret_of_the_servers_noise_does_not_reach_a_site(tmp_path):
+    text = RECIPE.replace(RECIPE.splitlines()[4], f"method: {PRIVATE}")
+    single = from_tree(parse(text, "recipe"), "recipe").single("central", 0)
+    assert single["method"]["secret"] == 4711
+    told = announcement(single)
+    assert "4711" not in str(told)
+    assert parse(told["recipe"], "told")["method"]["secret"] is None
+    assert told["run"] == announcement(single | {"method": single["method"] | {"secret": 12}})["run"]
+    assert sites(tmp_path)[1].rules.admitted(told["recipe"])
+
+
+@pytest.mark.parametrize("part", ["distributed, fewest: 2, replies: 2", "dp_sgd, batch_size: 4", "central, replies: 2"])
+def test_a_secret_that_is_sent_is_refused(tmp_path, part):
+    steps = "steps: 1" if "dp_sgd" in part else "steps: 1, batch_size: 4"
+    method = f"""{{use: fedsep.privacy.{part}, clip: 1.0, noise: 1.0, secret: 3,
+        method: {{use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, {steps}}}}}"""
+    tree = parse(RECIPE, "recipe") | {"method": parse(method, "method")}
+    with pytest.raises(FedSepError, match=r"methods\.\w+\.secret: is none once it is sent"):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+def test_a_function_that_reads_files_is_not_handed_over(tmp_path):
+    method = "{use: fedsep.algorithms.fedsep_implicit, inner: fedsep.models.load, lr: 0.1, steps: 1, batch_size: 4}"
+    tree = parse(RECIPE, "recipe") | {"method": parse(method, "method")}
+    with pytest.raises(FedSepError, match=r"inner\.file: is for the site to say"):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
 
 
 def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
