@@ -131,6 +131,10 @@ class Order:
                 f"this run's clients remember is not at sites; fedsep resume {self.out} goes on with it"
             )
 
+    def largest(self) -> int:
+        """Bytes that a site may send in answer to a letter."""
+        return int(self.found().engine.given("largest"))
+
     def require_admitted(self) -> None:
         """Sees that sites may run the recipe, by the rules that they have: better now than when they have called.
 

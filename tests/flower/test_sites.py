@@ -159,6 +159,17 @@ def test_a_server_that_is_stopped_goes_on_with_its_sites(tmp_path):
     assert all(torch.equal(found.params[name], part) for name, part in expected.params.items())
 
 
+def test_a_model_that_is_larger_than_an_answer_may_be_is_told_before_the_first_round(tmp_path, caplog):
+    receptions = sites(tmp_path)
+    run(receptions, rounds=1)
+    assert "engine.largest" not in caplog.text
+    recipe = from_tree(parse(RECIPE, "recipe"), "recipe")
+    built, told = build(recipe, 0), announcement(recipe.single("topk_ef", 0))
+    engine = Flower(grid=LocalGrid(receptions), announcement=told, timeout=5, wait=0, largest=200)
+    fit(built.algorithms["topk_ef"], built.task, built.federation, rounds=1, engine=engine)
+    assert "models of 2 clients at one site take 416 bytes, and a site's answer may have 200" in caplog.text
+
+
 def test_a_site_writes_down_what_it_received_ran_and_sent(tmp_path):
     receptions = sites(tmp_path)
     run(receptions)
