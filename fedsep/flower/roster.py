@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fedsep.core import FedSepError
 from fedsep.flower.letters import is_whole
 from fedsep.flower.post import Answer, Post, Sent
-from fedsep.flower.versions import facts, mismatch
+from fedsep.flower.versions import difference, facts, mismatch
 
 _log = logging.getLogger("fedsep")
 
@@ -129,6 +129,9 @@ class Roster:
             known.pop(node, None)
         member = Member(answer.letter["name"][:_LONGEST], dict(answer.letter["samples"]))
         self.members[node] = member
+        differs = difference(answer.letter["facts"], facts())
+        if differs:
+            _log.warning("site %s: %s", member.name, differs)
         _log.info("site %s takes part with %s", member.name, _listed(sorted(member.samples)))
 
     def _refuse(self, node: int, why: str) -> None:

@@ -150,11 +150,16 @@ def _called_with(function: Callable[..., Any]) -> Mapping[str, Any]:
     return {name: "a function that reads files" for name in inspect.signature(function).parameters if name in PLACES}
 
 
+def parts() -> dict[str, Callable[..., Any]]:
+    """The parts that recipes are made of, by their paths."""
+    paths = (path for package in PARTS for path in public_names(f"fedsep.{package}"))
+    return {path: resolve(path) for path in (*paths, *MORE)}
+
+
 @cache
 def _offered() -> frozenset[int]:
-    """The parts that recipes are made of, however a path leads to them; by identity, since not all can be hashed."""
-    paths = (path for package in PARTS for path in public_names(f"fedsep.{package}"))
-    return frozenset(id(resolve(path)) for path in (*paths, *MORE))
+    """The parts, however a path leads to them; by identity, since not all can be hashed."""
+    return frozenset(map(id, parts().values()))
 
 
 def _require_form(data: Here, declared: Sites) -> None:

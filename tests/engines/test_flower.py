@@ -325,12 +325,13 @@ def test_two_sites_with_one_client_are_not_both_taken(caplog):
     [
         ({"letters": 2}, "form 2, not 1"),
         ({"fedsep": "0.0.9"}, "fedsep 0.0.9, not"),
+        ({"recipes": "0"}, "another state of the same fedsep"),
         ({"flower": "1.39.0"}, "before and from 1.40 on have different network transports"),
         ({"flower": "1.40.0", "torch": "2.4"}, ""),
     ],
 )
 def test_versions_that_cannot_work_together_are_told_apart(told, why):
-    here = {"letters": 1, "fedsep": "0.1.0", "flower": "1.41.0", "torch": "2.13.0"}
+    here = {"letters": 1, "recipes": "1", "fedsep": "0.1.0", "flower": "1.41.0", "torch": "2.13.0"}
     assert bool(why) == bool(mismatch(here | told, here))
     assert why in mismatch(here | told, here)
 

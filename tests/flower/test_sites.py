@@ -18,9 +18,11 @@ from fedsep.core import FedSepError, Samples
 from fedsep.engines import sequential
 from fedsep.flower.announce import announcement
 from fedsep.flower.evaluating import columns
+from fedsep.flower.grammar import grammar
 from fedsep.flower.here import PLACES, Here, own_block
 from fedsep.flower.limits import Limits
-from fedsep.flower.rules import PARTS, Rules
+from fedsep.flower.rules import PARTS, Rules, parts
+from fedsep.flower.versions import facts
 from fedsep.models.calibration import calibrated
 from fedsep.recipes import build, find, from_tree, parse_change, read
 from fedsep.recipes.resolve import public_names, resolve
@@ -342,13 +344,42 @@ def test_refusals_reach_the_server_and_the_sites_log(tmp_path):
         ({"run": "../../etc"}, "of no run"),
         ({"kind": "round", "run": "0" * 16, "seats": []}, "does not know the run"),
         ({"facts": {"letters": 99}}, "letters have the form 99"),
+        ({"facts": facts() | {"recipes": "0" * 16}}, "recipes mean something else to it"),
     ):
-        from fedsep.flower.versions import facts
-
         answer = receptions[1].answer({"kind": "hello", "facts": facts(), **told, **changes})
         assert reason in answer["problem"], answer
         last = json.loads((tmp_path / "state0/audit.jsonl").read_text().splitlines()[-1])
         assert reason in last["refused"]
+
+
+def test_another_torch_is_told_at_both_ends(tmp_path, monkeypatch, caplog):
+    def at_the_server():
+        return facts() | {"torch": "9.9"}
+
+    monkeypatch.setattr("fedsep.flower.roster.facts", at_the_server)
+    receptions = sites(tmp_path)
+    found = run(receptions)
+    assert [row["replies"] for row in found.metrics] == [3, 3, 3, 3]
+    assert "site a: it has torch" in caplog.text
+    assert "not '9.9'" in caplog.text
+    hello, first, *_ = (json.loads(line) for line in (tmp_path / "state0/audit.jsonl").read_text().splitlines())
+    assert hello["warning"].startswith("the server: it has torch '9.9'")
+    assert "warning" not in first
+
+
+def test_the_digest_of_the_grammar_is_of_names_and_defaults(monkeypatch):
+    before = grammar()
+    grammar.cache_clear()
+    assert grammar() == before
+    own = parts()
+
+    def changed(lr: float = 0.1) -> None:
+        """Another default."""
+
+    monkeypatch.setattr("fedsep.flower.rules.parts", lambda: own | {"fedsep.algorithms.fedavg": changed})
+    grammar.cache_clear()
+    assert grammar() != before
+    grammar.cache_clear()
 
 
 @pytest.mark.parametrize(
