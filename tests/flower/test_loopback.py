@@ -28,7 +28,7 @@ model: {use: fedsep.models.mlp, hidden: [16]}
 method: {use: fedsep.algorithms.topk_ef, k: 100, lr: 0.1, steps: 2, batch_size: 16}
 evaluate: {every: 1}
 checkpoint: {every: 2}
-engine: {use: fedsep.engines.flower, timeout: %d, wait: 600}
+engine: {use: fedsep.engines.flower, timeout: %d, wait: %d}
 """
 PATIENCE = 900.0  # seconds: a busy machine starts Flower's programs slowly
 
@@ -36,9 +36,9 @@ PATIENCE = 900.0  # seconds: a busy machine starts Flower's programs slowly
 class Trial:
     """A server and its sites as processes of their own."""
 
-    def __init__(self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120):
+    def __init__(self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120, wait: int = 600):
         self.folder, self.stack, self.port = folder, stack, free_port()
-        (folder / "recipe.yaml").write_text(RECIPE % (rounds, timeout))
+        (folder / "recipe.yaml").write_text(RECIPE % (rounds, timeout, wait))
         done = self.fedsep("flower", "certs", "--out", "certs")
         assert done.wait(PATIENCE) == 0
 
@@ -116,7 +116,7 @@ def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path,
 
 
 def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
-    trial = Trial(tmp_path, stack, 4, timeout=60)
+    trial = Trial(tmp_path, stack, 4, timeout=60, wait=120)
     server = trial.server()
     trial.client("site1", "0-4")
     doomed = trial.client("site2", "5-9")
@@ -127,6 +127,7 @@ def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
     assert {row["client"] for row in failed} == {5, 6, 7, 8, 9}
     assert {row["failure"]["stage"] for row in failed} <= {"timeout", "absent", "site"}
     assert trial.rows("metrics.jsonl")[-1]["replies"] == 5
+    assert "site site2 does not have the final model" in trial.said("server.log")
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/deployment.md"

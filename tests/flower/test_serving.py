@@ -118,6 +118,32 @@ def test_a_run_over_sites_goes_on_with_another_time_out(tmp_path, monkeypatch):
     assert timeouts == [77]
 
 
+@needs_flower
+def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
+    from fedsep.flower.local import LocalGrid
+    from fedsep.flower.reception import Reception
+    from fedsep.flower.rules import Rules
+    from fedsep.flower.server_app import carried_out
+
+    grid = LocalGrid({1: Reception(Rules(tmp_path), tmp_path / "state")})
+    given = {"changes": ("rounds=1", "methods=[{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 8}]")}
+    assert carried_out(Order("quickstart", str(tmp_path / "out"), **given), grid) == 0
+    [model] = (tmp_path / "out").glob("fedavg/seed0/model.safetensors")
+    [there] = (tmp_path / "state").glob("*/fedavg.safetensors")
+    results = {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()}
+    assert there.read_bytes() == results[model]
+    there.unlink()
+    again = Order("quickstart", str(tmp_path / "out"), resume=True, changes=("engine.wait=5",))
+    capsys.readouterr()
+    assert carried_out(again, grid) == 0
+    assert "site site has the final model" in capsys.readouterr().err
+    assert there.read_bytes() == results[model]
+    assert {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()} == results
+    model.write_bytes(b"torn")
+    with pytest.raises(FedSepError, match=r"model\.safetensors: the model cannot be sent again: not readable"):
+        carried_out(again, grid)
+
+
 HOLDING = """if True:
     import sys, time
     from pathlib import Path
