@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedsep.recipes.call import Call
 
 _SHOWN = 20  # clients that --check lists
+_COLUMNS = 100  # and columns of a table
 
 
 def serve(
@@ -146,6 +147,8 @@ def show(rules: Rules, recipe: str | None) -> int:
     data, here = _looked(rules, block, None if own is not None else str(recipe))
     screen.result(f"{rules.name}: {getattr(data, 'name', block.use)}, inputs of {' x '.join(map(str, data.shape))}")
     screen.result(f"classes: {data.classes}{' (' + ', '.join(data.labels) + ')' if data.labels else ''}")
+    for line in _schema(block, here):
+        screen.result(line)
     for client in here.present[:_SHOWN]:
         shard = here.shard(client)
         parts = {"training": shard.train, "validation": shard.validation, "test": shard.test}
@@ -156,6 +159,26 @@ def show(rules: Rules, recipe: str | None) -> int:
     screen.result(f"packages that a recipe may name here: {', '.join(('fedsep', *rules.allow))}")
     screen.result(f"limits for a client's part of a round: {_limits(rules.limits)}")
     return DONE
+
+
+def _schema(block: Call, here: Here) -> list[str]:
+    """What was read: of a table every column, and of all data the types of inputs and targets."""
+    from fedsep.data import csv
+    from fedsep.data.csv import columns
+
+    told = [f"inputs are {_type(here.train.x)}, targets {_type(here.train.y)}"]
+    if block.target is not csv:
+        return told
+    given = replace(block, target=columns, inject=()).build({})
+    return [*told, *(f"column {name}: {role}" for name, role in given[:_COLUMNS]), *_more(len(given) - _COLUMNS)]
+
+
+def _more(count: int) -> list[str]:
+    return [f"and {count:,} columns more"] if count > 0 else []
+
+
+def _type(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _looked(rules: Rules, block: Call, recipe: str | None = None) -> tuple[Any, Here]:

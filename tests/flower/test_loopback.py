@@ -146,13 +146,12 @@ def commands(block):
 def test_the_commands_of_the_deployment_page_run_as_they_are_printed(tmp_path, stack):
     """But for the host's name, the port and the number of rounds; the sites are folders of one machine."""
     recipe, *sites = written("yaml")
-    port, columns = free_port(), "age,dose,weight,outcome"
+    port, [table] = free_port(), written("csv")
     (tmp_path / "recipe.yaml").write_text(recipe.replace("rounds: 50", "rounds: 2"))
-    for name, site, rows in zip(("hospital_a", "hospital_b"), sites, (60, 90), strict=True):
+    for name, site in zip(("hospital_a", "hospital_b"), sites, strict=True):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.yaml").write_text(site)
-        table = [f"{row % 7},{row % 5},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(rows)]
-        (tmp_path / name / "patients.csv").write_text("\n".join([columns, *table]))
+        (tmp_path / name / "patients.csv").write_text(table)
 
     def start(words, log):
         said = [word.replace("server.example.org:8443", f"127.0.0.1:{port}") for word in words]
@@ -166,7 +165,8 @@ def test_the_commands_of_the_deployment_page_run_as_they_are_printed(tmp_path, s
         stack.enter_context(ended(process))
         return process
 
-    _, certs, look, trial = (commands(block) for block in written("sh"))
+    laptop, certs, look, trial = (commands(block) for block in written("sh"))
+    assert start(laptop[0], "laptop.log").wait(PATIENCE) == 0
     assert start(certs[0], "certs.log").wait(PATIENCE) == 0
     assert start(look[0], "look.log").wait(PATIENCE) == 0
     assert "client 2: " in (tmp_path / "look.log").read_text()
