@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsep.flower.programs import free_port
+from fedsep.flower.programs import free_port, listening
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep[flower]'")
 
@@ -51,11 +51,12 @@ class Trial:
         return process
 
     def server(self, *more):
+        before = self.said("server.log").count("listening") if (self.folder / "server.log").exists() else 0
         process = self.fedsep(
             "flower", "server", "recipe.yaml", "--host", "127.0.0.1", "--port", str(self.port), "--out", "out", *more,
             log="server.log",
         )  # fmt: skip
-        self.until(lambda: "listening" in self.said("server.log"), process)
+        self.until(lambda: self.said("server.log").count("listening") > before, process)
         return process
 
     def client(self, name, clients, key=None):
@@ -128,6 +129,30 @@ def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
     assert {row["failure"]["stage"] for row in failed} <= {"timeout", "absent", "site"}
     assert trial.rows("metrics.jsonl")[-1]["replies"] == 5
     assert "site site2 does not have the final model" in trial.said("server.log")
+
+
+def test_a_server_that_is_killed_goes_on_to_the_result_of_sequential(tmp_path, stack):
+    """Between two checkpoints, with error feedback at the sites: what they remember beyond the last one is left aside."""
+    trial = Trial(tmp_path, stack, 5)
+    server = trial.server()
+    trial.client("site1", "0-4")
+    trial.client("site2", "5-9")
+    trial.until(lambda: "round 3/5" in trial.said("server.log"), server)
+    server.kill()  # Flower's programs and the run go with it
+    server.wait(60)
+    trial.until(lambda: not listening("127.0.0.1", trial.port))
+    again = trial.server("--resume")
+    assert again.wait(PATIENCE) == 0, trial.said("server.log")
+    alone = trial.fedsep("run", "recipe.yaml", "--engine", "sequential", "--out", "alone", log="alone.log")
+    assert alone.wait(PATIENCE) == 0
+    models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
+    assert models[0] == models[1]
+    received = [json.loads(line) for line in trial.said("sites/site1/audit.jsonl").splitlines()]
+    rounds = [line["round"] for line in received if line["received"] == "round"]
+    assert rounds[:3] == [1, 2, 3]
+    assert rounds[-3:] == [3, 4, 5]  # the third again
+    [kept] = tmp_path.glob("sites/site1/*/topk_ef.safetensors")
+    assert kept.read_bytes() == models[1]
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/deployment.md"
