@@ -132,7 +132,7 @@ def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
 
 
 def test_a_server_that_is_killed_goes_on_to_the_result_of_sequential(tmp_path, stack):
-    """Between two checkpoints, with error feedback at the sites: what they remember beyond the last one is left aside."""
+    """Between two checkpoints: what sites remember beyond the last one, their error feedback, is left aside."""
     trial = Trial(tmp_path, stack, 5)
     server = trial.server()
     trial.client("site1", "0-4")
