@@ -20,6 +20,7 @@ REQUEST = 32 << 20
 
 _FLEET = "/v1/fleet/"
 _FETCH = f"{_FLEET}pull-messages"
+_PUSH = (f"{_FLEET}push-messages", f"{_FLEET}push-object")
 _KEY = b"flwr-public-key"
 _REFUSAL = (
     b"more than this server takes from a site in answer to one letter: its engine's argument largest says how much"
@@ -55,13 +56,17 @@ class Allowance:
         """Counts what has come in a request."""
         self.coming[caller] = self.coming.get(caller, 0) + size
 
-    def ended(self, node: bytes, caller: bytes, size: int, *, accepted: bool, fetched: bool) -> None:
-        """Counts a request for its node if it was accepted; with a letter begins a new answer."""
+    def ended(self, node: bytes, caller: bytes, size: int, *, accepted: bool) -> None:
+        """Counts a request for its node if it was accepted."""
         self.come(caller, -size)
         if not self.coming[caller]:
             del self.coming[caller]
         if accepted:
-            self.sent[node] = 0 if fetched else self.sent.get(node, 0) + size
+            self.sent[node] = self.sent.get(node, 0) + size
+
+    def fetched(self, node: bytes) -> None:
+        """A node has a letter, and may send an answer."""
+        self.sent.pop(node, None)
 
 
 class Bounded:
@@ -76,7 +81,7 @@ class Bounded:
         if scope["type"] != "http" or not scope["path"].startswith(_FLEET):
             await self.app(scope, receive, send)
             return
-        request = _Request(self.allowance, *_who(scope), receive, send)
+        request = _Request(self.allowance, scope["path"], *_who(scope), receive, send)
         if _declared(scope) > request.left:
             request.over = True
         else:
@@ -93,14 +98,18 @@ class Bounded:
             if not request.over:
                 raise
         finally:
-            request.end(fetches=scope["path"] == _FETCH)
+            request.end()
 
 
 @dataclass
 class _Request:
-    """One request on its way in: it seems to break off where it becomes too large."""
+    """One request on its way in: it seems to break off where it becomes too large.
+
+    Only parts of answers count for more than themselves: whoever has used up what it may send can still fetch a letter.
+    """
 
     allowance: Allowance
+    path: str
     node: bytes
     caller: bytes
     inward: Receive
@@ -112,7 +121,8 @@ class _Request:
 
     @property
     def left(self) -> int:
-        return min(self.allowance.request - self.size, self.allowance.left(self.node, self.caller))
+        own = self.allowance.request - self.size
+        return min(own, self.allowance.left(self.node, self.caller)) if self.path in _PUSH else own
 
     async def receive(self) -> Any:
         message = {"type": "http.disconnect"} if self.over else await self.inward()
@@ -121,7 +131,8 @@ class _Request:
         if self.over:
             return {"type": "http.disconnect"}
         self.size += more
-        self.allowance.come(self.caller, more)
+        if self.path in _PUSH:
+            self.allowance.come(self.caller, more)
         return message
 
     async def send(self, message: Any) -> None:
@@ -131,10 +142,12 @@ class _Request:
         self.answered += len(message.get("body", b""))
         await self.outward(message)
 
-    def end(self, *, fetches: bool) -> None:
+    def end(self) -> None:
         accepted = 0 < self.status < 400
-        fetched = fetches and self.answered > 0
-        self.allowance.ended(self.node, self.caller, self.size, accepted=accepted, fetched=fetched)
+        if self.path in _PUSH:
+            self.allowance.ended(self.node, self.caller, self.size, accepted=accepted)
+        elif self.path == _FETCH and accepted and self.answered:
+            self.allowance.fetched(self.node)
 
 
 def _who(scope: Mapping[str, Any]) -> tuple[bytes, bytes]:

@@ -55,8 +55,9 @@ def test_a_node_sends_so_much_in_answer_to_a_letter():
     assert [asked(app, [b"x" * 100])[0] for _ in range(4)] == [200, 200, 413, 413]
     assert asked(app, [b"x" * 100], key=b"another") == (200, 1)
     assert asked(app, [b"x" * 100], address="10.0.0.10")[0] == 413  # the same node
+    assert asked(app, [b"x" * 50])[0] == 200  # all of it is used up
     assert asked(app, [b"none"], FETCH)[0] == 200
-    assert asked(app, [b"x" * 100])[0] == 413  # there was no letter
+    assert asked(app, [b"x" * 10])[0] == 413  # there was no letter
     assert asked(app, [b"mine"], FETCH)[0] == 200
     assert asked(app, [b"x" * 100])[0] == 200
 
