@@ -239,8 +239,10 @@ def test_every_argument_that_names_a_place_is_for_the_site_to_say():
 
 
 def shipped():
-    """Every method of every recipe that comes with fedsep."""
+    """Every method of every recipe that comes with fedsep and trains something."""
     for name in names():
+        if name.startswith("theory/"):
+            continue
         recipe = read(find(name))
         yield from ((f"{name}: {method}", recipe.single(method, recipe.seeds[0])) for method in recipe.methods)
 
