@@ -48,6 +48,21 @@ def dump_named(tensors: Mapping[str, Tensor]) -> bytes:
     return save({name: packing.own(part.detach()) for name, part in tensors.items()})
 
 
+def load_named(data: bytes) -> dict[str, Tensor]:
+    """The tensors of ``dump_named``.
+
+    Raises:
+        Damaged: The bytes are something else, or a part of it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    try:
+        return load_tensors(data)
+    except SafetensorError as error:
+        raise Damaged(f"not readable as safetensors ({error})") from error
+
+
 def load(data: bytes) -> Tree:
     """The tree that ``dump`` made into ``data``.
 

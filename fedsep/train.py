@@ -174,6 +174,8 @@ def fit(
             point = keeper.restore(saved)
             work.rows.extend(record_resumption(folder, point.round, recipe, choice and choice.record()))
         run = _run(work, point)
+        if run.summary["status"] == "done":
+            _deliver(work, run.params)  # last: it may have to wait for sites, and everything is written by now
         share(engine, run)
         return run
 
@@ -199,8 +201,6 @@ def _run(work: _Work, point: Point) -> Run:
                 break
         late = f"the limit of {plan.stop.seconds} s was reached" if point.round < plan.rounds else ""
         params = plan.algorithm.model(point.state)
-        if not late:
-            _deliver(work, params)
         return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
     except KeyboardInterrupt:
         _close(work, point, "interrupted", "interrupted from outside")

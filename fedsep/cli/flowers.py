@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedsep.recipes.call import Call
 
 _SHOWN = 20  # clients that --check lists
+_COLUMNS = 100  # and columns of a table
 
 
 def serve(
@@ -60,6 +61,7 @@ def serve(
     order = replace(order, out=str((out or Path("runs") / read.name).resolve()))
     if resume:
         order.require_resumable()
+    order.require_admitted()
     screen = Screen(Talk())
     return serve(order, Place(*place), screen.note)
 
@@ -118,7 +120,7 @@ def call(rules: Rules, server: str, ca: Path | None, key: Path | None, state: Pa
         raise FedSepError("--key: this site's private key is missing (certs/nodes/..., made by fedsep flower certs)")
     own = own_block(rules.data, rules.allow)
     if own is not None:  # what the server would be told only, and wait for
-        _looked(rules, own, own=True)
+        _looked(rules, own)
     site = Reception(rules, state or Path("sites") / rules.name)
     try:
         call(site, Line(server, ca, key), Screen(Talk()).note)
@@ -142,9 +144,11 @@ def show(rules: Rules, recipe: str | None) -> int:
             f"{rules.data} holds no {OWN}: write one, or name the recipe whose data set it holds (--recipe)"
         )
     block = own or read(find(str(recipe)), allow=rules.allow).data
-    data, here = _looked(rules, block, own=own is not None)
+    data, here = _looked(rules, block, None if own is not None else str(recipe))
     screen.result(f"{rules.name}: {getattr(data, 'name', block.use)}, inputs of {' x '.join(map(str, data.shape))}")
     screen.result(f"classes: {data.classes}{' (' + ', '.join(data.labels) + ')' if data.labels else ''}")
+    for line in _schema(block, here):
+        screen.result(line)
     for client in here.present[:_SHOWN]:
         shard = here.shard(client)
         parts = {"training": shard.train, "validation": shard.validation, "test": shard.test}
@@ -157,15 +161,41 @@ def show(rules: Rules, recipe: str | None) -> int:
     return DONE
 
 
-def _looked(rules: Rules, block: Call, *, own: bool) -> tuple[Any, Here]:
+def _schema(block: Call, here: Here) -> list[str]:
+    """What was read: of a table every column, and of all data the types of inputs and targets."""
+    from fedsep.data import csv
+    from fedsep.data.csv import columns
+
+    told = [f"inputs are {_type(here.train.x)}, targets {_type(here.train.y)}"]
+    if block.target is not csv:
+        return told
+    given = replace(block, target=columns, inject=()).build({})
+    return [*told, *(f"column {name}: {role}" for name, role in given[:_COLUMNS]), *_more(len(given) - _COLUMNS)]
+
+
+def _more(count: int) -> list[str]:
+    return [f"and {count:,} columns more"] if count > 0 else []
+
+
+def _type(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _looked(rules: Rules, block: Call, recipe: str | None = None) -> tuple[Any, Here]:
     """A site's data as its block says, and the clients that it has; every one of them has examples.
+
+    Args:
+        rules: The site's.
+        block: Its own, or a recipe's.
+        recipe: That one's name.
 
     Raises:
         FedSepError: The data cannot be read, or are not of these clients.
     """
-    from fedsep.flower.here import loaded, numbered
+    from fedsep.flower.here import OWN, loaded, numbered
 
-    data = loaded(block, rules.data)
+    own = recipe is None
+    data = loaded(block, rules.data, str(rules.data / OWN) if recipe is None else recipe)
     last = max(rules.clients or (0,)) + data.clients if own else data.clients
     return data, numbered(data, rules.clients, last, own)
 

@@ -59,8 +59,24 @@ def resume(
     jobs: int = 1,
     made: Callable[[Todo], Engine] | None = None,
     changes: Sequence[Change] = (),
+    again: Callable[[Todo], None] | None = None,
 ) -> int:
-    """Continues the runs of a folder; the exit code. ``changes`` are of how they are run, not of what they are."""
+    """Continues the runs of a folder; the exit code.
+
+    Args:
+        folder: The results', or a run's.
+        allow: Packages that the recipe may name.
+        sources: Where data are looked for.
+        talk: How much is said.
+        engine: Another one.
+        jobs: Runs at a time.
+        made: Makes the engine of a run.
+        changes: Of how they are run, not of what they are.
+        again: Called for every run that is finished.
+
+    Raises:
+        FedSepError: There is nothing to resume, or it cannot go on.
+    """
     recipe, planned, out = _found(folder, allow, [*engine_changes(engine, jobs), *changes])
     suit(recipe, jobs)
     screen = Screen(talk)
@@ -69,6 +85,9 @@ def resume(
     for job in planned:
         if states[job] == "done":
             screen.note(f"{job.folder} is finished")
+            if again is not None:
+                with screen.logging():
+                    again(Todo(recipe, job))
     code = _carried_out(screen, recipe, left, How(sources, resume=True, jobs=jobs, engine=made), None)
     return _conclude(screen, planned, out, code)
 

@@ -13,7 +13,7 @@ from fedsep.data.parquet import Share
 from fedsep.data.rules import Rule, iid
 from fedsep.data.search import locate, splits
 from fedsep.data.source import Kind, Source
-from fedsep.data.tables import Wanted, table_source
+from fedsep.data.tables import Wanted, roles, table_source
 from fedsep.ranges import Count, NonNegativeInt, checked
 
 _SUFFIXES = (".csv", ".tsv")
@@ -74,6 +74,25 @@ def csv(
 
     source = cached(file.stem, [*train, *tested], ["csv", len(train), wanted, delimiter], read)
     return federate(source, Dealing(clients, partition, validation, seed, test, public))
+
+
+def columns(
+    path: str | Path,
+    *,
+    target: str,
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    delimiter: str | None = None,
+    partition: Rule = iid(),
+    **_: object,
+) -> list[tuple[str, str]]:
+    """The columns of a table that ``csv`` reads with these arguments, in words: what each is, and its type.
+
+    Raises:
+        FedSepError: The file is missing or unreadable.
+    """
+    train, _tested = splits(locate(path), _SUFFIXES)
+    return roles(_table(train, delimiter), Wanted(target, "auto", tuple(categorical), tuple(drop), partition.column))
 
 
 def _table(files: Sequence[Path], delimiter: str | None) -> Table:

@@ -71,6 +71,23 @@ def table_source(name: str, train: Table, test: Table | None, wanted: Wanted) ->
     )  # fmt: skip
 
 
+def roles(table: Table, wanted: Wanted) -> list[tuple[str, str]]:
+    """What is made of each column, in words, with the type that was read: to see whether it was understood."""
+    return [(name, _role(name, table[name], wanted)) for name in table.column_names]
+
+
+def _role(name: str, values: Any, wanted: Wanted) -> str:
+    apart = {
+        wanted.target: "the target, ",
+        wanted.group: "deals out the rows, ",
+        **dict.fromkeys(wanted.drop, "left out, "),
+    }
+    missing = f", {values.null_count:,} missing" if values.null_count else ""
+    different = f"{len(values.unique()):,} different values"
+    kind = f"categories, {different}" if name in wanted.categorical else f"{values.type}, {different}"
+    return f"{apart.get(name, '')}{kind}{missing}"
+
+
 def _check(name: str, table: Table, wanted: Wanted) -> None:
     import pyarrow as pa
 

@@ -17,6 +17,8 @@ from fedsep.ranges import Count, NonNegative, Positive, checked
 if TYPE_CHECKING:
     from fedsep.flower.session import FlowerSession
 
+LARGEST = 1 << 30
+
 
 @dataclass(frozen=True)
 class Flower:
@@ -27,6 +29,7 @@ class Flower:
         timeout: Seconds.
         wait: Seconds.
         folder: Of the sites in this process.
+        largest: Bytes.
         grid: Flower's, where the sites are real; None: they are in this process.
         announcement: What a real site must know: the run, the recipe as text, the method, the seed.
     """
@@ -35,6 +38,7 @@ class Flower:
     timeout: float = 600.0
     wait: float = 300.0
     folder: str | Path | None = None
+    largest: int = LARGEST
     grid: Any = field(default=None, repr=False, compare=False)
     announcement: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
@@ -65,6 +69,7 @@ def flower(
     timeout: Positive = 600.0,
     wait: NonNegative = 300.0,
     folder: str | Path | None = None,
+    largest: Count = LARGEST,
 ) -> Flower:
     """Runs clients at sites, one letter to a site and round however many it has, with the same bits as ``sequential``.
 
@@ -76,14 +81,17 @@ def flower(
         timeout: Seconds that a site's answer is waited for; its clients have failed then. An answer that comes later is
             discarded and counted.
         wait: Seconds that are given to sites to call before the first round. The run begins as soon as every client has
-            a site, or with those that are there. A round for which no site is left waits as long for one.
+            a site, or with those that are there. A round for which no site is left waits as long for one, and the model
+            that the run ends with as long for sites that took part.
         folder: Where sites in this process keep their clients' memories, as real ones do on their disks. None: the run
             keeps them as it does for other engines, so that it can be resumed from its own folder alone.
+        largest: Bytes that a real site may send in answer to one letter, for all of its clients; more is refused while
+            it comes in. The server holds this much of each site at most.
 
     Raises:
         FedSepError: An argument is out of range.
     """
-    return Flower(nodes, timeout, wait, folder)
+    return Flower(nodes, timeout, wait, folder, largest)
 
 
 def unusable() -> str:

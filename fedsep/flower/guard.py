@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from fedsep.flower.allowance import ALLOWED, Allowance, Bounded
+
 _WATCH = 0.5  # seconds
 _Address = tuple[str, int | None] | None
 
@@ -66,7 +68,9 @@ def superlink() -> None:
     _bound()
     from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
-    inside = replaced("flwr.superlink.main", "_get_middleware", lambda: [Middleware(OnlyHere), *inside()])
+    allowance = Allowance(int(os.environ[ALLOWED]))
+    ours = [Middleware(OnlyHere), Middleware(Bounded, allowance=allowance)]
+    inside = replaced("flwr.superlink.main", "_get_middleware", lambda: [*ours, *inside()])
     started("flwr.superlink.cli", "flower_superlink")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from fedsep.flower.roster import Roster
 from fedsep.flower.session import FlowerSession
 from fedsep.flower.site import Site
 from fedsep.flower.store import Borrowed, OnSite, Remembering
+from fedsep.tree import nbytes
+
+_log = logging.getLogger("fedsep")
 
 
 def over(engine: Flower, algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, threads: int) -> FlowerSession:
@@ -24,7 +28,21 @@ def over(engine: Flower, algorithm: Algorithm[Any, Any], task: Task, fleet: Flee
     """
     roster = Roster(Post(engine.grid, engine.timeout), fleet.clients, engine.announcement, engine.wait)
     roster.gather()
+    _warn_of_size(engine, nbytes(task.init()), roster)
     return FlowerSession(algorithm, task, fleet, roster, threads)
+
+
+def _warn_of_size(engine: Flower, model: int, roster: Roster) -> None:
+    """What is too large is refused before anybody could say so in the run."""
+    most = max(len(member.samples) for member in roster.members.values())
+    if model * most > engine.largest:
+        _log.warning(
+            "models of %d clients at one site take %s bytes, and a site's answer may have %s (engine.largest): a "
+            "method that sends as much would fail there",
+            most,
+            f"{model * most:,}",
+            f"{engine.largest:,}",
+        )
 
 
 def in_process(

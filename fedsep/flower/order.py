@@ -103,23 +103,54 @@ class Order:
             )
         return found
 
+    def found(self) -> Recipe:
+        """The recipe that is carried out: where the run goes on, that of its results.
+
+        Raises:
+            FedSepError: It has mistakes, or there is nothing to go on with.
+        """
+        from fedsep.recipes import read
+
+        if not self.resume:
+            return self.reading().read()
+        written = Path(self.out) / TOP
+        if not written.is_file():
+            raise FedSepError(f"--resume: {self.out}: nothing to resume: {written} is missing")
+        return read(written, changes=self.lasting(), allow=self.allow)
+
     def require_resumable(self) -> None:
         """Sees that the results are of a run over sites.
 
         Raises:
             FedSepError: They are not, or there are none.
         """
-        from fedsep.recipes import read
-
-        written = Path(self.out) / TOP
-        if not written.is_file():
-            raise FedSepError(f"--resume: {self.out}: nothing to resume: {written} is missing")
-        recipe = read(written, changes=self.lasting(), allow=self.allow)
+        recipe = self.found()
         if not is_flower(recipe):
             raise FedSepError(
-                f"--resume: {written}: engine.use must be fedsep.engines.flower (got {recipe.engine.use}): what this "
-                f"run's clients remember is not at sites; fedsep resume {self.out} goes on with it"
+                f"--resume: {recipe.file}: engine.use must be fedsep.engines.flower (got {recipe.engine.use}): what "
+                f"this run's clients remember is not at sites; fedsep resume {self.out} goes on with it"
             )
+
+    def largest(self) -> int:
+        """Bytes that a site may send in answer to a letter."""
+        return int(self.found().engine.given("largest"))
+
+    def require_admitted(self) -> None:
+        """Sees that sites may run the recipe, by the rules that they have: better now than when they have called.
+
+        Raises:
+            FedSepError: With everything in any of its methods that they would refuse, and what data at sites rule out.
+        """
+        from fedsep.data.sites import sites
+        from fedsep.flower.admitting import refusals
+        from fedsep.recipes.build import build
+
+        recipe = self.found()
+        mistakes = refusals(recipe)
+        if mistakes:
+            raise recipe.error(mistakes)
+        if recipe.data.target is sites:  # then all that a run begins with is here
+            build(recipe, recipe.seeds[0])
 
     def write(self) -> Path:
         """Writes the order into its folder; the file."""

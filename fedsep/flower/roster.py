@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fedsep.core import FedSepError
 from fedsep.flower.letters import is_whole
 from fedsep.flower.post import Answer, Post, Sent
-from fedsep.flower.versions import facts, mismatch
+from fedsep.flower.versions import difference, facts, mismatch
 
 _log = logging.getLogger("fedsep")
 
@@ -43,6 +43,9 @@ class Roster:
         clients: Number of clients in the federation.
         announcement: What a site must know to take part: the recipe as text, the method, the seed.
         wait: Seconds that are given to sites to call where none is there.
+        members: The sites that take part now, by node.
+        refused: Why others do not.
+        homes: By client, the site that has it, or had it when it was last heard of.
     """
 
     post: Post
@@ -51,6 +54,7 @@ class Roster:
     wait: float = 0.0
     members: dict[int, Member] = field(default_factory=dict[int, Member])
     refused: dict[int, str] = field(default_factory=dict[int, str])
+    homes: dict[int, str] = field(default_factory=dict[int, str])
     _again: dict[int, float] = field(default_factory=dict[int, float])
     _forgotten: set[int] = field(default_factory=set[int])
     _asked: dict[int, Sent] = field(default_factory=dict[int, Sent])
@@ -129,6 +133,10 @@ class Roster:
             known.pop(node, None)
         member = Member(answer.letter["name"][:_LONGEST], dict(answer.letter["samples"]))
         self.members[node] = member
+        self.homes |= dict.fromkeys(member.samples, member.name)
+        differs = difference(answer.letter["facts"], facts())
+        if differs:
+            _log.warning("site %s: %s", member.name, differs)
         _log.info("site %s takes part with %s", member.name, _listed(sorted(member.samples)))
 
     def _refuse(self, node: int, why: str) -> None:

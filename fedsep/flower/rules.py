@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 
 from fedsep.core import FedSepError
 from fedsep.data.sites import Sites, sites
-from fedsep.flower.here import OWN, Here, numbered, own_block
+from fedsep.flower.here import OWN, PLACES, RECIPE, Here, blamed, numbered, own_block, sources
 from fedsep.flower.limits import Limits
-from fedsep.recipes.build import Experiment, Sources, build
+from fedsep.recipes.build import Experiment, build
 from fedsep.recipes.call import Call, Reference
 from fedsep.recipes.mistakes import Mistake
 from fedsep.recipes.reading import from_tree
@@ -20,14 +21,15 @@ from fedsep.recipes.recipe import Recipe
 from fedsep.recipes.resolve import public_names, resolve
 from fedsep.recipes.text import parse
 
-RECIPE = "the server's recipe"
-
 PARTS = (
-    "algorithms", "codecs", "data", "learners", "models", "operators", "servers", "sparsity", "tasks", "views", "wires",
+    "algorithms", "codecs", "data", "gates", "lasso", "learners", "models", "operators", "privacy", "scores", "servers",
+    "sparsity", "tasks", "views", "wires",
 )  # fmt: skip
-"""Packages of fedsep whose parts a site runs for a server."""
+"""Packages of fedsep whose parts a site runs for a server: those in ``__all__``, and ``MORE``."""
 
-_LOCAL = ("path", "data_dir", "file")  # arguments that name a place on a disk
+MORE = ("fedsep.algorithms.fedsep_personal.NearServer",)
+"""Parts that recipes name further in."""
+
 _LARGEST = 1 << 20  # characters of a recipe
 
 
@@ -59,7 +61,7 @@ class Rules:
             raise FedSepError(f"{RECIPE} has {len(text):,} characters, more than the {_LARGEST:,} that this site reads")
         tree = parse(text, RECIPE)
         if isinstance(tree, dict):
-            tree = {key: part for key, part in tree.items() if key not in ("engine", "checkpoint", "stop", "accept")}
+            tree = {key: part for key, part in tree.items() if key not in ("engine", "checkpoint", "accept")}
         recipe = from_tree(tree, RECIPE, allow=self.allow)
         found = list(_forbidden(recipe, self.allow))
         if found:
@@ -76,7 +78,8 @@ class Rules:
         """
         own, [seed] = own_block(self.data, self.allow), recipe.seeds
         if own is None:
-            return build(recipe, seed, Sources(self.data), arrange=lambda data: self._here(data, data.clients, False))
+            with blamed(RECIPE):
+                return build(recipe, seed, sources(own, self.data), arrange=self._dealt_alike)
         if recipe.data.target is not sites:
             raise FedSepError(
                 f"this site has data of its own ({OWN}), and {RECIPE} deals out those of {recipe.data.use}: "
@@ -89,7 +92,11 @@ class Rules:
             _require_form(here, declared)
             return here
 
-        return build(replace(recipe, data=own), seed, Sources(self.data), arrange=arrange)
+        with blamed(str(self.data / OWN)):
+            return build(replace(recipe, data=own), seed, sources(own, self.data), arrange=arrange)
+
+    def _dealt_alike(self, data: Any) -> Here:
+        return self._here(data, data.clients, False)
 
     def _here(self, data: Any, clients: int, own: bool) -> Here:
         if isinstance(data, Sites):
@@ -102,7 +109,11 @@ def _forbidden(recipe: Recipe, allow: tuple[str, ...]) -> Iterator[Mistake]:
     for path, use, target, arguments in _named(recipe):
         if id(target) not in _offered() and not any(use == root or use.startswith(f"{root}.") for root in allow):
             yield Mistake(f"{path}.use", "is not among the parts of fedsep that a site runs for a server", use)
-        for name in _LOCAL:
+        if arguments.get("secret") is not None:
+            yield Mistake(
+                f"{path}.secret", "is none once it is sent: leave it out, and each client draws its own noise"
+            )
+        for name in PLACES:
             if arguments.get(name) is not None:
                 yield Mistake(f"{path}.{name}", "is for the site to say, not for the server", repr(arguments[name]))
         if arguments.get("download"):
@@ -123,7 +134,7 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, str, Any, Mapping[str,
             for name, part in value.arguments.items():
                 yield from _inside(part, f"{path}.{name}")
         case Reference():
-            yield path, value.path, value.function, {}
+            yield path, value.path, value.function, _called_with(value.function)
         case dict():
             for name, part in value.items():
                 yield from _inside(part, f"{path}.{name}")
@@ -134,11 +145,21 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, str, Any, Mapping[str,
             return
 
 
+def _called_with(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Of a function that is handed over, the arguments that whoever calls it could take for a place on a disk."""
+    return {name: "a function that reads files" for name in inspect.signature(function).parameters if name in PLACES}
+
+
+def parts() -> dict[str, Callable[..., Any]]:
+    """The parts that recipes are made of, by their paths."""
+    paths = (path for package in PARTS for path in public_names(f"fedsep.{package}"))
+    return {path: resolve(path) for path in (*paths, *MORE)}
+
+
 @cache
 def _offered() -> frozenset[int]:
-    """The parts that recipes are made of, however a path leads to them; by identity, since not all can be hashed."""
-    paths = (path for package in PARTS for path in public_names(f"fedsep.{package}"))
-    return frozenset(id(resolve(path)) for path in paths)
+    """The parts, however a path leads to them; by identity, since not all can be hashed."""
+    return frozenset(map(id, parts().values()))
 
 
 def _require_form(data: Here, declared: Sites) -> None:

@@ -11,14 +11,17 @@ from typing import Any
 from flwr.app import Context  # pyright: ignore[reportMissingImports]
 from flwr.serverapp import Grid, ServerApp  # pyright: ignore[reportMissingImports]
 
+from fedsep import pack
 from fedsep.cli.carry_out import Todo
 from fedsep.cli.entry import guarded
 from fedsep.cli.options import Talk, machine
 from fedsep.cli.run import resume, run
+from fedsep.core import FedSepError, Params
 from fedsep.files import write_json
 from fedsep.flower.announce import announcement
 from fedsep.flower.lock import holding
 from fedsep.flower.order import LOG, VARIABLE, Order, order_at
+from fedsep.recipes.build import Sources, build
 
 app = ServerApp()
 
@@ -50,10 +53,42 @@ def carried_out(order: Order, grid: Any) -> int:
         told = announcement(todo.recipe.single(todo.job.method, todo.job.seed))
         return connected(todo.recipe.engine.build({}), grid, told)
 
+    def again(todo: Todo) -> None:
+        deliver_again(todo, engine(todo), sources)
+
     if order.resume:
-        return resume(Path(order.out), order.allow, sources, talk, made=engine, changes=order.lasting())
+        return resume(Path(order.out), order.allow, sources, talk, made=engine, changes=order.lasting(), again=again)
     how = order.reading()
     return run(how, sources, talk, Path(order.out), overwrite=order.overwrite, dry_run=False, made=engine)
+
+
+def deliver_again(todo: Todo, engine: Any, sources: Sources) -> None:
+    """Sends the model of a run that is finished to the sites that call now: one may have been away when it ended.
+
+    Raises:
+        FedSepError: No site calls, or the data or the model cannot be read.
+    """
+    recipe, job = todo
+    model = _model_at(job.folder / "model.safetensors")
+    experiment = build(recipe, job.seed, sources, frozenset({job.method}))
+    session = engine.open(experiment.algorithms[job.method], experiment.task, experiment.federation, _nothing)
+    try:
+        session.deliver(model)
+    finally:
+        session.close()
+
+
+def _model_at(file: Path) -> Params:
+    try:
+        return pack.load_named(file.read_bytes())
+    except (OSError, pack.Damaged) as error:
+        raise FedSepError(
+            f"{file}: the model cannot be sent again: {getattr(error, 'strerror', '') or error}"
+        ) from error
+
+
+def _nothing(client: int, seen: int) -> None:
+    """The server has no client's memory."""
 
 
 def connected(engine: Any, grid: Any, told: dict[str, Any]) -> Any:

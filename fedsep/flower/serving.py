@@ -16,6 +16,7 @@ from pathlib import Path
 from fedsep.core import FedSepError
 from fedsep.errors import RunFailed, terminable
 from fedsep.files import write_file, writing
+from fedsep.flower.allowance import ALLOWED
 from fedsep.flower.certificates import AUTHORITY, CERTIFICATE, KEY, NODES
 from fedsep.flower.lock import holding, is_held
 from fedsep.flower.order import LOG, VARIABLE, Order
@@ -99,7 +100,8 @@ def serve(order: Order, place: Place, say: Callable[[str], None]) -> int:
 def _served(order: Order, place: Place, keys: Sequence[Path], say: Callable[[str], None]) -> int:
     folder = order.folder
     _cleared(order)
-    with terminable(), Programs(folder, {VARIABLE: str((folder / "order.json").resolve())}) as programs:
+    told = {VARIABLE: str((folder / "order.json").resolve()), ALLOWED: str(order.largest())}
+    with terminable(), Programs(folder, told) as programs:
         order.write()
         programs.start("flower-superlink", _superlink(folder, place))
         host, _, port = place.here.rpartition(":")

@@ -16,9 +16,9 @@ from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Params, Reply, T
 from fedsep.engines.client import Job, predict, prepare
 from fedsep.engines.engine import Delivered, Fleet, Local, Split
 from fedsep.engines.settle import settled
-from fedsep.errors import RunFailed
 from fedsep.flower.answers import absent, failure, is_metrics, is_reply, latecomers, own_blocks, part_of, share
 from fedsep.flower.evaluating import columns, needs_statistics, with_moments
+from fedsep.flower.handing import Handing, handed_out
 from fedsep.flower.post import Answer, Sent
 from fedsep.flower.roster import Roster
 
@@ -116,16 +116,9 @@ class FlowerSession:
         return {**columns(told, name), "evaluated_clients": len(told), **traffic}
 
     def deliver(self, params: Params) -> None:
-        """Sends every connected site the model that the run ends with, and logs who has it; the run is over anyway."""
-        members, letter = dict(self.roster.members), {"kind": "model", "model": settled(params)}
-        try:
-            sent = self._send("query", dict.fromkeys(members, letter))
-            problems = {members[node].name: self.roster.post.answer(each).problem for node, each in sent.items()}
-        except RunFailed as error:
-            problems = {member.name: str(error) for member in members.values()}
-        for name, problem in problems.items():
-            told = f"does not have the final model: {problem}" if problem else "has the final model"
-            _log.log(logging.WARNING if problem else logging.INFO, "site %s %s", name, told)
+        """Sends every site that took part the model that the run ends with; the run is over anyway."""
+        run = self.roster.announcement.get("run")
+        handed_out(Handing(self.roster, {"run": run, "kind": "model", "model": settled(params)}))
 
     def saved(self, round: int) -> None:
         """A checkpoint of so many rounds is on the disk: sites may forget what only older ones need."""

@@ -18,7 +18,7 @@ from fedsep.flower.evaluating import judged, measured
 from fedsep.flower.letters import is_whole, require_places, shortened
 from fedsep.flower.limits import Limits, Taken, kept_to
 from fedsep.flower.store import Kept, Remembering
-from fedsep.flower.versions import facts, mismatch
+from fedsep.flower.versions import difference, facts, mismatch
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class Site:
         if why:
             return {"problem": f"the server cannot work with this site: {why}", "facts": here}
         samples = {client: self.fleet.shard(client).train.size for client in self.clients}
-        return {"name": self.name, "facts": here, "samples": samples}
+        differs = difference(letter.get("facts", {}), here)
+        warned = {"warning": f"the server: {differs}"} if differs else {}
+        return {"name": self.name, "facts": here, "samples": samples, **warned}
 
     def _of_each(self, found: Callable[[Shard], dict[str, Any]]) -> dict[int, dict[str, Any]]:
         """What is found on every client's data, each in the time that this site gives."""
@@ -160,7 +162,7 @@ class Site:
             "letter_bytes": size,
             "seconds": round(seconds, 3),
             "sent": {shortened(client): _brief(outcome) for client, outcome in outcomes.items()},
-            **({"problem": given["problem"]} if "problem" in given else {}),
+            **{name: given[name] for name in ("problem", "warning") if name in given},
         }
 
 

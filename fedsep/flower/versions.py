@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -14,12 +15,16 @@ LETTERS = 1
 OLDEST, BEFORE = (1, 38), (1, 42)
 """Releases of Flower that fedsep works with, from the first and before the second."""
 
+_LONGEST = 40  # characters of a version that are shown
 _NEW_TRANSPORT = (1, 40)  # Flower's network transport is another one from here on
 
 
 def facts() -> dict[str, Any]:
     """What one end tells the other of itself."""
-    return {"letters": LETTERS, "fedsep": _version("fedsep"), "flower": _version("flwr"), "torch": _version("torch")}
+    from fedsep.flower.grammar import grammar
+
+    versions = {"fedsep": _version("fedsep"), "flower": _version("flwr"), "torch": _version("torch")}
+    return {"letters": LETTERS, "recipes": grammar(), **versions}
 
 
 def mismatch(there: dict[str, Any], here: dict[str, Any]) -> str:
@@ -36,12 +41,22 @@ def mismatch(there: dict[str, Any], here: dict[str, Any]) -> str:
         )
     if told["fedsep"] != str(here["fedsep"]):
         return f"it has fedsep {told['fedsep']}, not {here['fedsep']}: install the same at both ends"
+    if told["recipes"] != str(here["recipes"]):
+        return "recipes mean something else to it (another state of the same fedsep): install the same at both ends"
     if told["flower"] != str(here["flower"]) and _transport(told["flower"]) != _transport(str(here["flower"])):
         return (
             f"it has flwr {told['flower']}, not {here['flower']}: releases before and from 1.40 on have different "
             "network transports. Install flwr 1.41.0 at both ends"
         )
     return ""
+
+
+def difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What two ends that work together should know; empty if there is nothing."""
+    told = str(there.get("torch", "none"))[:_LONGEST]
+    if told == here["torch"]:
+        return ""
+    return f"it has torch {told!r}, not {here['torch']!r}: numbers may differ in their last digits"
 
 
 def require_flower() -> None:

@@ -239,17 +239,43 @@ def test_a_site_that_is_too_late_has_failed_and_its_answer_is_counted_when_it_co
     assert [row["replies"] for row in run.metrics] == [7, 3, 7, 7]
 
 
-def test_a_site_that_is_gone_is_said_to_be(monkeypatch, tmp_path):
+def test_a_site_that_is_gone_is_said_to_be(monkeypatch, tmp_path, caplog):
     class Leaving(LocalGrid):
         def get_node_ids(self):
             self.asked = getattr(self, "asked", 0) + 1
             return [1, 2] if self.asked < 4 else [1]
 
     monkeypatch.setattr(opening, "LocalGrid", Leaving)
-    found = run(FedAvg(), tmp_path, rounds=5, engine=flower(), cohort=Cohort())
+    found = run(FedAvg(), tmp_path, rounds=5, engine=flower(wait=0.2), cohort=Cohort())
     assert [row["replies"] for row in found.metrics] == [7, 7, 3, 3, 3]
     reasons = {row["failure"]["reason"] for row in ledger(found.folder) if "failure" in row}
     assert reasons == {"no site that is connected has this client"}
+    assert "site site1 does not have the final model: it is not connected; --resume sends it again" in caplog.text
+
+
+def test_the_final_model_waits_for_a_site_that_is_away_when_the_run_ends(monkeypatch, tmp_path, caplog):
+    class Away(LocalGrid):
+        def get_node_ids(self):
+            self.asked = getattr(self, "asked", 0) + 1
+            return [1] if 3 < self.asked < 9 else [1, 2]
+
+    monkeypatch.setattr(opening, "LocalGrid", Away)
+    caplog.set_level("INFO", "fedsep")
+    run(FedAvg(), tmp_path, rounds=3, engine=flower(wait=30), cohort=Cohort())
+    said = caplog.text
+    order = [said.index(f"{text} the final model") for text in ("site0 has", "site1 has")]
+    assert order[0] < said.index("waits 30 s at most for the sites site1") < order[1]
+
+
+def test_a_site_that_cannot_keep_the_final_model_is_named_with_the_reason(monkeypatch, tmp_path, caplog):
+    def reply(message, count):
+        late = count > 2 and message.metadata.src_node_id == 2 and "facts" not in from_records(message.content)
+        return with_content(message, {"problem": "the disk is full"}) if late else message
+
+    found = meddled(monkeypatch, reply, rounds=2, out=tmp_path)
+    assert found.summary["status"] == "done"
+    assert "site site1 does not have the final model: the disk is full" in caplog.text
+    assert "site site0 does not" not in caplog.text
 
 
 def test_sites_that_all_failed_are_waited_for_when_they_introduce_themselves_again(monkeypatch, tmp_path):
@@ -325,12 +351,13 @@ def test_two_sites_with_one_client_are_not_both_taken(caplog):
     [
         ({"letters": 2}, "form 2, not 1"),
         ({"fedsep": "0.0.9"}, "fedsep 0.0.9, not"),
+        ({"recipes": "0"}, "another state of the same fedsep"),
         ({"flower": "1.39.0"}, "before and from 1.40 on have different network transports"),
         ({"flower": "1.40.0", "torch": "2.4"}, ""),
     ],
 )
 def test_versions_that_cannot_work_together_are_told_apart(told, why):
-    here = {"letters": 1, "fedsep": "0.1.0", "flower": "1.41.0", "torch": "2.13.0"}
+    here = {"letters": 1, "recipes": "1", "fedsep": "0.1.0", "flower": "1.41.0", "torch": "2.13.0"}
     assert bool(why) == bool(mismatch(here | told, here))
     assert why in mismatch(here | told, here)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsep.flower.programs import free_port
+from fedsep.flower.programs import free_port, listening
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep[flower]'")
 
@@ -28,7 +28,7 @@ model: {use: fedsep.models.mlp, hidden: [16]}
 method: {use: fedsep.algorithms.topk_ef, k: 100, lr: 0.1, steps: 2, batch_size: 16}
 evaluate: {every: 1}
 checkpoint: {every: 2}
-engine: {use: fedsep.engines.flower, timeout: %d, wait: 600}
+engine: {use: fedsep.engines.flower, timeout: %d, wait: %d}
 """
 PATIENCE = 900.0  # seconds: a busy machine starts Flower's programs slowly
 
@@ -36,9 +36,9 @@ PATIENCE = 900.0  # seconds: a busy machine starts Flower's programs slowly
 class Trial:
     """A server and its sites as processes of their own."""
 
-    def __init__(self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120):
+    def __init__(self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120, wait: int = 600):
         self.folder, self.stack, self.port = folder, stack, free_port()
-        (folder / "recipe.yaml").write_text(RECIPE % (rounds, timeout))
+        (folder / "recipe.yaml").write_text(RECIPE % (rounds, timeout, wait))
         done = self.fedsep("flower", "certs", "--out", "certs")
         assert done.wait(PATIENCE) == 0
 
@@ -51,11 +51,12 @@ class Trial:
         return process
 
     def server(self, *more):
+        before = self.said("server.log").count("listening") if (self.folder / "server.log").exists() else 0
         process = self.fedsep(
             "flower", "server", "recipe.yaml", "--host", "127.0.0.1", "--port", str(self.port), "--out", "out", *more,
             log="server.log",
         )  # fmt: skip
-        self.until(lambda: "listening" in self.said("server.log"), process)
+        self.until(lambda: self.said("server.log").count("listening") > before, process)
         return process
 
     def client(self, name, clients, key=None):
@@ -116,7 +117,7 @@ def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path,
 
 
 def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
-    trial = Trial(tmp_path, stack, 4, timeout=60)
+    trial = Trial(tmp_path, stack, 4, timeout=60, wait=120)
     server = trial.server()
     trial.client("site1", "0-4")
     doomed = trial.client("site2", "5-9")
@@ -127,6 +128,31 @@ def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
     assert {row["client"] for row in failed} == {5, 6, 7, 8, 9}
     assert {row["failure"]["stage"] for row in failed} <= {"timeout", "absent", "site"}
     assert trial.rows("metrics.jsonl")[-1]["replies"] == 5
+    assert "site site2 does not have the final model" in trial.said("server.log")
+
+
+def test_a_server_that_is_killed_goes_on_to_the_result_of_sequential(tmp_path, stack):
+    """Between two checkpoints: what sites remember beyond the last one, their error feedback, is left aside."""
+    trial = Trial(tmp_path, stack, 5)
+    server = trial.server()
+    trial.client("site1", "0-4")
+    trial.client("site2", "5-9")
+    trial.until(lambda: "round 3/5" in trial.said("server.log"), server)
+    server.kill()  # Flower's programs and the run go with it
+    server.wait(60)
+    trial.until(lambda: not listening("127.0.0.1", trial.port))
+    again = trial.server("--resume")
+    assert again.wait(PATIENCE) == 0, trial.said("server.log")
+    alone = trial.fedsep("run", "recipe.yaml", "--engine", "sequential", "--out", "alone", log="alone.log")
+    assert alone.wait(PATIENCE) == 0
+    models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
+    assert models[0] == models[1]
+    received = [json.loads(line) for line in trial.said("sites/site1/audit.jsonl").splitlines()]
+    rounds = [line["round"] for line in received if line["received"] == "round"]
+    assert rounds[:3] == [1, 2, 3]
+    assert rounds[-3:] == [3, 4, 5]  # the third again
+    [kept] = tmp_path.glob("sites/site1/*/topk_ef.safetensors")
+    assert kept.read_bytes() == models[1]
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/deployment.md"
@@ -145,13 +171,12 @@ def commands(block):
 def test_the_commands_of_the_deployment_page_run_as_they_are_printed(tmp_path, stack):
     """But for the host's name, the port and the number of rounds; the sites are folders of one machine."""
     recipe, *sites = written("yaml")
-    port, columns = free_port(), "age,dose,weight,outcome"
+    port, [table] = free_port(), written("csv")
     (tmp_path / "recipe.yaml").write_text(recipe.replace("rounds: 50", "rounds: 2"))
-    for name, site, rows in zip(("hospital_a", "hospital_b"), sites, (60, 90), strict=True):
+    for name, site in zip(("hospital_a", "hospital_b"), sites, strict=True):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.yaml").write_text(site)
-        table = [f"{row % 7},{row % 5},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(rows)]
-        (tmp_path / name / "patients.csv").write_text("\n".join([columns, *table]))
+        (tmp_path / name / "patients.csv").write_text(table)
 
     def start(words, log):
         said = [word.replace("server.example.org:8443", f"127.0.0.1:{port}") for word in words]
@@ -165,7 +190,8 @@ def test_the_commands_of_the_deployment_page_run_as_they_are_printed(tmp_path, s
         stack.enter_context(ended(process))
         return process
 
-    _, certs, look, trial = (commands(block) for block in written("sh"))
+    laptop, certs, look, trial = (commands(block) for block in written("sh"))
+    assert start(laptop[0], "laptop.log").wait(PATIENCE) == 0
     assert start(certs[0], "certs.log").wait(PATIENCE) == 0
     assert start(look[0], "look.log").wait(PATIENCE) == 0
     assert "client 2: " in (tmp_path / "look.log").read_text()

@@ -288,6 +288,31 @@ def test_a_look_at_a_sites_data(tmp_path, capsys):
     )
 
 
+def test_a_look_at_a_table_shows_its_columns(tmp_path, capsys):
+    rows = ["age,sex,smokes,note,outcome", "61,f,true,a,yes", "48,m,false,b,no", "70,,true,c,yes", "35,f,false,d,no"]
+    (tmp_path / "patients.csv").write_text("\n".join(rows))
+    table = "{use: fedsep.data.csv, path: patients.csv, target: outcome, drop: [note], clients: 1}"
+    (tmp_path / "data.yaml").write_text(table)
+    assert invoke(["flower", "client", "--data", str(tmp_path), "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "targets int64" in said
+    for line in (
+        "column age: int64, 4 different values",
+        "column sex: string, 3 different values, 1 missing",
+        "column smokes: bool, 2 different values",
+        "column note: left out, string",
+        "column outcome: the target, string, 2 different values",
+    ):
+        assert line in said
+    (tmp_path / "data.yaml").write_bytes(b"\xff")
+    assert invoke(["flower", "client", "--data", str(tmp_path), "--check"]) == 2
+    assert "data.yaml: cannot be read: it is not UTF-8" in capsys.readouterr().err
+    (tmp_path / "data.yaml").write_text(table.replace("patients", "nobody"))
+    assert invoke(["flower", "client", "--data", str(tmp_path), "--check"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{tmp_path / 'data.yaml'}: data.path: must be a file")
+
+
 def test_a_recipe_whose_data_are_at_sites_is_checked_on_blank_examples_and_not_run_elsewhere(tmp_path, capsys):
     text = "{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 4}"
     (tmp_path / "r.yaml").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from fedsep.cli.entry import invoke
 from fedsep.core import FedSepError
 from fedsep.errors import RunFailed
 from fedsep.flower.lock import holding
@@ -58,6 +60,40 @@ def test_what_a_server_goes_on_with_and_what_it_may_change(tmp_path):
         order.require_resumable()
 
 
+OFFERED = """
+rounds: 2
+data: {data}
+model: {{use: fedsep.models.mlp, hidden: [4]}}
+methods:
+  - {{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 4}}
+  - {method}
+"""
+AT_SITES = "{use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}"
+
+
+@needs_flower
+@pytest.mark.parametrize(
+    ("data", "method", "reason"),
+    [
+        ("{use: fedsep.data.csv, path: a.csv, target: b}", "{use: fedsep.algorithms.topk_ef, k: 2, lr: 0.1, steps: 1}",
+         r"data\.path: is for the site to say, not for the server"),
+        (AT_SITES, "{use: fedsep.privacy.distributed, clip: 1, noise: 1, replies: 2, fewest: 2, secret: 1, "
+         "method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1}}",
+         r"methods\.distributed\.secret"),
+        (AT_SITES, "{use: fedsep.privacy.dp_sgd, clip: 1, noise: 1, batch_size: 4, "
+         "method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1}}", r"methods\.dp_sgd.*sites"),
+        (AT_SITES, "{use: fedsep.algorithms.feddf, lr: 0.1, steps: 1, batch_size: 4}", r"methods\.feddf.*public"),
+    ],
+)  # fmt: skip
+def test_what_sites_would_refuse_the_server_refuses_before_it_listens(tmp_path, capsys, data, method, reason):
+    (tmp_path / "r.yaml").write_text(OFFERED.format(data=data, method=method))
+    arguments = ["flower", "server", str(tmp_path / "r.yaml"), "--insecure", "--out", str(tmp_path / "out")]
+    assert invoke(arguments) == 2
+    said = capsys.readouterr().err
+    assert re.search(reason, said), said
+    assert "r.yaml: " in said
+
+
 @needs_flower
 def test_a_run_over_sites_goes_on_with_another_time_out(tmp_path, monkeypatch):
     """What the process that Flower starts does with an order, over sites in this process."""
@@ -82,6 +118,32 @@ def test_a_run_over_sites_goes_on_with_another_time_out(tmp_path, monkeypatch):
     monkeypatch.setattr("fedsep.flower.server_app.connected", spy)
     assert carried_out(again, grid) == 0
     assert timeouts == [77]
+
+
+@needs_flower
+def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
+    from fedsep.flower.local import LocalGrid
+    from fedsep.flower.reception import Reception
+    from fedsep.flower.rules import Rules
+    from fedsep.flower.server_app import carried_out
+
+    grid = LocalGrid({1: Reception(Rules(tmp_path), tmp_path / "state")})
+    given = {"changes": ("rounds=1", "methods=[{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 8}]")}
+    assert carried_out(Order("quickstart", str(tmp_path / "out"), **given), grid) == 0
+    [model] = (tmp_path / "out").glob("fedavg/seed0/model.safetensors")
+    [there] = (tmp_path / "state").glob("*/fedavg.safetensors")
+    results = {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()}
+    assert there.read_bytes() == results[model]
+    there.unlink()
+    again = Order("quickstart", str(tmp_path / "out"), resume=True, changes=("engine.wait=5",))
+    capsys.readouterr()
+    assert carried_out(again, grid) == 0
+    assert "site site has the final model" in capsys.readouterr().err
+    assert there.read_bytes() == results[model]
+    assert {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()} == results
+    model.write_bytes(b"torn")
+    with pytest.raises(FedSepError, match=r"model\.safetensors: the model cannot be sent again: not readable"):
+        carried_out(again, grid)
 
 
 HOLDING = """if True:

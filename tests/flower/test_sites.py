@@ -18,12 +18,15 @@ from fedsep.core import FedSepError, Samples
 from fedsep.engines import sequential
 from fedsep.flower.announce import announcement
 from fedsep.flower.evaluating import columns
-from fedsep.flower.here import Here
+from fedsep.flower.grammar import grammar
+from fedsep.flower.here import PLACES, Here, own_block
 from fedsep.flower.limits import Limits
-from fedsep.flower.rules import _LOCAL, PARTS, Rules
+from fedsep.flower.rules import PARTS, Rules, parts
+from fedsep.flower.versions import facts
 from fedsep.models.calibration import calibrated
-from fedsep.recipes import build, from_tree
+from fedsep.recipes import build, find, from_tree, parse_change, read
 from fedsep.recipes.resolve import public_names, resolve
+from fedsep.recipes.shipped import names
 from fedsep.recipes.text import dump, parse
 from fedsep.train import Stop, fit
 
@@ -158,6 +161,17 @@ def test_a_server_that_is_stopped_goes_on_with_its_sites(tmp_path):
     assert all(torch.equal(found.params[name], part) for name, part in expected.params.items())
 
 
+def test_a_model_that_is_larger_than_an_answer_may_be_is_told_before_the_first_round(tmp_path, caplog):
+    receptions = sites(tmp_path)
+    run(receptions, rounds=1)
+    assert "engine.largest" not in caplog.text
+    recipe = from_tree(parse(RECIPE, "recipe"), "recipe")
+    built, told = build(recipe, 0), announcement(recipe.single("topk_ef", 0))
+    engine = Flower(grid=LocalGrid(receptions), announcement=told, timeout=5, wait=0, largest=200)
+    fit(built.algorithms["topk_ef"], built.task, built.federation, rounds=1, engine=engine)
+    assert "models of 2 clients at one site take 416 bytes, and a site's answer may have 200" in caplog.text
+
+
 def test_a_site_writes_down_what_it_received_ran_and_sent(tmp_path):
     receptions = sites(tmp_path)
     run(receptions)
@@ -221,7 +235,90 @@ def test_every_argument_that_names_a_place_is_for_the_site_to_say():
         if "Path" in str(argument.annotation)
     ]
     assert len(named) > 5
-    assert [(path, name) for path, name in named if name not in _LOCAL] == []
+    assert [(path, name) for path, name in named if name not in PLACES] == []
+
+
+def shipped():
+    """Every method of every recipe that comes with fedsep and trains something."""
+    for name in names():
+        if name.startswith("theory/"):
+            continue
+        recipe = read(find(name))
+        yield from ((f"{name}: {method}", recipe.single(method, recipe.seeds[0])) for method in recipe.methods)
+
+
+def test_every_shipped_recipe_may_be_run_over_sites():
+    refused = {}
+    for name, single in shipped():
+        try:
+            Rules(Path()).admitted(announcement(single)["recipe"])
+        except FedSepError as error:
+            refused[name] = str(error)
+    assert refused == {}
+
+
+DISTRIBUTED = """method={use: fedsep.privacy.distributed, clip: 1.0, noise: 1.0, replies: 4, fewest: 3,
+    method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1, batch_size: 4}}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("private/fedavg", ["methods.fedavg.replies=4"]),
+        ("digits/implicit", []),
+        ("private/fedavg", [f"methods=[{DISTRIBUTED.removeprefix('method=')}]", "stop.min_replies=3"]),
+    ],
+)
+def test_shipped_recipes_of_less_common_parts_run_over_sites(tmp_path, name, more):
+    changes = ("data={use: fedsep.data.digits, clients: 4}", "cohort={}", "engine={use: fedsep.engines.flower}")
+    recipe = read(find(name), changes=list(map(parse_change, [*changes, *more])))
+    method, seed = list(recipe.methods)[-1], recipe.seeds[0]
+    single = recipe.single(method, seed)
+    receptions = {n: Reception(Rules(tmp_path, part), tmp_path / f"s{n}") for n, part in ((1, (0, 2)), (2, (1, 3)))}
+    engine = Flower(grid=LocalGrid(receptions), announcement=announcement(single), timeout=60, wait=0)
+    built = build(recipe, seed)
+    found = fit(
+        built.algorithms[method],
+        built.task,
+        built.federation,
+        rounds=1,
+        seed=seed,
+        engine=engine,
+        stop=recipe.options()["stop"],
+    )
+    assert [row["replies"] for row in found.metrics] == [4]
+
+
+PRIVATE = """{use: fedsep.privacy.central, clip: 0.5, noise: 1.0, replies: 2, secret: 4711,
+    method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1, batch_size: 4}}"""
+
+
+def test_the_secret_of_the_servers_noise_does_not_reach_a_site(tmp_path):
+    text = RECIPE.replace(RECIPE.splitlines()[4], f"method: {PRIVATE}")
+    single = from_tree(parse(text, "recipe"), "recipe").single("central", 0)
+    assert single["method"]["secret"] == 4711
+    told = announcement(single)
+    assert "4711" not in str(told)
+    assert parse(told["recipe"], "told")["method"]["secret"] is None
+    assert told["run"] == announcement(single | {"method": single["method"] | {"secret": 12}})["run"]
+    assert sites(tmp_path)[1].rules.admitted(told["recipe"])
+
+
+@pytest.mark.parametrize("part", ["distributed, fewest: 2, replies: 2", "dp_sgd, batch_size: 4", "central, replies: 2"])
+def test_a_secret_that_is_sent_is_refused(tmp_path, part):
+    steps = "steps: 1" if "dp_sgd" in part else "steps: 1, batch_size: 4"
+    method = f"""{{use: fedsep.privacy.{part}, clip: 1.0, noise: 1.0, secret: 3,
+        method: {{use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, {steps}}}}}"""
+    tree = parse(RECIPE, "recipe") | {"method": parse(method, "method")}
+    with pytest.raises(FedSepError, match=r"methods\.\w+\.secret: is none once it is sent"):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
+
+
+def test_a_function_that_reads_files_is_not_handed_over(tmp_path):
+    method = "{use: fedsep.algorithms.fedsep_implicit, inner: fedsep.models.load, lr: 0.1, steps: 1, batch_size: 4}"
+    tree = parse(RECIPE, "recipe") | {"method": parse(method, "method")}
+    with pytest.raises(FedSepError, match=r"inner\.file: is for the site to say"):
+        sites(tmp_path)[1].rules.admitted(dump(tree))
 
 
 def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
@@ -249,13 +346,42 @@ def test_refusals_reach_the_server_and_the_sites_log(tmp_path):
         ({"run": "../../etc"}, "of no run"),
         ({"kind": "round", "run": "0" * 16, "seats": []}, "does not know the run"),
         ({"facts": {"letters": 99}}, "letters have the form 99"),
+        ({"facts": facts() | {"recipes": "0" * 16}}, "recipes mean something else to it"),
     ):
-        from fedsep.flower.versions import facts
-
         answer = receptions[1].answer({"kind": "hello", "facts": facts(), **told, **changes})
         assert reason in answer["problem"], answer
         last = json.loads((tmp_path / "state0/audit.jsonl").read_text().splitlines()[-1])
         assert reason in last["refused"]
+
+
+def test_another_torch_is_told_at_both_ends(tmp_path, monkeypatch, caplog):
+    def at_the_server():
+        return facts() | {"torch": "9.9"}
+
+    monkeypatch.setattr("fedsep.flower.roster.facts", at_the_server)
+    receptions = sites(tmp_path)
+    found = run(receptions)
+    assert [row["replies"] for row in found.metrics] == [3, 3, 3, 3]
+    assert "site a: it has torch" in caplog.text
+    assert "not '9.9'" in caplog.text
+    hello, first, *_ = (json.loads(line) for line in (tmp_path / "state0/audit.jsonl").read_text().splitlines())
+    assert hello["warning"].startswith("the server: it has torch '9.9'")
+    assert "warning" not in first
+
+
+def test_the_digest_of_the_grammar_is_of_names_and_defaults(monkeypatch):
+    before = grammar()
+    grammar.cache_clear()
+    assert grammar() == before
+    own = parts()
+
+    def changed(lr: float = 0.1) -> None:
+        """Another default."""
+
+    monkeypatch.setattr("fedsep.flower.rules.parts", lambda: own | {"fedsep.algorithms.fedavg": changed})
+    grammar.cache_clear()
+    assert grammar() != before
+    grammar.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -274,6 +400,65 @@ def test_data_that_are_not_of_the_recipes_form_are_refused(tmp_path, data, reaso
     rules = sites(tmp_path)[1].rules
     with pytest.raises(FedSepError, match=reason):
         rules.experiment(rules.admitted(dump(parse(RECIPE, "recipe") | {"data": parse(data, "data")})))
+
+
+TABLE = "{use: fedsep.data.csv, path: patients.csv, target: outcome, clients: 1}"
+
+
+def hospital(path: Path, rows: int, block: str = TABLE) -> Path:
+    """A site's folder with a table of so many rows."""
+    path.mkdir()
+    table = [f"{row % 7},{row % 5},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(rows)]
+    (path / "patients.csv").write_text("\n".join(["age,dose,weight,outcome", *table]))
+    (path / "data.yaml").write_text(block)
+    return path
+
+
+def test_a_sites_paths_are_in_its_own_folder_whatever_lies_elsewhere(tmp_path, monkeypatch):
+    here, places = hospital(tmp_path / "here", 10), ("a", "b")
+    folders = [hospital(tmp_path / name, rows) for name, rows in zip(places, (50, 70), strict=True)]
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("FEDSEP_DATA", str(here))
+    for folder, rows in zip(folders, (50, 70), strict=True):
+        rules = Rules(folder, (0,))
+        found = rules.experiment(rules.admitted(RECIPE)).federation.shard(0)
+        assert found.train.size + found.test.size == rows
+        (folder / "patients.csv").unlink()
+        with pytest.raises(FedSepError, match=r"data\.yaml: data\.path: must be a file .*/[ab]/patients\.csv") as error:
+            rules.experiment(rules.admitted(RECIPE))
+        assert "Looked in" not in str(error.value)
+
+
+def test_places_in_a_sites_block_are_in_its_folder_unless_they_are_absolute(tmp_path):
+    block = "{use: fedsep.data.npz, path: a.npz, public: {use: fedsep.data.folder, path: /b}, data_dir: c}"
+    (tmp_path / "data.yaml").write_text(block)
+    found = own_block(tmp_path, ()).arguments
+    assert (found["path"], found["data_dir"]) == (str(tmp_path / "a.npz"), str(tmp_path / "c"))
+    assert found["public"].arguments["path"] == "/b"
+
+
+def test_a_data_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "data.yaml").write_bytes(b"{use: fedsep.data.npz, path: \xff\xfe}")
+    with pytest.raises(FedSepError, match=r"data\.yaml: cannot be read: it is not UTF-8"):
+        own_block(tmp_path, ())
+
+
+def test_data_that_are_not_there_are_told_with_the_options_that_a_site_has(tmp_path, monkeypatch):
+    for name, folder in (("FEDSEP_DATA", tmp_path), ("XDG_CACHE_HOME", tmp_path)):
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setattr("fedsep.data.search._beside", list)
+    rules, text = (
+        Rules(tmp_path, (0,)),
+        RECIPE.replace("{use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}", "%s"),
+    )
+    with pytest.raises(FedSepError, match=r"the server's recipe: data: the data set mnist was not found") as error:
+        rules.experiment(rules.admitted(text % "{use: fedsep.data.mnist, clients: 3}"))
+    assert "--data-dir" not in str(error.value)
+    assert "(--data):" in str(error.value)
+    (tmp_path / "data.yaml").write_text("{use: fedsep.data.mnist, clients: 1}")
+    with pytest.raises(FedSepError, match=r"data\.yaml: data: the data set mnist was not found") as error:
+        rules.experiment(rules.admitted(RECIPE))
+    assert "--download" not in str(error.value)
 
 
 def test_a_site_without_data_says_so(tmp_path):
