@@ -22,7 +22,7 @@ def variables(rank: int, count: int, port: int = 1) -> dict[str, str]:
 
 
 def in_ranks(act: Callable[[int], Any], folder: Path, count: int = 2, seconds: int = 300) -> tuple[Any, list[int]]:
-    """What ``act`` gives on rank 0, its error if it raised one, and the exit codes of all ranks; within some seconds."""
+    """What ``act`` gives on rank 0 in so many seconds, its error if it raised one, and the exit codes of all ranks."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
