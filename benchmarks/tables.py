@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    aims,
     communication,
     confirm_submodels,
+    faults,
     figures,
     heterogeneity,
     inside_submodels,
@@ -314,6 +316,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
     **{name: lambda name=name: heterogeneity.setting_table(name) for name in heterogeneity.SETTINGS},
     "steps": steps.page_table,
+    "aims of speed": aims.page_table,
+    "faults": faults.page_table,
     **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
     "ahead": heterogeneity.ahead_table,
     "confirmed": confirm_submodels.confirmed_table,
