@@ -198,7 +198,9 @@ def told_table() -> str:
         for row in record["rows"]
     ]  # fmt: skip
     head = ["case", "recipe", "method", "rounds", "processes", "told, MiB", "seen, MiB", "off"]
-    return f"{table(head, lines)}\n\n{machine(record['environment'])}"
+    started = record["environment"]["started"]
+    later = [f"{row['name']}: {row['started']}." for row in record["rows"] if row.get("started", started) != started]
+    return f"{table(head, lines)}\n\n{' '.join([machine(record['environment']), *later])}"
 
 
 def operators_table(file: str) -> str:
