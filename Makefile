@@ -61,6 +61,7 @@ bench: $(DEV) ## rounds per second against a plain PyTorch loop: records and doc
 	$(PY) -m benchmarks.rounds --out records/rounds.json
 	$(PY) -m benchmarks.speed --out records/speed.json
 	$(PY) -m benchmarks.steps --out records/steps.json
+	$(PY) -m benchmarks.draws --out records/draws.json
 	$(PY) -m benchmarks.tables
 
 install: $(BASE) ## the environment for `fedsep`
