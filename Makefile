@@ -57,7 +57,7 @@ docs: $(DEV) ## the documentation, in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-bench: $(DEV) ## rounds per second against a plain PyTorch loop: records and docs/results, some hours
+bench: $(DEV) ## rounds per second against a plain PyTorch loop: records and docs/results
 	$(PY) -m benchmarks.rounds --out records/rounds.json
 	$(PY) -m benchmarks.speed --out records/speed.json
 	$(PY) -m benchmarks.steps --out records/steps.json

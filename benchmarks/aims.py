@@ -74,5 +74,5 @@ def read(record: Path) -> dict[str, Any]:
 
 def page_table() -> str:
     """All aims."""
-    head = ["what", "of the plain loop's rounds a second", "record", "found", ""]
+    head = ["what", "asked", "record", "found", ""]
     return table(head, [aim.row() for aims in (convolutions, stacked, starts) for aim in aims()])
