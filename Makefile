@@ -57,10 +57,12 @@ docs: $(DEV) ## the documentation, in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-bench: $(DEV) ## rounds per second against a plain PyTorch loop
-	$(PY) -m benchmarks.rounds
-	$(PY) -m benchmarks.speed
-	$(PY) -m benchmarks.steps
+bench: $(DEV) ## rounds per second against a plain PyTorch loop: records and docs/results
+	$(PY) -m benchmarks.rounds --out records/rounds.json
+	$(PY) -m benchmarks.speed --out records/speed.json
+	$(PY) -m benchmarks.steps --out records/steps.json
+	$(PY) -m benchmarks.draws --out records/draws.json
+	$(PY) -m benchmarks.tables
 
 install: $(BASE) ## the environment for `fedsep`
 

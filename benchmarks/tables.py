@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    aims,
     communication,
     confirm_submodels,
+    draws,
+    faults,
     figures,
     heterogeneity,
     inside_submodels,
@@ -196,7 +199,9 @@ def told_table() -> str:
         for row in record["rows"]
     ]  # fmt: skip
     head = ["case", "recipe", "method", "rounds", "processes", "told, MiB", "seen, MiB", "off"]
-    return f"{table(head, lines)}\n\n{machine(record['environment'])}"
+    started = record["environment"]["started"]
+    later = [f"{row['name']}: {row['started']}." for row in record["rows"] if row.get("started", started) != started]
+    return f"{table(head, lines)}\n\n{' '.join([machine(record['environment']), *later])}"
 
 
 def operators_table(file: str) -> str:
@@ -314,6 +319,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     **{figure: lambda figure=figure: figures.figure_table(figure) for figure in figures.FIGURES},
     **{name: lambda name=name: heterogeneity.setting_table(name) for name in heterogeneity.SETTINGS},
     "steps": steps.page_table,
+    "minibatches": draws.page_table,
+    "aims of speed": aims.page_table,
+    "faults": faults.page_table,
     **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
     "ahead": heterogeneity.ahead_table,
     "confirmed": confirm_submodels.confirmed_table,

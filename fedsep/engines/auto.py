@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ from fedsep import tree
 from fedsep.core import Algorithm, Params, Task
 from fedsep.engines.engine import Engine, Fleet, Recall, Session
 from fedsep.engines.ranks import place
+from fedsep.engines.room import COPIES, free_memory
 from fedsep.engines.sequential import sequential
 from fedsep.engines.torchrun import torchrun
 from fedsep.engines.vectorised import apart, vectorised
@@ -26,9 +26,6 @@ SMALL, TOGETHER = 20_000, 32
 Of networks of 5,000 parameters 32 clients took 0.7 of the time, and 100 clients 0.4; of those of 40,000 as long as
 one after the other, of 100,000 longer; and 10 clients took longer in any case.
 """
-
-_COPIES = 5
-"""Models that a process holds at a time: what it was sent, start, point, gradient, reply."""
 
 _FACTORIES = {"sequential": sequential, "workers": workers, "torchrun": torchrun, "vectorised": vectorised}
 _log = logging.getLogger("fedsep")
@@ -167,7 +164,7 @@ def _room(here: Facts) -> int:
     """For how many processes there is memory."""
     if here.memory is None:
         return here.cores
-    return here.memory // max(1, _COPIES * here.model_bytes)
+    return here.memory // max(1, COPIES * here.model_bytes)
 
 
 def facts(algorithm: object, params: Params, cohort: int) -> Facts:
@@ -176,7 +173,7 @@ def facts(algorithm: object, params: Params, cohort: int) -> Facts:
         ranks=_ranks(),
         device=torch.get_default_device().type,
         cores=usable_cores(),
-        memory=_free_memory(),
+        memory=free_memory(),
         no_fork=unusable(),
         cohort=cohort,
         parameters=tree.size(params),
@@ -219,17 +216,3 @@ def _kept(before: Choice, now: Choice) -> Choice:
 def _ranks() -> int:
     found = place()
     return found.ranks if found else 1
-
-
-def _free_memory() -> int | None:
-    """Bytes, as Linux tells: of the machine, or what is left of the container's share."""
-    try:
-        [line] = [line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")]
-    except (OSError, ValueError):
-        return None
-    free = 1024 * int(line.split()[1])
-    try:
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):  # no such file, or "max"
-        return free
-    return min(free, limit - used)

@@ -38,6 +38,7 @@ from fedsep.engines.client import (
     scalars,
 )
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
+from fedsep.engines.room import room
 from fedsep.engines.sequential import Sequential, SequentialSession
 from fedsep.engines.settle import settled
 from fedsep.ranges import Count, checked
@@ -45,7 +46,7 @@ from fedsep.ranges import Count, checked
 _log = logging.getLogger("fedsep")
 
 _AT_ONCE = 128
-"""Clients in a chunk where nothing else is said; halved for as long as it does not fit the device's memory."""
+"""Clients in a chunk where nothing else is said; fewer where they do not fit the device's memory."""
 
 
 class _Ready(NamedTuple):
@@ -71,6 +72,7 @@ class _Session:
     fixed: bool
     told: set[str] = field(default_factory=set[str])
     refused: set[object] = field(default_factory=set[object])
+    roomy: dict[object, int] = field(default_factory=dict[object, int])
 
     @property
     def algorithm(self) -> Any:
@@ -129,6 +131,11 @@ class _Session:
 
     def _learned(self, group: Sequence[_Ready], signature: object) -> list[tuple[Params, Info] | None]:
         """y_I of clients that are stacked; None for each of them if that cannot be done, which is said."""
+        fits = self._room(group)
+        if fits < len(group):
+            if self.fixed:
+                raise FedSepError(_too_large(len(group), fits))
+            return self._in_parts(group, signature, fits)
         try:
             return self._stacked(group)
         except (FedSepError, RuntimeError) as error:
@@ -139,10 +146,24 @@ class _Session:
         # Outside of the handler: the error's frames would keep the memory in which fewer are tried.
         if self.fixed or len(group) == 1:
             raise FedSepError(_too_large(len(group), self._fitting(group)))
-        half = (len(group) + 1) // 2
-        self.chunk = min(self.chunk, half)
-        _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), half)
-        return [*self._learned(group[:half], signature), *self._learned(group[half:], signature)]
+        return self._in_parts(group, signature, (len(group) + 1) // 2)
+
+    def _in_parts(self, group: Sequence[_Ready], signature: object, size: int) -> list[tuple[Params, Info] | None]:
+        """The same of fewer at a time, as those after them will be, too."""
+        self.chunk = min(self.chunk, size)
+        _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), size)
+        parts = [group[at : at + size] for at in range(0, len(group), size)]
+        return [own for part in parts for own in self._learned(part, signature)]
+
+    def _room(self, group: Sequence[_Ready]) -> int:
+        """How many of them fit together, as far as that can be told before; the first group of a kind is asked."""
+        first = group[0]
+        if len(group) == 1 or len(group) <= self.roomy.get(signature := _signature(first), 0):
+            return len(group)
+        train = self.fleet.shard(first.job.invitation.client).train
+        fits = room(len(group), self.algorithm.learner, first.begun.start.y, train)
+        self.roomy[signature] = fits
+        return fits
 
     def _stacked(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
         starts = [ready.begun.start for ready in group]
@@ -255,7 +276,8 @@ def vectorised(*, chunk: Count | None = None, device: str | None = None, threads
     distillation, a module that vmap does not take) runs one by one where the server is, and the log says which and why.
 
     Args:
-        chunk: Clients at once; None: 128, or as many as fit.
+        chunk: Clients at once; None: 128, or as many as fit. More than fit are refused, with how many do. On a CPU
+            with Linux, which promises more memory than there is, that is told from what is free and what one takes.
         device: Where the local steps and evaluations are computed, as ``cuda``, while the server, codecs and wires
             stay where they are; None: everything on torch's default device (``--device``).
         threads: Intra-op threads of torch.

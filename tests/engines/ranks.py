@@ -21,23 +21,23 @@ def variables(rank: int, count: int, port: int = 1) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def in_ranks(act: Callable[[int], Any], folder: Path, count: int = 2) -> tuple[Any, list[int]]:
-    """What ``act`` gives on rank 0, its error if it raised one, and the exit codes of all ranks."""
+def in_ranks(act: Callable[[int], Any], folder: Path, count: int = 2, seconds: int = 300) -> tuple[Any, list[int]]:
+    """What ``act`` gives on rank 0 in so many seconds, its error if it raised one, and the exit codes of all ranks."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    children = [_forked(act, folder, variables(rank, count, port)) for rank in range(count)]
+    children = [_forked(act, folder, variables(rank, count, port), seconds) for rank in range(count)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     return pickle.loads((folder / "told").read_bytes()), codes
 
 
-def _forked(act: Callable[[int], Any], folder: Path, environment: dict[str, str]) -> int:
+def _forked(act: Callable[[int], Any], folder: Path, environment: dict[str, str], seconds: int) -> int:
     child = os.fork()
     if child:
         return child
     code, rank = 0, int(environment["RANK"])
     try:
-        signal.alarm(300)  # whatever hangs, the tests do not
+        signal.alarm(seconds)  # whatever hangs, the tests do not
         os.environ.update(environment)
         told = _told(act, rank)
         if rank == 0:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from catalogue import CATALOGUE, name, rehearsed
+from engines.ranks import in_ranks
 from train.toys import FedAvg, Lossy, Sparse, contents, run
 from train.victim import killed
 
@@ -16,7 +17,7 @@ from fedsep import models, tasks
 from fedsep.algorithms import fedavg, fedsep_quantised, stc, topk_ef
 from fedsep.core import Ctx, FedSepError, Reply
 from fedsep.data import digits
-from fedsep.engines import Faults, faulty, sequential, vectorised, workers
+from fedsep.engines import Faults, faulty, flower, sequential, torchrun, vectorised, workers
 from fedsep.engines.engine import Delivered
 from fedsep.engines.faults import corrupted
 from fedsep.looking import finite
@@ -76,6 +77,36 @@ def test_every_fault_on_every_engine(federation, method, tmp_path):
     assert told["sequential"] == told["workers"] == told["vectorised"]
     assert contents(found["sequential"].folder) == contents(found["workers"].folder)
     torch.testing.assert_close(found["sequential"].params, found["vectorised"].params)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_fault_at_sites(federation, method, tmp_path):
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep[flower]'")
+    factory, arguments = METHODS[method]
+    expected = play(federation, factory, faulty(sequential(), ALL), tmp_path / "a", **arguments)
+    found = play(federation, factory, faulty(flower(nodes=3), ALL), tmp_path / "b", **arguments)
+    assert unserialised(found) == unserialised(expected)
+    crossed = [row["serialised"] for row in rows(found) if "failure" not in row]
+    assert min(crossed) > 0
+    torch.testing.assert_close(found.params, expected.params, rtol=0, atol=0)
+
+
+def unserialised(result):
+    """The ledger without the bytes of Flower's letters."""
+    return [{key: part for key, part in row.items() if key != "serialised"} for row in rows(result)]
+
+
+def test_every_fault_between_ranks(federation, tmp_path):
+    """All methods in the two processes: what takes time is to start them."""
+
+    def act(rank):
+        for method, (factory, arguments) in METHODS.items():
+            play(federation, factory, faulty(torchrun(), ALL), tmp_path / "ranks" / method, **arguments)
+
+    assert in_ranks(act, tmp_path) == (None, [0, 0])
+    for method, (factory, arguments) in METHODS.items():
+        whole = play(federation, factory, faulty(sequential(), ALL), tmp_path / "whole" / method, **arguments)
+        assert contents(tmp_path / "ranks" / method / "run/seed0") == contents(whole.folder)
 
 
 def test_every_fault_is_in_the_ledger_with_the_bytes_that_crossed(federation, tmp_path):

@@ -69,7 +69,7 @@ def test_twenty_rounds_are_those_of_sequential_and_the_ledger_has_flowers_bytes(
 def test_a_server_that_was_stopped_goes_on_with_what_the_sites_remember(tmp_path, disk, cuts):
     def engine(name):
         inner = flower(nodes=3, folder=tmp_path / name if disk else None)
-        return faulty(inner, Faults(drop=0.2, stale=0.1, duplicate=0.1))
+        return faulty(inner, Faults(drop=0.1, crash=0.1, late=0.1, stale=0.1, duplicate=0.1))
 
     whole = without_serialised(contents(run(Sparse(), tmp_path / "a", engine=engine("whole")).folder))
     for at in cuts:

@@ -71,21 +71,22 @@ def test_failures_are_those_of_sequential(tmp_path):
 
 
 def test_fit_gives_every_rank_the_run_and_rank_0_writes_it(tmp_path):
-    """Memory of clients with drops, a state that grows, evaluation of clients."""
-    drops = Faults(drop=0.3)
+    """Memory of clients with faults, a state that grows, evaluation of clients."""
+    faults = Faults(drop=0.1, crash=0.1, late=0.1, stale=0.1, duplicate=0.1)  # corrupt ones: test_faults.py
 
     def act(rank):
         for name, (method, changes) in toys.METHODS.items():
-            engine = faulty(torchrun(), drops)
+            engine = faulty(torchrun(), faults)
             run = toys.run(method, tmp_path / "ranks" / name, **{**changes, "engine": engine})
             (tmp_path / f"{name} {rank}").write_text(json.dumps(run.metrics))
 
     told, codes = in_ranks(act, tmp_path)
     assert (told, codes) == (None, [0, 0])
     for name, (method, changes) in toys.METHODS.items():
-        whole = toys.run(method, tmp_path / "whole", name=name, **{**changes, "engine": faulty(sequential(), drops)})
+        whole = toys.run(method, tmp_path / "whole", name=name, **{**changes, "engine": faulty(sequential(), faults)})
         [folder] = (tmp_path / "ranks" / name).glob("*/seed0")
-        assert "drop" in (folder / "ledger.jsonl").read_text()
+        ledger = (folder / "ledger.jsonl").read_text()
+        assert all(f'"stage": "{kind}"' in ledger for kind, rate in faults.rates.items() if rate)
         wanted, found = (_nameless(toys.contents(each)) for each in (whole.folder, folder))
         assert found == wanted
         assert (tmp_path / f"{name} 0").read_text() == (tmp_path / f"{name} 1").read_text()

@@ -5,10 +5,11 @@ import logging
 
 import pytest
 import torch
-from catalogue import CATALOGUE, Row, linear, name, network, shards
+from catalogue import CATALOGUE, HIDDEN, Row, Tiny, linear, name, network, shards
 
 from fedsep import algorithms, engines, random, tree
 from fedsep.core import Ctx, Decoded, Failure, FedSepError, Invitation, Samples, Shard
+from fedsep.engines.room import COPIES, kept
 from fedsep.learners import sgd
 
 
@@ -179,6 +180,55 @@ def test_a_chunk_that_was_asked_for_and_does_not_fit_is_refused_with_the_largest
         FedSepError, match=rf"engine.chunk: {clients} clients do not fit .* the most that do are {fits}"
     ):
         rounds(engines.vectorised(chunk=clients), cramped(fits), network, fleet)
+
+
+@pytest.fixture
+def scarce(monkeypatch):
+    """A processor with memory for so many clients of the network, of six images each in minibatches of four."""
+
+    def with_room(clients):
+        batch = few()
+        each = COPIES * tree.nbytes(network.init()) + tree.nbytes([batch.x, batch.y])
+        each += 2 * kept(network, network.init(), batch)
+        monkeypatch.setattr("fedsep.engines.room.free_memory", lambda: int(each * clients / 0.9))
+
+    return with_room
+
+
+def few():
+    return shards(network)[0].train.take(torch.arange(4))
+
+
+@pytest.mark.parametrize(("clients", "fits"), [(8, 1.5), (8, 3.5), (300, 64.5)])
+def test_on_a_processor_chunks_are_as_large_as_fits_from_the_first_on(clients, fits, scarce, caplog):
+    algorithm, fleet = cramped(int(fits), AssertionError("more than fit were tried")), Fleet(network)
+    fleet.parts, fleet.clients = [fleet.parts[0]] * clients, clients
+    scarce(fits)
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        got = rounds(engines.vectorised(), algorithm, network, fleet, 1)
+    assert f"do not fit the device's memory together: now {int(fits)}" in caplog.text
+    near(rounds(engines.sequential(), algorithm, network, fleet, 1), got)
+
+
+@pytest.mark.parametrize(("chunk", "fits"), [(2, 1), (8, 5), (8, 7)])
+def test_on_a_processor_a_chunk_that_does_not_fit_is_refused_before_it_is_tried(chunk, fits, scarce):
+    fleet = Fleet(network)
+    fleet.parts, fleet.clients = [fleet.parts[0]] * 8, 8
+    algorithm = cramped(fits, AssertionError("tried"))
+    scarce(fits + 0.5)
+    with pytest.raises(FedSepError, match=rf"engine.chunk: {chunk} clients do not fit .* the most that do are {fits}"):
+        rounds(engines.vectorised(chunk=chunk), algorithm, network, fleet)
+    rounds(engines.vectorised(chunk=fits), algorithm, network, fleet)
+
+
+def test_what_a_loss_keeps_is_counted_once_and_without_parameters_and_data():
+    class Kept(Tiny):
+        def loss(self, params, batch):
+            hidden = (batch.x @ params["0.weight"].T).tanh()  # keeps x, the weight, and its result
+            return (hidden * hidden).sum()  # keeps it twice
+
+    assert kept(Kept(), network.init(), few()) == 4 * HIDDEN * 8
+    assert kept(None, network.init(), few()) == 0
 
 
 def test_a_client_that_does_not_fit_alone_is_refused():
