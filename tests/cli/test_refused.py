@@ -140,10 +140,3 @@ methods:
     for method in ("eden.bits", "fedsep_linear.p", "fedsep_lasso: beta=2", "topk_ef.k"):
         assert f"three.yaml: methods.{method}" in said
     assert len(said.splitlines()) == 4
-
-
-def test_a_warning_names_the_method_as_the_recipe_does(command):
-    changes = ("--set", "methods.1.name=fast", "--set", "methods.fast.server_lr=100")
-    code, _, said = command("check", "tiny.yaml", *changes)
-    assert code == 0
-    assert "warning: methods.fast: server_lr=100.0 is likely unstable" in said
