@@ -45,10 +45,9 @@ class ByUnit:
     scale: Scale
 
     def weigh(self, cover: Params, reply: Any, model: Params, ctx: Ctx) -> Params:
-        """Where a client holds the model, by how much its units matter to it; those of which it says nothing alike."""
+        """Where a client holds the model, by how much its units matter to it."""
         ctx = ctx._replace(capability=1.0) if self.scale == "constant" else ctx
-        numbers = {**self.even(model), **reply["importance"]}
-        return times(cover, self.units.weigh(model, self.importance.weights(numbers, ctx)))
+        return times(cover, self.units.weigh(model, self.importance.weights(reply["importance"], ctx)))
 
     def even(self, model: Params) -> dict[str, Tensor]:
         """A number for each unit, all alike."""
@@ -71,8 +70,8 @@ def weighing(by: ByUnit | None, learner: Steps) -> Steps:
 
 
 def told(by: ByUnit | None, reply: Any, y: Params) -> Tree:
-    """A reply with the importances beside the change."""
-    return reply if by is None else {**_named(reply), "importance": importances(y)}
+    """A reply with the importances beside the change: all alike where no step was taken."""
+    return reply if by is None else {**_named(reply), "importance": {**by.even(y), **importances(y)}}
 
 
 def like(by: ByUnit | None, reply: Any, model: Params) -> Tree:
