@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 _WITHOUT_CLASSES = {"own_classes": False, "outputs": None}
+_ALIKE = {"reduce": "coverage_mean"}
 
 BEFORE: Mapping[str, Mapping[str, Any]] = {
     "fedsep.algorithms.fedsep_mask": {"terms": "first", "damping": 1.0, "bound": 1.0},
-    "fedsep.algorithms.splitmix": {"reduce": "coverage_mean"},
-    "fedsep.algorithms.zerofl": _WITHOUT_CLASSES,
-    "fedsep.algorithms.feddst": _WITHOUT_CLASSES,
-    "fedsep.algorithms.flash": _WITHOUT_CLASSES,
+    "fedsep.algorithms.splitmix": _ALIKE,
+    "fedsep.algorithms.homogeneous": _ALIKE,
+    "fedsep.algorithms.zerofl": {**_WITHOUT_CLASSES, **_ALIKE, "units": None},
+    "fedsep.algorithms.feddst": {**_WITHOUT_CLASSES, **_ALIKE, "units": None},
+    "fedsep.algorithms.flash": {**_WITHOUT_CLASSES, **_ALIKE, "units": None},
 }
 """By method: arguments that came later, with values under which the method is what it was, whatever the default is."""
 

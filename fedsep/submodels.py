@@ -166,7 +166,7 @@ def submodels(
     return FedSep(
         IfSent(steps if classes is None else OwnClasses(steps, classes)),
         codec,
-        Submodel(table, plan, classes, weights, *fleet, _budget(task, table, budget)),
+        Submodel(table, plan, classes, weights, *fleet, _budget(task, table, budget, gates == "all_tied")),
         uplink=_up(task, uplink, tells),
         downlink=downlink or Dense(),
         server=Optimize(server or SGDRule(), mean if reduce == "mean" else coverage_mean),
@@ -174,15 +174,15 @@ def submodels(
     )
 
 
-def _budget(task: Task, table: Units, budget: BudgetName) -> Budget | None:
+def _budget(task: Task, table: Units, budget: BudgetName, tied: bool) -> Budget | None:
     if budget == "width":
         return None
     if budget == "params":
-        return of_parameters(table, task.init())
+        return of_parameters(table, task.init(), tied=tied)
     model, shape = getattr(task, "model", None), getattr(task, "shape", None)
     if not isinstance(model, Pure) or shape is None:
         raise FedSepError("budget=flops needs a task that has a module and says the shape of its inputs")
-    return of_multiply_adds(table, task.init(), model, shape)
+    return of_multiply_adds(table, task.init(), model, shape, tied=tied)
 
 
 def _up(task: Task, uplink: Wire[Any] | None, tells: bool) -> Wire[Any]:

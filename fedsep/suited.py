@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fedsep.cohort import Cohort
-from fedsep.core import Algorithm, Task
+from fedsep.core import Algorithm, Samples, Task
 from fedsep.engines.engine import Fleet
 from fedsep.options import Evaluate
 from fedsep.zoo import Zoo, called, static
@@ -23,6 +23,7 @@ def mistakes(
     found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
     public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
     found += public[:1]  # two parts may rest on one argument
+    found += _not_public(algorithm, fleet)
     found += _calibrated_on_one(task, evaluate) + _scored_on_one(algorithm, task)
     return found + _nothing_to_score_on(algorithm, task, fleet)
 
@@ -49,6 +50,19 @@ def _static(view: Any, task: Task, cohort: Cohort, seed: int, clients: int) -> C
 def _own(part: Any, *told: Any) -> list[str]:
     """What a part of a method knows to be wrong with its own data, or with clients of some capabilities."""
     return part.mistakes(*told) if hasattr(part, "mistakes") else []
+
+
+def _not_public(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
+    """Public examples that are private, or are tested on; the fleet's own were hashed when they were set apart."""
+    owners = [getattr(algorithm, part, None) for part in ("codec", "server")]
+    owners += [getattr(owner, "pool", None) for owner in owners]
+    held: list[Samples | None] = [getattr(owner, "public", None) for owner in owners]
+    pools = {id(pool): pool for pool in held if pool is not None and pool is not getattr(fleet, "public", None)}
+    if not pools or hasattr(fleet, "present"):  # data at sites are nobody's to look at
+        return []
+    from fedsep.data.overlap import overlap
+
+    return [text for pool in pools.values() for text in overlap(pool, fleet)]
 
 
 def _batches_of_one(algorithm: Algorithm[Any, Any], fleet: Fleet, static: Callable[[int], str | None]) -> list[str]:

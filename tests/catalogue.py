@@ -307,8 +307,8 @@ def of_two(*, parameters: bool = False) -> Size:
     return count
 
 
-_told = {"classes": OUTPUTS}
-_later = {"classes": classes_told()}
+_told = {"classes": OUTPUTS, "numbers": 0}
+_later = {"classes": classes_told(), "numbers": 0}
 _slices = {"p": held(), "classes": OUTPUTS, "numbers": 0}
 _gates = {"scores": functools.partial(gate_scores, inputs=(INPUTS,), form="free", steps=3, batch_size=4), "images": 5}
 _silent = {"p": held(), "classes": 0, "numbers": 0}
@@ -435,7 +435,9 @@ CATALOGUE = [
     row("federated_dropout untied", **_part, untied=True, sizes=_slices),
     row("fjord", **_part, widths=(0.3, 0.5), sizes=_slices),
     row("fjord with distillation", **_part, widths=(0.3, 0.5), distil=True, epochs=1, sizes=_slices),
-    row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS}),
+    row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS, "numbers": 0}),
+    row("homogeneous by importance", units=UNITS, converged=None, reduce="importance", capabilities=(1.0, 0.3),
+        sizes={"p": network.d, "classes": OUTPUTS, "numbers": HIDDEN}),
     row("splitmix", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3), converged=None,
         sizes={"p": mixed, "classes": OUTPUTS, "numbers": 0}),
     row("splitmix of all outputs", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3),
@@ -486,10 +488,25 @@ CATALOGUE = [
         served=0.5, outputs=HEAD, converged=None, capabilities=_weak, sizes=largest_sent(0.9, 2)),
     row("zerofl in packed positions and bfloat16", density=0.3, places="packed", uplink=_half, narrow=True,
         outputs=HEAD, converged=None),
+    row("zerofl by importance", density=0.4, extra=0.2, outputs=HEAD, units=UNITS, reduce="importance",
+        converged=None, sizes={**largest_sent(0.4, 0), "numbers": HIDDEN}),
+    row("zerofl by shuffled importance of what is sent", density=0.4, extra=0.2, own_classes=False, units=UNITS,
+        average="sent", reduce="shuffled", converged=None, uplink=_half, narrow=True),
+    row("feddst by importance", density=0.7, readjust=0.5, every=1, scale="width", distribution="uniform",
+        outputs=HEAD, units=UNITS, reduce="importance", converged=None, capabilities=_weak,
+        sizes={"classes": OUTPUTS, "numbers": HIDDEN, "sent": weights_sent(1), "places_down": places_sent(always=True),
+               "places_up": moves(1)}),
+    row("feddst by shuffled importance", density=0.5, own_classes=False, units=UNITS, reduce="shuffled",
+        converged=None, uplink=_half, narrow=True),
+    row("flash by importance", density=0.5, first_epochs=2, outputs=HEAD, units=UNITS, reduce="importance",
+        converged=None, sizes={"classes": classes_told(), "numbers": classes_told(HIDDEN),
+            "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
+            "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
     row("feddst", density=0.5, readjust=0.4, every=2, until=4, outputs=HEAD, converged=None,
         sizes={**_told, "sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
     row("feddst of all outputs", density=0.5, readjust=0.4, every=2, own_classes=False, converged=None,
-        sizes={"classes": 0, "sent": weights_sent(), "places_down": places_sent(always=False), "places_up": moves(2)}),
+        sizes={**_told, "classes": 0, "sent": weights_sent(), "places_down": places_sent(always=False),
+               "places_up": moves(2)}),
     row("feddst by capability", density=0.7, readjust=0.5, every=1, scale="width", distribution="uniform",
         outputs=HEAD, converged=None, capabilities=_weak,
         sizes={**_told, "sent": weights_sent(1), "places_down": places_sent(always=True), "places_up": moves(1)}),
@@ -502,7 +519,7 @@ CATALOGUE = [
         sizes={**_later, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0), "places_up": 0,
                "places_down": places_sent(always=False)}),
     row("flash of all outputs", density=0.5, first_epochs=2, own_classes=False, converged=None,
-        sizes={"classes": 0, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
+        sizes={"classes": 0, "numbers": 0, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
                "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
     row("flash by capability", density=0.8, first="uniform", scale="width", every=2, outputs=HEAD, converged=None,
         capabilities=_weak,

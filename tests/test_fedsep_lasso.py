@@ -1,5 +1,8 @@
 """The LASSO codec: Eq. (5) and its sign, the support form, what cannot be encoded, and what clients share."""
 
+import functools
+import re
+
 import pytest
 import torch
 from catalogue import network, shard, shards
@@ -277,6 +280,31 @@ def test_private_sketches_differ_between_clients_and_stay():
     assert torch.equal(first.sent["omega"], second.sent["omega"])
     models = [algorithm.local_models(seat.sent, seat.before, shard(network), seat.ctx)[0] for seat in (first, second)]
     assert not torch.equal(models[0]["0.weight"], models[1]["0.weight"])
+
+
+@pytest.mark.parametrize("operator", [normal, operators.srht, operators.dct])
+def test_a_beta_that_absorbs_some_clients_with_private_sketches_is_refused(operator):
+    """What is allowed leaves decode of the start more than 0 for 300 clients; the shared sketch alone would not."""
+    make = functools.partial(algorithms.fedsep_lasso, network, p=P, operator=operator)
+    with pytest.raises(FedSepError, match="absorbing for clients with private sketches") as refused:
+        make(private=True, beta=0.99)
+    allowed = float(re.search(r"as small as (\S+) of", str(refused.value))[1])
+    beta = make(private=True, beta=0.99 * allowed).codec.beta
+    shared = make(beta=0.99)
+    x, high = shared.init(network.init()).x["omega"], shared.codec.beta
+    sizes = [float(operator(P, network.d, random.fold(random.key(9), n)).rmv(x).abs().max()) for n in range(300)]
+    assert min(sizes) > beta
+    assert min(sizes) < high
+    with pytest.raises(FedSepError, match="absorbing for clients"):
+        make(private=True, beta=1.01 * allowed)
+
+
+def test_the_gamma_of_private_sketches_keeps_further_below():
+    make = functools.partial(algorithms.fedsep_lasso, network, p=P, beta=0.1, decoder="ista")
+    squared = 1.001 * squared_norm(normal(P, network.d, random.fold(random.key(0), P)), network.d)
+    assert make(gamma=1.6 / squared).codec.gamma == make(private=True, gamma=1.4 / squared).codec.gamma * 1.6 / 1.4
+    with pytest.raises(FedSepError, match=r"private sketches: it must be below 1\.5 / \|S\|\^2"):
+        make(private=True, gamma=1.6 / squared)
 
 
 @pytest.mark.parametrize("operator", [normal, operators.gaussian, operators.coordinates])

@@ -58,13 +58,13 @@ def largest_sent(density: float, power: int, bytes_each: int = 0) -> Mapping[str
         return [round(part * n) for n in (INPUTS * HIDDEN, HIDDEN * OUTPUTS)]
 
     bitmask = -(-INPUTS * HIDDEN // 8) + -(-HIDDEN * OUTPUTS // 8)
-    return {"classes": OUTPUTS, "sent": lambda *at: sum(kept(*at)) + HIDDEN + OUTPUTS,
+    return {"classes": OUTPUTS, "numbers": 0, "sent": lambda *at: sum(kept(*at)) + HIDDEN + OUTPUTS,
             "places": lambda *at: bytes_each * sum(kept(*at)) or bitmask}  # fmt: skip
 
 
-def classes_told() -> Size:
-    """Classes of Flash's replies: none while it agrees."""
-    return lambda played, number, client: OUTPUTS * int(played.states[number].x["agreed"])
+def classes_told(count: int = OUTPUTS) -> Size:
+    """Classes, or what else so many are told of, of Flash's replies: none while it agrees."""
+    return lambda played, number, client: count * int(played.states[number].x["agreed"])
 
 
 def moves(every: int) -> Size:

@@ -12,6 +12,7 @@ from fedsep.core import Params, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.models.units import Units
 from fedsep.ranges import Count, Fraction, NonNegativeInt, Part, checked
 from fedsep.servers.sparse_mean import SparseMean, Tally, ranked, voted
 from fedsep.sparsity.density import Distribution, Scale, layer_densities, quotas
@@ -20,6 +21,7 @@ from fedsep.sparsity.layers import Layers, prunable
 from fedsep.sparsity.masking import Masking, Sparse
 from fedsep.sparsity.masks import Masks, largest_of
 from fedsep.sparsity.places import PlaceCode, place_code
+from fedsep.sparsity.weighed import Reduction, by_unit, weighing
 from fedsep.views.kept import KeptWeights
 from fedsep.wires.dense import Dense
 
@@ -58,6 +60,8 @@ def feddst(
     places: PlaceCode = "bitmask",
     own_classes: bool = True,
     outputs: tuple[str, ...] | None = None,
+    reduce: Reduction = "coverage_mean",
+    units: Units | None = None,
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
     downlink: Wire[Any] | None = None,
@@ -90,19 +94,23 @@ def feddst(
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
         outputs: Parameters whose rows are the scores of the classes; found in the task's module by default.
+        reduce: ``coverage_mean``; ``importance`` averages by one number a unit from each client, ``shuffled`` is its
+            control: see ``fedsep.sparsity.weighed.Reduction``.
+        units: With these, which dimensions of the parameters count the same units; derived from the task's model by
+            default.
         weighting: ``samples`` or ``uniform``.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
         downlink: How the model is sent; float32 by default.
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * sent + places_up + ceil(classes / 8)
+        up: 4 * sent + places_up + ceil(classes / 8) + 4 * numbers
         down: 4 * sent + places_down
 
     sent counts the weights inside the client's masks and all parameters that are never sparse. places_up are the
     positions, sum_l ceil(n_l / 8) as bits over the layers that are not kept whole, in the rounds in which masks move,
     else 0; places_down the same when the server's masks are new to the client, or always under ``scale``, else 0;
-    classes are told with ``own_classes`` only.
+    classes are told with ``own_classes`` only; numbers is that of the model's units with ``reduce`` importance, else 0.
 
     Memory:
         Server: the model and its masks, 4 (d + n). Client: its positions.
@@ -119,14 +127,15 @@ def feddst(
     kept = quotas(layer_densities(start, names, density, distribution), sizes)
     moves = Readjustment(readjust, every if readjust else 0, until)
     rows = found(task, outputs) if own_classes else None
-    masking = Masking(names, scale, place_code(places), moves, rows)
+    by = by_unit(task, reduce, units, scale)
+    masking = Masking(names, scale, place_code(places), moves, rows, by)
     growth = ByGradient(task, moves, local.get("batch_size", 64), rows)
-    learner = sgd(task, **local)
+    learner = weighing(by, sgd(task, **local))
     return FedSep(
         learner if rows is None else OwnClasses(learner, rows.classes),
         codec=Masked(start, largest_of(start, names, kept), masking, late=growth),
         view=KeptWeights(masking),
-        uplink=beside(uplink, rows is not None),
+        uplink=beside(uplink, rows is not None or by is not None),
         downlink=downlink or Dense(),
         server=SparseMean(Repruned(dict(zip(names, kept, strict=True)), moves)),
         weighting=weighting,

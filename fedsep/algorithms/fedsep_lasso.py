@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import Any, Unpack
+
+from torch import Tensor
 
 from fedsep import downlinks, random, tree
 from fedsep.codecs.lasso import Decoder, Encoder, Lasso, Start, normal
@@ -53,14 +57,17 @@ def fedsep_lasso(
     Args:
         task: The local problem f.
         p: Communication dimension, at most d, the number of model parameters.
-        beta: In units of |S^T x_1|_inf, x_1 = S theta_0; from 1 on, the start is absorbing: decode gives 0.
+        beta: In units of |S^T x_1|_inf, x_1 = S theta_0; from 1 on, the start is absorbing: decode gives 0. With
+            ``private`` it must be smaller, since |S_m^T x_1|_inf of a client's own sketch may be: so small that about
+            one client in a million is above it, were the entries of S_m^T x_1 independent and normal; 0.4 to 0.9,
+            more for larger d. What is allowed is told where it is not.
         start: Where decode starts: the ``initial`` model theta_0, made from the seed on both ends, or ``zero``.
         decoder: ``fista`` (restarted, on working sets) or ``ista``, the paper's.
         decode_steps: I_dec, proximal steps of a decode, at most.
         tolerance: Duality gap, relative to the objective, at which decode stops; 0 takes all the steps.
             Float32 does not resolve less than about 2e-6.
-        gamma: Step of ista and of the Neumann series, below 2 / |S|^2; None: 1 / |S|^2. S is the shared sketch, also
-            with ``private``: those of clients have norms of their own, so stay well below.
+        gamma: Step of ista and of the Neumann series, below 2 / |S|^2; None: 1 / |S|^2. S is the shared sketch; with
+            ``private`` below 1.5 / |S|^2, as those of clients have norms of their own: squared up to a third larger.
         warm_start: Whether a client's decode goes on from its last y: clients whose last rounds were the same ones
             share one computation (without, all do), and the server, which keeps no y, decodes from ``start``.
         encoder: ``direct`` for the damped system, factorised once for all clients where S is stored, and by conjugate
@@ -101,16 +108,17 @@ def fedsep_lasso(
     check_sketch("fedsep_lasso", p, d, server, server_lr)
     key = random.fold(random.key(seed), p)
     sketch = operator(p, d, key)
+    x = sketch.mv(flat)
     codec = Lasso(
         first=params if start == "initial" else tree.zeros_like(params),
         p=p,
-        beta=_absolute(beta, float(sketch.rmv(sketch.mv(flat)).abs().max())),
+        beta=_absolute(beta, float(sketch.rmv(x).abs().max()), _least(sketch, x) if private else None),
         key=key,
         operator=operator,
         decoder=decoder,
         steps=decode_steps,
         tolerance=tolerance,
-        gamma=_gamma(sketch, gamma, encoder, used=decoder == "ista" or encoder == "neumann"),
+        gamma=_gamma(sketch, gamma, encoder, decoder == "ista" or encoder == "neumann", 1.5 if private else 2.0),
         warm_start=warm_start,
         encoder=encoder,
         terms=terms,
@@ -125,18 +133,33 @@ def fedsep_lasso(
     return FedSep(sgd(task, **local), uplink=uplink or Dense(), weighting=weighting, **parts)
 
 
-def _absolute(beta: float, largest: float) -> float:
-    """beta in the units of x, ``largest`` being |S^T x_1|_inf."""
+def _least(sketch: LinearOperator, x: Tensor) -> float:
+    """|S_m^T x|_inf below which no client's own sketch falls, but one in a million, were its entries normal.
+
+    They have the mean square c |x|^2 / d, S S^T being about c I: nothing of the clients' sketches has to be drawn.
+    """
+    d = sketch.shape[1]
+    inside = math.exp(math.log(1e-6) / d)  # of one entry, where all d are inside with one chance in a million
+    return NormalDist().inv_cdf((1 + inside) / 2) * float(x.norm()) * math.sqrt(sketch.scale / d)
+
+
+def _absolute(beta: float, largest: float, least: float | None) -> float:
+    """beta in the units of x, ``largest`` being |S^T x_1|_inf, and ``least`` the same of private sketches."""
     if beta >= 1 or largest == 0:
         raise FedSepError(
             f"fedsep_lasso: beta={beta} makes the start absorbing: decode(x_1) is 0, and what is 0 never changes; beta "
             f"is in units of |S^T x_1|_inf = {largest:.4g}: choose it below 1"
             + ("" if largest else ", and a model that does not start at 0")
         )
+    if least is not None and beta * largest >= least:
+        raise FedSepError(
+            f"fedsep_lasso: beta={beta} may make the start absorbing for clients with private sketches, whose "
+            f"|S_m^T x_1|_inf may be as small as {least / largest:.3g} of that of the shared one: choose it below that"
+        )
     return beta * largest
 
 
-def _gamma(sketch: LinearOperator, chosen: float | None, encoder: Encoder, *, used: bool) -> float:
+def _gamma(sketch: LinearOperator, chosen: float | None, encoder: Encoder, used: bool, most: float) -> float:
     """The chosen step, or 1 / |S|^2; 0 where nothing takes one."""
     if not used:
         if chosen is not None:
@@ -146,8 +169,9 @@ def _gamma(sketch: LinearOperator, chosen: float | None, encoder: Encoder, *, us
             )
         return 0.0
     squared = 1.001 * squared_norm(sketch, sketch.shape[1])  # which comes from below
-    if chosen is not None and chosen >= 2 / squared:
+    if chosen is not None and chosen >= most / squared:
+        whose = "diverges: it must be" if most == 2 else "may diverge for clients with private sketches: it must be"
         raise FedSepError(
-            f"fedsep_lasso: gamma={chosen} diverges: it must be below 2 / |S|^2 = {2 / squared:.4g} for this sketch"
+            f"fedsep_lasso: gamma={chosen} {whose} below {most:g} / |S|^2 = {most / squared:.4g} for this sketch"
         )
     return 1 / squared if chosen is None else chosen

@@ -12,6 +12,7 @@ from fedsep.core import Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
+from fedsep.models.units import Units
 from fedsep.ranges import Count, Fraction, Part, checked
 from fedsep.servers.agree import AgreeThen, TopWeights
 from fedsep.servers.sparse_mean import SparseMean
@@ -21,6 +22,7 @@ from fedsep.sparsity.layers import Layers, prunable
 from fedsep.sparsity.masking import Masking
 from fedsep.sparsity.masks import random_masks
 from fedsep.sparsity.places import PlaceCode, place_code
+from fedsep.sparsity.weighed import Reduction, by_unit, weighing
 from fedsep.views.agreeing import UntilAgreed
 from fedsep.views.kept import KeptWeights
 from fedsep.wires.dense import Dense
@@ -42,6 +44,8 @@ def flash(
     places: PlaceCode = "bitmask",
     own_classes: bool = True,
     outputs: tuple[str, ...] | None = None,
+    reduce: Reduction = "coverage_mean",
+    units: Units | None = None,
     seed: int = 0,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -79,6 +83,10 @@ def flash(
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
         outputs: Parameters whose rows are the scores of the classes; found in the task's module by default.
+        reduce: ``coverage_mean``; ``importance`` averages by one number a unit from each client, ``shuffled`` is its
+            control: see ``fedsep.sparsity.weighed.Reduction``.
+        units: With these, which dimensions of the parameters count the same units; derived from the task's model by
+            default.
         seed: Of the random masks.
         weighting: ``uniform`` or ``samples``.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
@@ -86,14 +94,14 @@ def flash(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * sent_up + places_up + ceil(classes / 8)
+        up: 4 * sent_up + places_up + ceil(classes / 8) + 4 * numbers
         down: 4 * sent_down + places_down
 
     In the first stage nothing is sent down, and up a count for each sparse layer. Then sent_up and sent_down count the
     weights inside the client's masks and all parameters that are never sparse; places_down are their positions,
     sum_l ceil(n_l / 8) as bits over the layers that are not kept whole, where the masks are new to the client, so
     always in ``jmwst`` and under ``scale``; places_up the same in ``jmwst``, else 0. Classes are told in the second
-    stage, with ``own_classes`` only.
+    stage, with ``own_classes`` only; numbers is then that of the model's units with ``reduce`` importance, else 0.
 
     Memory:
         Server: the model and its masks, 4 (d + n), and its start, 4 d. Client: its positions.
@@ -116,16 +124,18 @@ def flash(
     agreed, moving = first != "sensitivity", variant == "jmwst" and rate > 0
     moves = Readjustment(rate, int(moving), until, "linear", start=0 if agreed else 1)
     rows = found(task, outputs) if own_classes else None
-    masking = Masking(names, scale, place_code(places), moves, rows)
-    learner = sgd(task, **local)
+    by = by_unit(task, reduce, units, scale)
+    masking = Masking(names, scale, place_code(places), moves, rows, by)
+    plain = sgd(task, **local)
+    learner = weighing(by, plain)
     early = ByChance(moves, rows) if moving else None
     codec = Masked(start, random_masks(start, names, kept, key), masking, early)
     renew = TopWeights(names, density, every, key) if variant == "jmwst" else None
     return FedSep(
         learner if rows is None else OwnClasses(learner, rows.classes),
-        codec=Agree(codec, learner, first_epochs, rate, agreed),
+        codec=Agree(codec, plain, first_epochs, rate, agreed),
         view=UntilAgreed(KeptWeights(masking, varies=moving)),
-        uplink=beside(uplink, rows is not None),
+        uplink=beside(uplink, rows is not None or by is not None),
         downlink=downlink or Dense(),
         server=AgreeThen(start, names, density, key, SparseMean(renew)),
         weighting=weighting,

@@ -11,7 +11,7 @@ from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.models.units import Units
 from fedsep.ranges import Fraction, checked
 from fedsep.servers.optimize import Rule
-from fedsep.submodels import Fleet, submodels, table_of
+from fedsep.submodels import Fleet, Reduction, submodels, table_of
 from fedsep.tasks.narrowed import narrowed
 from fedsep.views.plans import Static
 
@@ -23,6 +23,7 @@ def homogeneous(
     width: Fraction = 1.0,
     units: Units | None = None,
     own_classes: bool = True,
+    reduce: Reduction = "coverage_mean",
     server: Rule | None = None,
     weighting: Weighting = "uniform",
     uplink: Wire[Any] | None = None,
@@ -40,6 +41,9 @@ def homogeneous(
         units: Which dimensions of the parameters count the same units; derived from the task's model by default.
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
+        reduce: How changes become one: ``coverage_mean`` averages a class's row over the clients that have the class,
+            and all else over all clients; ``mean``, ``importance`` and ``shuffled`` as for ``heterofl``, but that all
+            clients hold as much: an importance is not multiplied by a capability.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         uplink: How a change is sent, from ``fedsep.wires``, without memory; float32 by default.
@@ -47,10 +51,11 @@ def homogeneous(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * p + ceil(classes / 8)
+        up: 4 * p + ceil(classes / 8) + 4 * numbers
         down: 4 * p
 
-    p is the number of parameters of the narrower model.
+    p is the number of parameters of the narrower model; numbers is that of its units with ``reduce`` importance, else
+    0.
 
     Memory:
         Server: the model. Client: nothing between rounds.
@@ -64,7 +69,7 @@ def homogeneous(
         Static(),
         units=table,
         own_classes=own_classes,
-        reduce="coverage_mean",  # a class's row by the clients that have it
+        reduce=reduce,
         server=server,
         weighting=weighting,
         uplink=uplink,

@@ -12,6 +12,7 @@ from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.learners.swat import SparseSGD
+from fedsep.models.units import Units
 from fedsep.ranges import Fraction, Part, argument_errors, checked
 from fedsep.servers.optimize import Optimize, Rule
 from fedsep.servers.reduce import coverage_mean, mean
@@ -19,6 +20,7 @@ from fedsep.servers.sgd import SGDRule
 from fedsep.sparsity.density import Scale
 from fedsep.sparsity.layers import Layers, prunable
 from fedsep.sparsity.places import PlaceCode, place_code
+from fedsep.sparsity.weighed import Reduction, by_unit, weighing
 from fedsep.views.largest import LargestUp, Upload, Variant
 from fedsep.wires.dense import Dense
 
@@ -37,6 +39,8 @@ def zerofl(
     places: PlaceCode = "bitmask",
     own_classes: bool = True,
     outputs: tuple[str, ...] | None = None,
+    reduce: Reduction = "coverage_mean",
+    units: Units | None = None,
     server: Rule | None = None,
     weighting: Weighting = "samples",
     uplink: Wire[Any] | None = None,
@@ -75,6 +79,10 @@ def zerofl(
         own_classes: Whether a client leaves the scores of classes that it has not out of its loss, and the server moves
             a class's row by those clients only that have the class.
         outputs: Parameters whose rows are the scores of the classes; found in the task's module by default.
+        reduce: ``coverage_mean``; ``importance`` averages by one number a unit from each client, ``shuffled`` is its
+            control: see ``fedsep.sparsity.weighed.Reduction``.
+        units: With these, which dimensions of the parameters count the same units; derived from the task's model by
+            default.
         server: Server optimiser, from ``fedsep.servers``; plain averaging by default.
         weighting: ``samples`` or ``uniform``.
         uplink: How a change is sent, from ``fedsep.wires``; float32 by default.
@@ -82,12 +90,13 @@ def zerofl(
         **local: The local steps: what ``learners.sgd`` takes.
 
     Bytes:
-        up: 4 * sent + places + ceil(classes / 8)
+        up: 4 * sent + places + ceil(classes / 8) + 4 * numbers
         down: 4 * d
 
     sent counts (density + extra) n_l, to the nearest whole number, of each sparse layer's n_l weights and all of the
     other parameters; places are sum_l ceil(n_l / 8) as bits over the layers that are not sent whole (the paper's CSR
-    is ``int32``, 4 * k); classes are told with ``own_classes`` only.
+    is ``int32``, 4 * k); classes are told with ``own_classes`` only; numbers is
+    that of the model's units with ``reduce`` importance, else 0.
 
     Memory:
         Server: the model. Client: nothing between rounds.
@@ -106,15 +115,17 @@ def zerofl(
     start = task.init()
     names = prunable("zerofl", start, layers)
     rows = found(task, outputs) if own_classes else None
-    upload = Upload(names, variant, density, extra, scale, place_code(places), rows)
-    sent, steps = average == "sent", SparseSGD(sgd(task, **local), names, density, scale)
+    by = by_unit(task, reduce, units, scale)
+    upload = Upload(names, variant, density, extra, scale, place_code(places), rows, by)
+    alike = average == "all" and rows is None and by is None
+    sent, steps = average == "sent", weighing(by, SparseSGD(sgd(task, **local), names, density, scale))
     return FedSep(
         steps if rows is None else OwnClasses(steps, rows.classes),
         codec=Largest(upload, _densities(density if served is None else served)),
         view=LargestUp(upload, sent),
-        uplink=beside(uplink, rows is not None),
+        uplink=beside(uplink, rows is not None or by is not None),
         downlink=downlink or Dense(),
-        server=Optimize(server or SGDRule(), coverage_mean if sent or rows is not None else mean),
+        server=Optimize(server or SGDRule(), mean if alike else coverage_mean),
         weighting=weighting,
     )
 

@@ -19,7 +19,7 @@ from fedsep.core import HEADER_BYTES, FedSepError
 from fedsep.data.sites import Sites
 from fedsep.pairs import findings
 from fedsep.plan import task_of
-from fedsep.recipes import Experiment, Mistake, Sources, build, find
+from fedsep.recipes import Experiment, Mistake, Recipe, RecipeError, Sources, build, find
 from fedsep.recipes.text import dump, file_tree
 from fedsep.report.wording import bytes_text
 from fedsep.theory.recipe import is_theory
@@ -50,7 +50,7 @@ def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) 
         scale = read_theory(file, reading.changes)
         screen.result(f"# {file}: a recipe of fedsep theory\n{dump({'theory': asdict(scale)})}")
         return
-    recipe = reading.read()
+    recipe = _read(reading, sources)
     experiment = build(recipe, recipe.seeds[0], sources)
     if isinstance(experiment.federation, Sites):
         screen.note("the data lie at their sites: what follows was measured on blank examples")
@@ -78,6 +78,20 @@ def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) 
     else:
         screen.result("--memory tells the peak of memory in all, from rounds that it plays.")
     screen.result("")
+
+
+def _read(reading: Reading, sources: Sources) -> Recipe:
+    """The recipe; where only some methods are written wrong, what is wrong with the others is found, too."""
+    try:
+        return reading.read()
+    except RecipeError as error:
+        if error.rest is None:
+            raise
+        try:
+            build(error.rest, error.rest.seeds[0], sources)
+        except RecipeError as more:
+            raise error.rest.error([*error.mistakes, *more.mistakes]) from error
+        raise
 
 
 def _costs(experiment: Experiment) -> dict[tuple[str, float], Cost]:

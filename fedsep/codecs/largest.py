@@ -9,6 +9,7 @@ from fedsep.class_rows import own_rows
 from fedsep.codecs.identity import Identity
 from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
 from fedsep.learners.swat import sparsest
+from fedsep.sparsity import weighed
 from fedsep.sparsity.masks import largest_of
 from fedsep.sparsity.places import with_places, without_zeros
 from fedsep.views.largest import Upload
@@ -29,13 +30,14 @@ class Largest(Identity):
     def encode(
         self, start: Decoded, y: Params, x: Params, memory: tuple[()], shard: Shard, ctx: Ctx
     ) -> tuple[Tree, tuple[()], Info]:
-        """The largest coordinates of y or of dy, where they are, and the classes, where they are told."""
-        dy, layers, variant = tree.sub(y, start.y), self.upload.layers, self.upload.variant
-        counted = self._own(dy if variant == "top_k_diff" else y, shard)
-        masks = largest_of(counted, layers, self.upload.counts(y, ctx))
-        sent = {**dy, **{name: y[name] for name in layers}} if variant == "top_k_weights" else dy
+        """The largest coordinates of y or of dy, where they are, and what is told beside them."""
+        own = {name: y[name] for name in start.y}  # a learner may have put importances beside it
+        dy, layers, variant = tree.sub(own, start.y), self.upload.layers, self.upload.variant
+        counted = self._own(dy if variant == "top_k_diff" else own, shard)
+        masks = largest_of(counted, layers, self.upload.counts(own, ctx))
+        sent = {**dy, **{name: own[name] for name in layers}} if variant == "top_k_weights" else dy
         kept = with_places(without_zeros(sent, masks), masks, self.upload.code)
-        return class_rows.told(self.upload.rows, kept, shard), memory, {}
+        return weighed.told(self.upload.by, class_rows.told(self.upload.rows, kept, shard), y), memory, {}
 
     def _own(self, y: Params, shard: Shard) -> Params:
         """0 in the rows of classes that the client has not: the server would not read what it sends of them."""

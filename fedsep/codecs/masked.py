@@ -14,6 +14,7 @@ from fedsep.core import Ctx, Decoded, Info, Params, Shard, Task, Tree
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.batches import minibatches
 from fedsep.learners.own_classes import masked as masked_task
+from fedsep.sparsity import weighed
 from fedsep.sparsity.growth import Readjustment, grown_by_chance, grown_by_gradient
 from fedsep.sparsity.masking import Masking, Sparse, started
 from fedsep.sparsity.masks import Masks, masked
@@ -68,13 +69,14 @@ class Masked:
     def encode(
         self, start: Decoded, y: Params, x: Kept, memory: Places, shard: Shard, ctx: Ctx
     ) -> tuple[Tree, Places, Info]:
-        """dy inside the client's masks; their positions, where they may have moved; the classes, if they are told."""
+        """dy inside the client's masks; their positions, where they may have moved; what is told beside it."""
         masks: Masks = start.residual
+        own = {name: y[name] for name in start.y}  # a learner may have put importances beside it
         if self.late is not None and self.masking.moving(ctx):
-            masks = self.late(y, masks, shard, ctx)
-        kept = without_zeros(tree.sub(y, start.y), masks)
+            masks = self.late(own, masks, shard, ctx)
+        kept = without_zeros(tree.sub(own, start.y), masks)
         kept = with_places(kept, masks, self.masking.code) if self.masking.moving(ctx) else kept
-        return class_rows.told(self.masking.rows, kept, shard), memory, {}
+        return weighed.told(self.masking.by, class_rows.told(self.masking.rows, kept, shard), y), memory, {}
 
     def advance(self, x: Sparse, round: int) -> tuple[Sparse, bool]:
         """The clock moves."""

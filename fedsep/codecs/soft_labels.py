@@ -59,6 +59,11 @@ class Pool:
     per_round: int
     key: Tensor
 
+    @property
+    def public(self) -> Samples:
+        """All, by the name that other parts of methods have for them."""
+        return self.samples
+
     def at(self, round: int) -> Tensor:
         """Positions of a round's examples, int64, shape (n,): without replacement."""
         order = random.permutation(random.fold(random.fold(self.key, _EXAMPLES), round), self.samples.size)

@@ -65,8 +65,13 @@ def other_set(name: str, parts: Iterable[Tensor], source: Source, constants: Con
     known = set(fingerprints(source.x)) | set([] if source.x_test is None else fingerprints(source.x_test))
     both = sum(each in known for each in fingerprints(images))
     if both:
-        raise FedSepError(
-            f"public must have nothing in common with the private and the test data of {source.name} "
-            f"(got {name}, with {both:,} of its {len(images):,} images among them)"
-        )
+        raise FedSepError(in_common(source.name, name, both, len(images), "images"))
     return unlabelled(images, constants, None)
+
+
+def in_common(private: str, public: str, both: int, count: int, what: str) -> str:
+    """The sentence about public data of which some are private, or are tested on."""
+    return (
+        f"public must have nothing in common with the private and the test data of {private} "
+        f"(got {public}, with {both:,} of its {count:,} {what} among them)"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from fedsep import tree
 from fedsep.core import Params
 from fedsep.models.units import Units, kept, sliced_at
 from fedsep.tasks.pure import Pure
+
+_OPTIONS = {"parameters": "params", "multiply-adds": "flops"}
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Budget:
         units: Which groups are cut.
         cost: Of the sub-model that has these many units of each group: it does not matter which.
         called: What is counted, for messages.
+        tied: Whether all groups are cut, or only those that one kernel alone makes.
     """
 
     units: Units
     cost: Callable[[Params], int]
     whole: Params
     called: str
+    tied: bool = field(default=True, compare=False)  # which follows from the units
     _shares: dict[float, float] = field(default_factory=dict[float, float], compare=False, repr=False)
 
     def __call__(self, capability: float) -> float:
@@ -58,19 +63,21 @@ class Budget:
         fewest = (
             "the fewest channels that group normalisation allows" if self.units.divisors else "one unit of each group"
         )
+        enough = math.ceil(1e4 * math.sqrt(least / whole)) / 1e4
+        ways = ["a wider model", "budget=width", *([] if self.tied else ["gates=all_tied"])]
         return [
-            f"budget={self.called} cannot be met: of the whole model's {whole:,} {self.called}, a client of capability "
-            f"{capability:g} may have {capability**2:.2%}, and with {fewest} it has {least / whole:.2%}: "
-            "use budget=width, or gates=all_tied"
+            f"budget={_OPTIONS[self.called]} cannot be met: of the whole model's {whole:,} {self.called}, a client of "
+            f"capability {capability:g} may have {capability**2:.2%}, and with {fewest} it has {least / whole:.2%}: "
+            f"use capabilities of {enough:g} or more, {', '.join(ways[:-1])}, or {ways[-1]}"
         ]
 
 
-def of_parameters(units: Units, params: Params) -> Budget:
+def of_parameters(units: Units, params: Params, *, tied: bool = True) -> Budget:
     """A budget of parameters."""
-    return Budget(units, tree.size, _shapes(params), "parameters")
+    return Budget(units, tree.size, _shapes(params), "parameters", tied)
 
 
-def of_multiply_adds(units: Units, params: Params, model: Pure, shape: tuple[int, ...]) -> Budget:
+def of_multiply_adds(units: Units, params: Params, model: Pure, shape: tuple[int, ...], *, tied: bool = True) -> Budget:
     """A budget of the multiply-adds of convolutions and matrix products in one forward pass.
 
     Args:
@@ -78,8 +85,9 @@ def of_multiply_adds(units: Units, params: Params, model: Pure, shape: tuple[int
         params: Of the whole model.
         model: The module.
         shape: Of one input.
+        tied: Whether all groups are cut.
     """
-    return Budget(units, lambda part: multiply_adds(model, part, shape), _shapes(params), "multiply-adds")
+    return Budget(units, lambda part: multiply_adds(model, part, shape), _shapes(params), "multiply-adds", tied)
 
 
 def multiply_adds(model: Pure, params: Params, shape: tuple[int, ...]) -> int:

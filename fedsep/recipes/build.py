@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,13 +120,27 @@ def _algorithms(
     for name in names:
         call = recipe.methods[name]
         try:
-            built[name] = call.build(scope)
+            with _warned(name, call):
+                built[name] = call.build(scope)
             built[name].init(task_of(built[name], scope["task"]).init())
         except RecipeError as error:
             mistakes += error.mistakes
         except FedSepError as error:
             mistakes += call.mistakes(error)
     return built, mistakes
+
+
+@contextmanager
+def _warned(name: str, call: Call) -> Iterator[None]:
+    """A factory's warnings under the name that its method has in the recipe."""
+    met: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as met:
+            yield
+    finally:
+        for each in met:
+            text = str(each.message).removeprefix(f"{call.use.rpartition('.')[2]}: ")
+            warnings.warn(f"methods.{name}: {text}", each.category, stacklevel=5)
 
 
 def _plan_mistakes(

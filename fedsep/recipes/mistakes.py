@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedsep.core import FedSepError
+
+if TYPE_CHECKING:
+    from fedsep.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,28 @@ class RecipeError(FedSepError):
 
     Attributes:
         mistakes: The mistakes, in the order in which they were found.
+        rest: The recipe without the methods that they are about, where they are about methods only; else None.
     """
 
-    def __init__(self, file: str, mistakes: Sequence[Mistake], changes: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        file: str,
+        mistakes: Sequence[Mistake],
+        changes: Iterable[tuple[str, str]] = (),
+        rest: Recipe | None = None,
+    ) -> None:
         """A mistake at a path that ``--set`` wrote is blamed on that option, not on the file.
 
         Args:
             file: Name of the file as the user gave it.
             mistakes: At least one.
             changes: Paths written by options, each with the option's text.
+            rest: What of the recipe can be built all the same.
         """
         options = list(changes)
         super().__init__("\n".join(f"{_source(file, mistake, options)}: {mistake}" for mistake in mistakes))
         self.mistakes = tuple(mistakes)
+        self.rest = rest
 
 
 def _source(file: str, mistake: Mistake, changes: list[tuple[str, str]]) -> str:

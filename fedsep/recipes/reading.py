@@ -72,15 +72,17 @@ def from_tree(tree: Any, file: str, *, changes: Sequence[Change] = (), allow: Se
     """
     tree, mistakes = normalised(tree)
     written: list[tuple[str, str]] = []
+    rest: Recipe | None = None
     if tree:
         tree, written, unreached = apply_changes(tree, list(changes))
         found, wrong = shape(tree)
         mistakes += [*unreached, *wrong]
         recipe, wrong = _bind(found or _lenient(tree), file, allow, written)
-        mistakes += wrong
-        if recipe and not mistakes:
+        if recipe and not mistakes and not wrong:
             return recipe
-    raise RecipeError(file, mistakes, written)
+        rest = None if mistakes else recipe
+        mistakes += wrong
+    raise RecipeError(file, mistakes, written, rest)
 
 
 def _lenient(tree: dict[str, Any]) -> Shape:
@@ -94,7 +96,7 @@ def _lenient(tree: dict[str, Any]) -> Shape:
 def _bind(
     found: Shape, file: str, allow: Sequence[str], written: list[tuple[str, str]]
 ) -> tuple[Recipe | None, list[Mistake]]:
-    """The recipe, or None with what is wrong with it; blocks that are missing altogether are not bound."""
+    """The recipe of the methods that can be bound, or None, with what is wrong; missing blocks are not bound."""
     binder = Binder(allow)
     blocks: dict[str, Call] = {}
     for key, (scope, wanted) in BLOCKS.items():
@@ -105,18 +107,19 @@ def _bind(
         call = binder.block(block, key, scope, wanted) if block else None
         blocks |= {key: call.around("faults", faults, faulty) if faults else call} if call else {}
     binder.mistakes += name_mistakes(found.methods)
-    methods: dict[str, Call] = {}
-    for name, block in zip(method_names(found.methods), found.methods, strict=True):
-        call = binder.block(_nameless(block), f"methods.{name}", METHOD, Algorithm)
-        methods |= {name: call} if call else {}
-    binder.mistakes += _deaf(found.precision, methods)
+    calls, unbound = _methods(binder, found.methods)
+    before = len(binder.mistakes)
+    binder.mistakes += _deaf(found.precision, calls)
     settings = {
         key: binder.call(target, key, getattr(found, key), key)
         for key, target in SETTINGS.items()
         if getattr(found, key) or key not in _WRITTEN_IF_GIVEN
     }
-    if binder.mistakes or len(blocks) < len(BLOCKS):
-        return None, binder.mistakes
+    methods = {name: call for name, call in calls.items() if name not in unbound}
+    theirs = [mistake for each in unbound.values() for mistake in each]
+    wrong = [*binder.mistakes[:before], *theirs, *binder.mistakes[before:]]
+    if binder.mistakes or not methods or len(blocks) < len(BLOCKS):
+        return None, wrong
     recipe = Recipe(
         file=file,
         name=found.name or Path(file).stem,
@@ -130,7 +133,20 @@ def _bind(
         allow=tuple(allow),
         **blocks,
     )
-    return recipe, _settings_mistakes(recipe)
+    wrong += _settings_mistakes(recipe)
+    return (recipe if len(wrong) == len(theirs) else None), wrong
+
+
+def _methods(binder: Binder, blocks: Sequence[Any]) -> tuple[dict[str, Call], dict[str, list[Mistake]]]:
+    """Methods that can be bound, by name, and what is wrong with those that are written wrong."""
+    calls: dict[str, Call] = {}
+    wrong: dict[str, list[Mistake]] = {}
+    for name, block in zip(method_names(blocks), blocks, strict=True):
+        alone = Binder(binder.allow)
+        call = alone.block(_nameless(block), f"methods.{name}", METHOD, Algorithm)
+        calls |= {name: call} if call else {}
+        wrong |= {name: [*wrong.get(name, []), *alone.mistakes]} if alone.mistakes else {}
+    return calls, wrong
 
 
 def _deaf(precision: str | None, methods: Mapping[str, Call]) -> list[Mistake]:

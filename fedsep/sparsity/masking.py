@@ -13,6 +13,7 @@ from fedsep.core import Ctx, Params
 from fedsep.sparsity.density import Scale, share_of
 from fedsep.sparsity.growth import Readjustment
 from fedsep.sparsity.masks import Masks, part_of
+from fedsep.sparsity.weighed import ByUnit
 from fedsep.wires.indices import IndexCode
 
 
@@ -42,6 +43,7 @@ class Masking:
         code: How positions are written.
         moves: When clients change their own masks.
         rows: Of the classes, where replies say which of them the client has; else None.
+        by: Of the units, where replies say how much each matters to the client; else None.
     """
 
     layers: tuple[str, ...]
@@ -49,6 +51,7 @@ class Masking:
     code: IndexCode
     moves: Readjustment
     rows: ClassRows | None = None
+    by: ByUnit | None = None
 
     def given(self, x: Sparse, ctx: Ctx) -> Masks:
         """What a client is given: the server's masks, or the largest weights in them as far as it can hold them."""

@@ -10,9 +10,11 @@ import torch
 from fedsep import class_rows, tree
 from fedsep.class_rows import ClassRows, times
 from fedsep.core import Ctx, Params, Tree
+from fedsep.sparsity import weighed
 from fedsep.sparsity.density import Scale, quotas, share_of
 from fedsep.sparsity.masks import Masks, largest
 from fedsep.sparsity.places import read_masks, with_places, with_zeros, without_zeros
+from fedsep.sparsity.weighed import ByUnit
 from fedsep.wires.indices import IndexCode
 
 Variant = Literal["top_k_weights", "diff_on_top_k", "top_k_diff"]
@@ -31,6 +33,7 @@ class Upload:
         scale: How a client's density follows from its capability.
         code: How positions are written.
         rows: Of the classes, where replies say which of them the client has; else None.
+        by: Of the units, where replies say how much each matters to the client; else None.
     """
 
     layers: tuple[str, ...]
@@ -40,6 +43,7 @@ class Upload:
     scale: Scale
     code: IndexCode
     rows: ClassRows | None = None
+    by: ByUnit | None = None
 
     def counts(self, params: Params, ctx: Ctx) -> list[int]:
         """How many coordinates of each layer are sent."""
@@ -57,7 +61,7 @@ class LargestUp:
 
     Bytes:
         Down: the model's. Up: 4 for each coordinate that is sent and for every parameter that is never sparse, the
-        positions, and a bit for each class where they are told.
+        positions, a bit for each class where they are told, and 4 for each unit where importances are.
     """
 
     upload: Upload
@@ -71,20 +75,22 @@ class LargestUp:
         """A reply of the first coordinates."""
         masks = _first(x, self.upload, ctx)
         kept = with_places(without_zeros(tree.zeros_like(x), masks), masks, self.upload.code)
-        return class_rows.like(self.upload.rows, kept, x)
+        return weighed.like(self.upload.by, class_rows.like(self.upload.rows, kept, x), x)
 
     def paste(self, dx: Any, x: Params, ctx: Ctx) -> tuple[Params, Tree | None]:
         """The change; where weights were sent, their difference from the server's."""
-        kept, rows = class_rows.heard(self.upload.rows, dx, x)
+        by = self.upload.by
+        kept, rows = class_rows.heard(self.upload.rows, weighed.heard(by, dx), x)
         sparse = {name: x[name] for name in self.upload.layers}
         masks = read_masks(kept, kept.get("places", {}), sparse, self.upload.code)
         value = with_zeros(kept, masks, x)
         if self.upload.variant == "top_k_weights":
             value |= {name: value[name] - (x[name] * mask if self.held else x[name]) for name, mask in masks.items()}
-        if not self.held and self.upload.rows is None:
+        if not self.held and self.upload.rows is None and by is None:
             return value, None
         cover = {name: masks[name] if self.held and name in masks else torch.ones_like(x[name]) for name in x}
-        return times(value, rows), times(cover, rows)
+        cover = times(cover, rows)
+        return times(value, rows), cover if by is None else by.weigh(cover, dx, x, ctx)
 
 
 def _first(x: Params, upload: Upload, ctx: Ctx) -> Masks:

@@ -122,7 +122,8 @@ class Submodel:
         value, cover = self.own(value, told), self.own(cover, told)
         if self.importance is not None:
             even = {group: next(iter(x.values())).new_ones(len(index)) for group, index in keep.items()}
-            weights = self.importance.weights({**even, **told["importance"]}, ctx)
+            held = ctx if self.width is None else ctx._replace(capability=self.width)  # a share of one's own, or of all
+            weights = self.importance.weights({**even, **told["importance"]}, held)
             spread = {group: part.new_zeros(self.units.sizes[group]).index_copy(0, keep[group].to(part.device), part)
                       for group, part in weights.items()}  # fmt: skip
             cover = times(cover, self.units.weigh(x, spread))

@@ -117,3 +117,26 @@ def test_usage_errors_are_2(command):
     assert code == 2
     assert "No such option" in err  # the rest is typer's or click's wording, by version
     assert "--outt" in err
+
+
+def test_check_tells_the_mistakes_of_all_methods_at_once(command):
+    """One cannot be bound; the factories of others refuse what only they can judge; a fourth is right."""
+    with open("three.yaml", "w") as file:
+        file.write(
+            """
+rounds: 2
+data: {use: fedsep.data.digits, clients: 3}
+model: {use: fedsep.models.logistic}
+methods:
+  - {use: fedsep.algorithms.eden, bits: 9}
+  - {use: fedsep.algorithms.fedsep_linear, p: 100000}
+  - {use: fedsep.algorithms.fedsep_lasso, p: 20, beta: 2}
+  - {use: fedsep.algorithms.topk_ef, k: 100000}
+  - {use: fedsep.algorithms.fedavg}
+"""
+        )
+    code, _, said = command("check", "three.yaml")
+    assert code == 2
+    for method in ("eden.bits", "fedsep_linear.p", "fedsep_lasso: beta=2", "topk_ef.k"):
+        assert f"three.yaml: methods.{method}" in said
+    assert len(said.splitlines()) == 4

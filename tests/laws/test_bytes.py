@@ -1,5 +1,7 @@
 """Law: measured bytes equal the closed form in the factory's docstring."""
 
+import math
+
 import pytest
 import torch
 from catalogue import CATALOGUE, Row, Tiny, changed, gaps, gaps_down, name, network, rehearsed, row, skewed
@@ -42,8 +44,9 @@ def test_a_half_type_takes_two_bytes_a_number(called, up, down):
 
 
 def at_size(task: Tiny) -> list[Row]:
-    """Compressed methods on a model of another size, each with sizes of its own that follow it."""
+    """Methods whose bytes depend on the run, or on p, on a model of another size, with sizes that follow it."""
     k, p = task.d // 9, task.d // 5
+    tenths = sum(math.ceil(0.1 * part.numel()) for part in task.init().values())
     few, many = (
         {"p": p, "bits": 1, "bits_down": 1, "scale_bits": 8},
         {"p": p, "bits": 3, "bits_down": 2, "scale_bits": 32},
@@ -53,6 +56,7 @@ def at_size(task: Tiny) -> list[Row]:
             "gaps_down": gaps_down(k, task)}),
         row("fetchsgd", task, p=p // 3 * 3, rows=3, k=k, sizes={"p": p // 3 * 3, "changed": changed}),
         row("topk_ef", task, k=k, sizes={"k": k, "changed": changed}),
+        row("dgc", task, fraction=0.1, warmup=(), sizes={"k": tenths, "changed": changed}),
         row("scaffold", task, clients=2),
         row("fedsep_linear", task, p=p, period=2, sizes={"p": p}),
         row("fedsep_quantised", task, p=p, period=2, sizes=few),

@@ -382,7 +382,7 @@ def test_a_check_takes_no_more_than_a_step():
 
 
 def test_updates_may_come_one_at_a_time():
-    """A generator will do, and what it gives is not kept: memory does not grow with the cohort."""
+    """A generator will do."""
     server = algorithms.feddf(network, public=public(), server_steps=2, **LOCAL).server
     x = {"1": network.init()}
     changes = [Update({"1": tree.scale(network.init(), 0.1 * n)}) for n in range(1, 4)]

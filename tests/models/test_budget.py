@@ -1,5 +1,7 @@
 """What a capability is in parameters and multiply-adds, and which groups are cut."""
 
+import re
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -57,10 +59,24 @@ def test_a_budget_that_one_unit_exceeds_is_refused_before_a_run():
     federation = data.digits(clients=3)
     task = tasks.classification(models.small_cnn(federation.shape, 10, widths=(4, 4), pool=1), shape=federation.shape)
     method = algorithms.fedsep_mask(task, budget="params", steps=1)
-    says = r"budget=parameters cannot be met: .* capability 0\.0625 may have 0\.39%, and with one unit of each group"
-    with pytest.raises(FedSepError, match=says):
+    says = r"budget=params cannot be met: .* capability 0\.0625 may have 0\.39%, and with one unit of each group"
+    with pytest.raises(FedSepError, match=says) as refused:
         fit(method, task, federation, rounds=1, cohort=Cohort(2, (1.0, 0.0625)))
+    assert "all_tied" not in str(refused.value)  # it is that already
+    enough = float(re.search(r"use capabilities of (\S+) or more", str(refused.value))[1])
+    assert not method.view.part.budget.mistakes(enough)
+    assert method.view.part.budget.mistakes(enough - 2e-4)
     fit(method, task, federation, rounds=1, cohort=Cohort(2, (1.0, 0.5)))
+
+
+@pytest.mark.parametrize("budget", ["params", "flops"])
+def test_streams_that_stay_whole_may_be_why_a_budget_cannot_be_met(budget):
+    federation = data.digits(clients=3)
+    net = models.resnet(federation.shape, 10, blocks=(1,), width=8, norm="none")
+    task = tasks.classification(net, shape=federation.shape)
+    inner, tied = (algorithms.fedsep_mask(task, budget=budget, gates=gates, steps=1) for gates in ("inner", "all_tied"))
+    assert [text.endswith("or gates=all_tied") for text in inner.view.mistakes([0.2])] == [True]
+    assert not tied.view.mistakes([0.2])
 
 
 @pytest.mark.parametrize("budget", ["params", "flops"])

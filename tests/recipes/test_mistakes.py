@@ -232,3 +232,9 @@ def test_changes_that_cannot_be_made_are_told_with_the_other_mistakes():
         "--set rounds=0: rounds: must be a whole number >= 1 (got 0)",
         "--set methods.fedavg.lr=-1: methods.fedavg.lr: must be > 0 (got -1)",
     ]
+
+
+def test_a_warning_names_the_method_as_the_recipe_does():
+    changed = recipe("methods.1.name=fast", "methods.fast.server_lr=100")
+    with pytest.warns(UserWarning, match=r"^methods\.fast: server_lr=100\.0 is likely unstable"):
+        build(changed, 0)

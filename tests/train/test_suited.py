@@ -8,7 +8,7 @@ import torch
 
 from fedsep import algorithms, data, models, tasks
 from fedsep.calibrating import batches
-from fedsep.core import FedSepError
+from fedsep.core import FedSepError, Samples
 from fedsep.gates import gate_scores
 from fedsep.models.calibration import calibrated
 from fedsep.serving import of_fleet
@@ -46,7 +46,24 @@ def zoo_of(federation, norm="none"):
 
 
 def public_of(federation, count=20):
-    return federation.test._replace(x=federation.test.x[:count], y=federation.test.y[:count])
+    """Images that nobody has: some upside down."""
+    return federation.test._replace(x=federation.test.x[:count].flip(-2), y=federation.test.y[:count])
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """A user's fleet: clients' data of their own, and none of the server's."""
+
+    shards: tuple
+    validation: None = None
+    test: None = None
+
+    @property
+    def clients(self):
+        return len(self.shards)
+
+    def shard(self, client):
+        return self.shards[client]
 
 
 DISTILLED = {
@@ -54,6 +71,39 @@ DISTILLED = {
     "fedet": {"server_steps": 9, "server_batch_size": 10},
     "dsfl": {"per_round": 20, "distil_steps": 3, "distil_batch_size": 10},
 }
+
+
+@pytest.mark.parametrize("name", list(DISTILLED))
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_public_examples_that_are_private_or_tested_on_are_refused(federation, name, part):
+    task, mine = task_of(federation, "group"), public_of(federation)
+    mine.x[[3, 7]] = getattr(federation, part).x[[1, 2]]
+    method = getattr(algorithms, name)(task, public=mine, **DISTILLED[name], steps=1, batch_size=16)
+    told = (
+        r"public must have nothing in common .*got the method's public examples, with 2 of its 20 examples among them"
+    )
+    with pytest.raises(FedSepError, match=told) as refused:
+        fit(method, task, federation, rounds=1)
+    assert str(refused.value).count("nothing in common") == 1  # codec and server hold one pool
+    fleet = Own(tuple(federation.shard(client) for client in range(7)))
+    if part == "train":
+        with pytest.raises(FedSepError, match=told.replace("the method's public", ".*")):
+            fit(method, task, fleet, rounds=1)
+
+
+def test_they_are_compared_as_models_see_them_where_they_are_stored_otherwise(federation):
+    task, mine = task_of(federation, "group"), federation.validation.all()
+    method = algorithms.feddf(task, public=Samples(mine.x, mine.y), server_steps=1, steps=1)
+    with pytest.raises(FedSepError, match="with 100 of its 100 examples among them"):
+        fit(method, task, federation, rounds=1)
+
+
+def test_what_a_federation_has_set_apart_itself_is_not_hashed_again(monkeypatch):
+    split = data.digits(clients=4, public=30)
+    task = task_of(split, "group")
+    method = algorithms.feddf(task, public=split.public, server_steps=1, steps=1)
+    monkeypatch.setattr("fedsep.data.public.blake2b", None)
+    fit(method, task, split, rounds=1)
 
 
 @pytest.mark.parametrize("name", list(DISTILLED))
