@@ -36,6 +36,7 @@ SPLITS = {
         "mnist_rivals_k2",
         "mnist_rivals_k2_at_01",
         "mnist_rivals_more_k2",
+        "mnist_scaffold_k2",
         "mnist_fetchsgd_k2",
     ),
     "cifar10": ("paper/fig3/runs",),

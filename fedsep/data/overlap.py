@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+
+import torch
 
 from fedsep.core import Samples
 from fedsep.data.federation import Federation
@@ -16,22 +19,29 @@ def overlap(public: Samples, fleet: Fleet) -> list[str]:
     """Why a pool cannot be public for this fleet, as a sentence, if it cannot.
 
     Inputs are compared as they are stored, or, where the types differ, as models see them. Only the pool's hashes are
-    kept, however many clients there are.
+    kept, however many clients there are. Inputs of few values, such as categories, are equal by chance: as many are
+    allowed as the pool's own repetitions let expect, twice over.
     """
-    stored, seen = set[bytes](), set[bytes]()
+    stored, seen, others = set[bytes](), set[bytes](), 0
     ours = {raw: list(_hashed(public, raw)) for raw in (True, False)}
     for part in _parts(fleet):
         raw = part.x.dtype == public.x.dtype
         found = stored if raw else seen
         found |= set(ours[raw]).intersection(_hashed(part, raw))
+        others += part.size
     both = sum(a in stored or b in seen for a, b in zip(ours[True], ours[False], strict=True))
+    often = Counter(ours[True])
+    repeated = sum(often[each] > 1 for each in ours[True])
+    if both <= 2 * repeated * others / public.size:
+        return []
     name: str = getattr(fleet, "name", "the clients")
-    return [in_common(name, "the method's public examples", both, public.size, "examples")] if both else []
+    return [in_common(name, "the method's public examples", both, public.size, "examples")]
 
 
 def _hashed(samples: Samples, raw: bool) -> Iterator[bytes]:
     for x in samples.x.split(_ROWS):
-        yield from fingerprints((x if raw else samples.normalised(x)).cpu().numpy())
+        values = (x if raw else samples.normalised(x)).cpu().reshape(len(x), -1).contiguous()
+        yield from fingerprints(values.view(torch.uint8).numpy())  # NumPy does not know every type
 
 
 def _parts(fleet: Fleet) -> Iterator[Samples]:

@@ -161,7 +161,7 @@ class _Session:
         if len(group) == 1 or len(group) <= self.roomy.get(signature := _signature(first), 0):
             return len(group)
         train = self.fleet.shard(first.job.invitation.client).train
-        fits = room(len(group), self.algorithm.learner, first.begun.start.y, train)
+        fits = room(len(group), self.algorithm.learner, first.begun.start.y, train, surely=self.fixed)
         self.roomy[signature] = fits
         return fits
 

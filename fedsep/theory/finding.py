@@ -124,8 +124,8 @@ class Scale:
     """
 
     seeds: tuple[NonNegativeInt, ...]
-    draws: Annotated[int, Range(ge=2)]
-    replicates: Count
+    draws: Annotated[int, Range(ge=64)]
+    replicates: Annotated[int, Range(ge=2)]
     rounds: Count
     horizons: tuple[Count, ...]
     conditions: tuple[Annotated[int, Range(ge=2)], ...]

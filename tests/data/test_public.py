@@ -1,11 +1,14 @@
 """Public data: held out before anything is dealt, without labels, and never what private or test data hold."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from fedsep import data
-from fedsep.core import FedSepError
+from fedsep.core import FedSepError, Samples
+from fedsep.data.overlap import overlap
 
 
 def rows(x: torch.Tensor) -> set[bytes]:
@@ -107,3 +110,15 @@ def test_digits_have_a_slice_too():
     assert data.digits(clients=4, validation=100, public=300).public.size == 300
     with pytest.raises(FedSepError, match="public must be a whole number >= 0, or another data set"):
         data.digits(public=-1)
+
+
+def test_inputs_that_are_equal_by_chance_are_no_evidence():
+    draw = torch.Generator().manual_seed(0)
+    table = torch.randint(0, 4, (3500, 6), generator=draw).double()
+    few, rest = Samples(table[:500], torch.zeros(500)), Samples(table[500:], torch.zeros(3000))
+    fleet = SimpleNamespace(clients=1, validation=None, test=None, shard=lambda client: (rest,))
+    assert overlap(few, fleet) == []
+    fine = Samples(torch.rand(500, 6, generator=draw).bfloat16(), torch.zeros(500))
+    assert overlap(fine, fleet) == []
+    fleet.test = Samples(fine.x[:1], fine.y[:1])
+    assert "with 1 of its 500 examples among them" in overlap(fine, fleet)[0]

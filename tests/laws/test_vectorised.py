@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import weakref
 
 import pytest
 import torch
@@ -186,11 +187,12 @@ def test_a_chunk_that_was_asked_for_and_does_not_fit_is_refused_with_the_largest
 def scarce(monkeypatch):
     """A processor with memory for so many clients of the network, of six images each in minibatches of four."""
 
-    def with_room(clients):
+    def with_room(clients, *, surely=False):
         batch = few()
         each = COPIES * tree.nbytes(network.init()) + tree.nbytes([batch.x, batch.y])
-        each += 2 * kept(network, network.init(), batch)
-        monkeypatch.setattr("fedsep.engines.room.free_memory", lambda: int(each * clients / 0.9))
+        each += (1 if surely else 2) * kept(network, network.init(), batch)
+        free = int(each * clients / (1 if surely else 0.9))
+        monkeypatch.setattr("fedsep.engines.room.free_memory", lambda: free)
 
     return with_room
 
@@ -215,7 +217,7 @@ def test_on_a_processor_a_chunk_that_does_not_fit_is_refused_before_it_is_tried(
     fleet = Fleet(network)
     fleet.parts, fleet.clients = [fleet.parts[0]] * 8, 8
     algorithm = cramped(fits, AssertionError("tried"))
-    scarce(fits + 0.5)
+    scarce(fits + 0.5, surely=True)
     with pytest.raises(FedSepError, match=rf"engine.chunk: {chunk} clients do not fit .* the most that do are {fits}"):
         rounds(engines.vectorised(chunk=chunk), algorithm, network, fleet)
     rounds(engines.vectorised(chunk=fits), algorithm, network, fleet)
@@ -229,6 +231,18 @@ def test_what_a_loss_keeps_is_counted_once_and_without_parameters_and_data():
 
     assert kept(Kept(), network.init(), few()) == 4 * HIDDEN * 8
     assert kept(None, network.init(), few()) == 0
+
+
+def test_what_a_loss_keeps_is_let_go():
+    class Noted(Tiny):
+        def loss(self, params, batch):
+            hidden = (batch.x @ params["0.weight"].T).tanh()
+            noted.append(weakref.ref(hidden))
+            return hidden.square().sum()
+
+    noted = []
+    kept(Noted(), network.init(), few())
+    assert noted[0]() is None
 
 
 def test_a_client_that_does_not_fit_alone_is_refused():

@@ -42,7 +42,7 @@ def test_experiments_are_run_once_and_give_a_page(tmp_path, capsys):
             ["--set", "theory.drows=7"],
             "--set theory.drows=7: theory.drows: theory has no such key (got 7; did you mean draws?)",
         ),
-        (["--set", "theory.draws=1"], "theory.draws: must be >= 2 (got 1)"),
+        (["--set", "theory.draws=1"], "theory.draws: must be >= 64 (got 1)"),
         (["--set", "theory.horizons=[16, 4]"], "theory.horizons: must be at least two numbers, increasing"),
         (["--set", "theory.seeds=[1, 1]"], "theory.seeds: must be different seeds"),
         (["--set", "rounds=2"], "rounds: is no part of such a recipe (got 2)"),
@@ -119,6 +119,6 @@ def test_other_commands_know_such_a_recipe(capsys):
     assert invoke(["check", "theory/full"]) == 0
     assert "conditions: [2, 4, 8, 16]" in capsys.readouterr().out
     assert invoke(["check", "theory/full", "--set", "theory.replicates=0"]) == 2
-    assert "theory.replicates: must be >= 1 (got 0)" in capsys.readouterr().err
+    assert "theory.replicates: must be >= 2 (got 0)" in capsys.readouterr().err
     assert invoke(["run", "theory/full"]) == 2
     assert "this is a recipe of fedsep theory" in capsys.readouterr().err
