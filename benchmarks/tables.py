@@ -293,6 +293,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
             "tune_rivals_low",
             "tune_more",
             "tune_more_k2",
+            "tune_scaffold",
             "tune_fetchsgd",
             "tune_fetchsgd_k2",
         ]
