@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
@@ -105,10 +106,15 @@ def _next(setting: str, idea: str, done: Mapping[Asked, float], options: Options
         tries = {rate: (setting, idea, SEED, min(TUNED, options.rounds), rate) for rate in rates}
         if left := [asked for asked in tries.values() if asked not in done]:
             return left
-        best = max(rates, key=lambda rate: done[tries[rate]])
+        best = max(rates, key=lambda rate: _finite(done[tries[rate]]))
         rates = (*rates, *of.further(best)) if more else rates
     found = [(setting, idea, seed, options.rounds, best) for seed in options.seeds]
     return [asked for asked in found if asked not in done]
+
+
+def _finite(figure: float) -> float:
+    """A figure to compare with others: one that is not a number is the worst."""
+    return figure if math.isfinite(figure) else -math.inf
 
 
 def _asked(run: Mapping[str, Any]) -> Asked:

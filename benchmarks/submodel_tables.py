@@ -121,10 +121,16 @@ def _percent(runs: Iterable[Mapping[str, Any]], model: str) -> str:
 
 
 def second_term_table() -> str:
-    """Validation accuracy of FedSep's mask with the first term of Eq. (8), with both, and with a random second one."""
+    """Validation accuracy of FedSep's mask with the first term of Eq. (8), with both, and with a random second one.
+
+    Of the longest runs, those at the rate of most of them.
+    """
     runs = json.loads(SECOND.read_text())["runs"] if SECOND.is_file() else []
     if not runs:
         return NOT_RUN
+    longest = max(run["rounds"] for run in runs)
+    rate = statistics.mode(run["lr"] for run in runs if run["rounds"] == longest)
+    runs = [run for run in runs if (run["rounds"], run["lr"]) == (longest, rate)]
     first = {run["seed"]: run["validation_served_accuracy"] for run in runs if run["row"] == "first"}
     lines: list[list[object]] = []
     for row in dict.fromkeys(run["row"] for run in runs):

@@ -174,9 +174,9 @@ def fit(
             point = keeper.restore(saved)
             work.rows.extend(record_resumption(folder, point.round, recipe, choice and choice.record()))
         run = _run(work, point)
+        share(engine, run)
         if run.summary["status"] == "done":
             _deliver(work, run.params)  # last: it may have to wait for sites, and everything is written by now
-        share(engine, run)
         return run
 
 
@@ -317,8 +317,13 @@ def _save(work: _Work, point: Point) -> None:
 def _deliver(work: _Work, params: Params) -> None:
     """The model that a run ends with goes to the clients, where an engine can send it."""
     deliver = getattr(work.session, "deliver", None)
-    if deliver is not None:
+    if deliver is None:
+        return
+    try:
         deliver(params)
+    except KeyboardInterrupt:
+        said = "the run is done, but sites may lack its final model: --resume sends it again"
+        raise Interrupted(said, work.path, work.plan.rounds) from None
 
 
 def _tell(work: _Work, point: Point) -> None:

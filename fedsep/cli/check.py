@@ -16,6 +16,7 @@ from fedsep.cli.options import Reading, Talk
 from fedsep.cli.rehearse import Peak, rehearse
 from fedsep.cli.screen import Screen
 from fedsep.core import HEADER_BYTES, FedSepError
+from fedsep.data.known import FETCH
 from fedsep.data.sites import Sites
 from fedsep.pairs import findings
 from fedsep.plan import task_of
@@ -88,9 +89,11 @@ def _read(reading: Reading, sources: Sources) -> Recipe:
         if error.rest is None:
             raise
         try:
-            build(error.rest, error.rest.seeds[0], sources)
+            build(error.rest, error.rest.seeds[0], replace(sources, download=False))  # a typo is told before that
         except RecipeError as more:
-            raise error.rest.error([*error.mistakes, *more.mistakes]) from error
+            # What is to be downloaded once the typo is mended is not missing.
+            also = [mistake for mistake in more.mistakes if not (sources.download and FETCH in mistake.reason)]
+            raise error.rest.error([*error.mistakes, *also]) from error
         raise
 
 

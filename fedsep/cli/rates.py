@@ -49,7 +49,10 @@ def choose(tried: Trying, how: How, talk: Talk) -> dict[str, Any]:
     def sweep_over(grid: list[str]) -> None:
         sweep(tried.reading, grid, "validation", how.sources, talk, tried.to, how.jobs, metric=METRIC)
 
-    if any(tried.survey(tried.grid).left.values()):
+    swept = any(tried.survey(tried.grid).left.values())
+    if swept:
         sweep_over(tried.grid)
-    sweep_over(tried.wider(tried.survey(tried.grid)))
+    grid = tried.wider(tried.survey(tried.grid))
+    if not swept or grid != tried.grid:
+        sweep_over(grid)
     return json.loads((tried.to / "sweep.json").read_text(encoding="utf-8"))

@@ -72,7 +72,7 @@ def resume(
         jobs: Runs at a time.
         made: Makes the engine of a run.
         changes: Of how they are run, not of what they are.
-        again: Called for every run that is finished.
+        again: Called in the end for every run that was finished; an error of it is a warning.
 
     Raises:
         FedSepError: There is nothing to resume, or it cannot go on.
@@ -85,10 +85,9 @@ def resume(
     for job in planned:
         if states[job] == "done":
             screen.note(f"{job.folder} is finished")
-            if again is not None:
-                with screen.logging():
-                    again(Todo(recipe, job))
     code = _carried_out(screen, recipe, left, How(sources, resume=True, jobs=jobs, engine=made), None)
+    if again is not None:  # last: it may wait, and what is finished must not keep the rest from being done
+        _once_more(screen, [Todo(recipe, job) for job in planned if job not in left], again)
     return _conclude(screen, planned, out, code)
 
 
@@ -99,6 +98,15 @@ def _carried_out(screen: Screen, recipe: Recipe, jobs: list[Job], how: How, firs
         if len(jobs) > 1:
             screen.warn(f"fedsep resume {jobs[0].folder.parent.parent} goes on with all that is left")
         raise
+
+
+def _once_more(screen: Screen, finished: list[Todo], again: Callable[[Todo], None]) -> None:
+    with screen.logging():
+        for one in finished:
+            try:
+                again(one)
+            except FedSepError as error:
+                screen.warn(f"{one.title}: {error}")
 
 
 def _found(folder: Path, allow: tuple[str, ...], changes: Sequence[Change]) -> tuple[Recipe, list[Job], Path]:

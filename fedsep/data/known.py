@@ -20,6 +20,12 @@ from fedsep.ranges import Count, NonNegativeInt, checked
 KNOWN = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 """Data sets that are looked for, with their repositories on the Hugging Face hub."""
 
+ASK = "add --download (in Python download=True)"
+"""How one asks for a data set to be fetched."""
+
+FETCH = f"{ASK}, which needs pip install 'fedsep[hf]', or "
+"""Of the ways to get a data set, the one that does it by itself."""
+
 
 @checked
 def digits(
@@ -163,7 +169,7 @@ def cifar100(*, coarse: bool = False, **dealt: Unpack[Dealt]) -> Federation:
 def cure(name: str, repository: str) -> str:
     """How to get a data set that was not found."""
     return (
-        "To get it: add --download (in Python download=True), which needs pip install 'fedsep[hf]', or put the parquet "
-        f"files of https://huggingface.co/datasets/{repository} into a folder {name}/ in one of these, or in another "
-        "that you name by --data-dir (data_dir=) or FEDSEP_DATA. fedsep.data.digits needs no download."
+        f"To get it: {FETCH}put the parquet files of https://huggingface.co/datasets/{repository} into a folder "
+        f"{name}/ in one of these, or in another that you name by --data-dir (data_dir=) or FEDSEP_DATA. "
+        "fedsep.data.digits needs no download."
     )

@@ -82,7 +82,8 @@ def flower(
             discarded and counted.
         wait: Seconds that are given to sites to call before the first round. The run begins as soon as every client has
             a site, or with those that are there. A round for which no site is left waits as long for one, and the model
-            that the run ends with as long for sites that took part.
+            that the run ends with as long for sites that took part (and for the answers of those that have been sent
+            it, ``timeout`` seconds at most).
         folder: Where sites in this process keep their clients' memories, as real ones do on their disks. None: the run
             keeps them as it does for other engines, so that it can be resumed from its own folder alone.
         largest: Bytes that a real site may send in answer to one letter, for all of its clients; more is refused while

@@ -6,23 +6,29 @@ reply's size is; and what a node sends between two letters that it fetched is it
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 ALLOWED = "FEDSEP_FLOWER_ALLOWED"
 """Names, in the environment of Flower's server program, the bytes that a node may send in answer to a letter."""
 
+KEYS = "FEDSEP_FLOWER_KEYS"
+"""Names, there, the folder with the public keys of nodes; not set where any node may call."""
+
 REQUEST = 32 << 20
-"""Bytes of one request: six times an object of Flower's."""
+"""Bytes of one request: six times an object of Flower's. The one that comes before the objects lists them all."""
 
 _FLEET = "/v1/fleet/"
 _FETCH = f"{_FLEET}pull-messages"
 _PUSH = (f"{_FLEET}push-messages", f"{_FLEET}push-object")
 _KEY = b"flwr-public-key"
-_REFUSAL = (
+_LARGEST = (
     b"more than this server takes from a site in answer to one letter: its engine's argument largest says how much"
 )
 
@@ -39,12 +45,14 @@ class Allowance:
     Attributes:
         largest: Bytes that a node may send in answer to a letter.
         request: Bytes of one request.
+        names: Of nodes, by the keys that their requests say they have.
         sent: By node, since its latest letter, in requests that Flower accepted: then the node was who it said.
         coming: By caller, in requests that have not ended.
     """
 
     largest: int
     request: int = REQUEST
+    names: Mapping[bytes, str] = field(default_factory=dict[bytes, str])
     sent: dict[bytes, int] = field(default_factory=dict[bytes, int])
     coming: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
@@ -82,14 +90,18 @@ class Bounded:
             await self.app(scope, receive, send)
             return
         request = _Request(self.allowance, scope["path"], *_who(scope), receive, send)
-        if _declared(scope) > request.left:
-            request.over = True
-        else:
+        request.over = request.refusal(_declared(scope))
+        if not request.over:
             await self._passed(scope, request)
         if request.over and not request.status:
-            _log.warning("a site at %s sends too much: it is refused", (scope["client"] or ("?",))[0])
+            _log.warning("%s sends %s: it is refused", self._called(scope), request.over.decode())
             await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": _REFUSAL})
+            await send({"type": "http.response.body", "body": request.over})
+
+    def _called(self, scope: Mapping[str, Any]) -> str:
+        """Who sends a request, by what it says and where it comes from."""
+        name = self.allowance.names.get(dict(scope["headers"]).get(_KEY, b""))
+        return f"{'a site' if name is None else f'the node {name}'} at {(scope['client'] or ('?',))[0]}"
 
     async def _passed(self, scope: Any, request: _Request) -> None:
         try:
@@ -117,17 +129,18 @@ class _Request:
     size: int = 0
     status: int = 0
     answered: int = 0
-    over: bool = False
+    over: bytes = b""
 
-    @property
-    def left(self) -> int:
-        own = self.allowance.request - self.size
-        return min(own, self.allowance.left(self.node, self.caller)) if self.path in _PUSH else own
+    def refusal(self, more: int) -> bytes:
+        """Why so many further bytes are too many; empty if they are not."""
+        if self.size + more > self.allowance.request:
+            return b"more than the %d bytes that this server takes in one request" % self.allowance.request
+        return _LARGEST if self.path in _PUSH and more > self.allowance.left(self.node, self.caller) else b""
 
     async def receive(self) -> Any:
         message = {"type": "http.disconnect"} if self.over else await self.inward()
         more = len(message.get("body", b""))
-        self.over = self.over or more > self.left
+        self.over = self.over or self.refusal(more)
         if self.over:
             return {"type": "http.disconnect"}
         self.size += more
@@ -148,6 +161,19 @@ class _Request:
             self.allowance.ended(self.node, self.caller, self.size, accepted=accepted)
         elif self.path == _FETCH and accepted and self.answered:
             self.allowance.fetched(self.node)
+
+
+def named(keys: Path) -> dict[bytes, str]:
+    """Nodes' names by their keys as Flower's requests say them, from the public keys in a folder."""
+    from cryptography.hazmat.primitives import serialization as s  # pyright: ignore[reportMissingImports]
+
+    found: dict[bytes, str] = {}
+    for file in keys.glob("*.pub"):
+        with suppress(Exception):  # what is no key is refused elsewhere, and only the name is missing here
+            key = s.load_ssh_public_key(file.read_bytes())
+            pem = key.public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+            found[base64.b64encode(pem)] = file.stem
+    return found
 
 
 def _who(scope: Mapping[str, Any]) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from fedsep.flower.allowance import ALLOWED, Allowance, Bounded
+from fedsep.flower.allowance import ALLOWED, KEYS, Allowance, Bounded, named
 
 _WATCH = 0.5  # seconds
 _Address = tuple[str, int | None] | None
@@ -68,7 +68,8 @@ def superlink() -> None:
     _bound()
     from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
 
-    allowance = Allowance(int(os.environ[ALLOWED]))
+    keys = os.environ.get(KEYS)
+    allowance = Allowance(int(os.environ[ALLOWED]), names={} if keys is None else named(Path(keys)))
     ours = [Middleware(OnlyHere), Middleware(Bounded, allowance=allowance)]
     inside = replaced("flwr.superlink.main", "_get_middleware", lambda: [*ours, *inside()])
     started("flwr.superlink.cli", "flower_superlink")

@@ -63,7 +63,8 @@ class Handing:
 def handed_out(handing: Handing) -> None:
     """Sends the model to all sites that took part, waits for those that are away, and logs who does not have it.
 
-    It waits as long as the roster does for sites; the run is over, whatever comes of it.
+    It waits as long as the roster does for sites, and up to the post's time-out more for the answers of those that were
+    sent it by then; the run is over, whatever comes of it. Sites are known that have called since the roster was made.
     """
     until = time.monotonic() + handing.roster.wait
     try:

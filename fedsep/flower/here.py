@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fedsep.core import FedSepError, Samples, Shard
+from fedsep.data.known import ASK, FETCH
 from fedsep.recipes.bind import Binder
 from fedsep.recipes.build import Sources
 from fedsep.recipes.call import Call
@@ -21,7 +22,7 @@ RECIPE = "the server's recipe"
 OWN = "data.yaml"
 """In a site's data folder: the block that reads its data, as the ``data`` block of a recipe."""
 
-_FETCH = f"say download: true in {OWN}"
+_ASK = f"say download: true in {OWN}"
 
 PLACES = ("path", "data_dir", "file")
 """Arguments that name a place on a disk."""
@@ -134,25 +135,29 @@ def loaded(block: Call, folder: Path, file: str, seed: int = 0) -> Any:
     """
     scope = {"seed": seed, "download": False}
     scope |= {} if "data_dir" in block.arguments else {"data_dir": folder}
-    with blamed(file):
+    with blamed(file, own=file == str(folder / OWN)):
         return block.build(scope)
 
 
 @contextmanager
-def blamed(file: str) -> Generator[None]:
+def blamed(file: str, *, own: bool) -> Generator[None]:
     """Inside, data are read at a site; what is wrong with them is wrong in ``file``, and mended by a site's means."""
     try:
         yield
     except RecipeError as error:
-        raise RecipeError("", [_at_site(mistake, file) for mistake in error.mistakes]) from error
+        raise RecipeError("", [_at_site(mistake, file, own) for mistake in error.mistakes]) from error
 
 
-def _at_site(mistake: Mistake, file: str) -> Mistake:
-    """Readers of data speak of the options of ``fedsep run``, which a site's command has not."""
+def _at_site(mistake: Mistake, file: str, own: bool) -> Mistake:
+    """Readers of data speak of the options of ``fedsep run``, which a site's command has not.
+
+    A site fetches what its own file says, and nothing that a recipe asks for.
+    """
     if mistake.path.partition(".")[0] != "data":
         return replace(mistake, source=mistake.source or RECIPE)
     reason = mistake.reason.replace("--data-dir", "--data")
-    return replace(mistake, reason=reason.replace("add --download (in Python download=True)", _FETCH), source=file)
+    reason = reason.replace(ASK, _ASK) if own else reason.replace(FETCH, "")
+    return replace(mistake, reason=reason, source=file)
 
 
 def numbered(data: Any, numbers: tuple[int, ...] | None, clients: int, own: bool) -> Here:

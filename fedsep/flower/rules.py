@@ -78,7 +78,7 @@ class Rules:
         """
         own, [seed] = own_block(self.data, self.allow), recipe.seeds
         if own is None:
-            with blamed(RECIPE):
+            with blamed(RECIPE, own=False):
                 return build(recipe, seed, sources(own, self.data), arrange=self._dealt_alike)
         if recipe.data.target is not sites:
             raise FedSepError(
@@ -92,7 +92,7 @@ class Rules:
             _require_form(here, declared)
             return here
 
-        with blamed(str(self.data / OWN)):
+        with blamed(str(self.data / OWN), own=True):
             return build(replace(recipe, data=own), seed, sources(own, self.data), arrange=arrange)
 
     def _dealt_alike(self, data: Any) -> Here:
@@ -147,7 +147,11 @@ def _inside(value: Any, path: str) -> Iterator[tuple[str, str, Any, Mapping[str,
 
 def _called_with(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Of a function that is handed over, the arguments that whoever calls it could take for a place on a disk."""
-    return {name: "a function that reads files" for name in inspect.signature(function).parameters if name in PLACES}
+    try:
+        taken = inspect.signature(function).parameters
+    except ValueError:  # of a builtin Python does not know any
+        return {}
+    return {name: "a function that reads files" for name in taken if name in PLACES}
 
 
 def parts() -> dict[str, Callable[..., Any]]:

@@ -65,6 +65,8 @@ def carried_out(order: Order, grid: Any) -> int:
 def deliver_again(todo: Todo, engine: Any, sources: Sources) -> None:
     """Sends the model of a run that is finished to the sites that call now: one may have been away when it ended.
 
+    A run's files do not say how its sites are called: of those that do not call, the log names the clients.
+
     Raises:
         FedSepError: No site calls, or the data or the model cannot be read.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from fedsep.core import FedSepError
 from fedsep.errors import RunFailed, terminable
 from fedsep.files import write_file, writing
-from fedsep.flower.allowance import ALLOWED
+from fedsep.flower.allowance import ALLOWED, KEYS
 from fedsep.flower.certificates import AUTHORITY, CERTIFICATE, KEY, NODES
 from fedsep.flower.lock import holding, is_held
 from fedsep.flower.order import LOG, VARIABLE, Order
@@ -101,6 +101,8 @@ def _served(order: Order, place: Place, keys: Sequence[Path], say: Callable[[str
     folder = order.folder
     _cleared(order)
     told = {VARIABLE: str((folder / "order.json").resolve()), ALLOWED: str(order.largest())}
+    if place.certificates is not None:
+        told[KEYS] = str((place.certificates / NODES).resolve())
     with terminable(), Programs(folder, told) as programs:
         order.write()
         programs.start("flower-superlink", _superlink(folder, place))

@@ -25,8 +25,8 @@ Reduction = Literal["coverage_mean", "importance", "shuffled"]
 
 ``coverage_mean``: clients that hold a weight count alike. ``importance``: each client sends one number a unit, how much
 its local steps pulled at the parameters that make it, and a weight is averaged over the clients that hold it by that
-number, relative to the client's other units of the layer, and, where its density depends on its capability, times that.
-``shuffled`` is its control: the numbers of each layer change places among the units.
+number, relative to the client's other units of the layer, times the client's capability where its density depends on
+that. ``shuffled`` is the control of it: the numbers of each layer change places among the units.
 """
 
 

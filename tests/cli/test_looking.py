@@ -245,6 +245,23 @@ def test_check_finds_every_mistake_of_compressed_methods_before_anything_runs(tm
     assert {path.name for path in tmp_path.iterdir()} == {"bad.yaml", "bits.yaml"}
 
 
+def test_check_tells_a_typo_before_it_downloads_and_not_that_the_data_are_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fedsep.data.known.find", lambda *_: None)
+    monkeypatch.setattr("fedsep.data.known.fetch", lambda *_: pytest.fail("it was downloaded"))
+    methods = "[{use: fedsep.algorithms.fedavg}, {use: fedsep.algorithms.fedprox, mew: 1.0}]"
+    text = f"rounds: 3\ndata: {{use: fedsep.data.mnist}}\nmodel: {{use: fedsep.models.mlp}}\nmethods: {methods}\n"
+    (tmp_path / "typo.yaml").write_text(text)
+    assert invoke(["check", "typo.yaml", "--download"]) == 2
+    told = capsys.readouterr().err
+    assert "mew" in told
+    assert "not found" not in told
+    assert invoke(["check", "typo.yaml"]) == 2
+    told = capsys.readouterr().err
+    assert "mew" in told
+    assert "mnist was not found" in told
+
+
 def test_no_default_is_shown_by_its_address(capsys):
     assert invoke(["show", "fedsep_implicit"]) == 0
     assert "What it is given, as it is" in " ".join(capsys.readouterr().out.split())

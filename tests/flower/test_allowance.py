@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from importlib.util import find_spec
 
 import pytest
 
-from fedsep.flower.allowance import Allowance, Bounded
+from fedsep.flower.allowance import Allowance, Bounded, named
 
+needs_flower = pytest.mark.skipif(
+    find_spec("flwr") is None, reason="Flower is not installed: pip install 'fedsep[flower]'"
+)
 PUSH, FETCH = "/v1/fleet/push-object", "/v1/fleet/pull-messages"
 
 
@@ -62,6 +66,37 @@ def test_a_node_sends_so_much_in_answer_to_a_letter():
     assert asked(app, [b"x" * 100])[0] == 200
 
 
+def test_the_limit_that_was_exceeded_is_named_and_the_node_where_it_is_known(caplog):
+    app = Bounded(flower, Allowance(250, request=200, names={b"key": "site1"}))
+
+    def warned(parts, key=b"key"):
+        caplog.clear()
+        assert asked(app, parts, "/v1/fleet/push-messages", key)[0] == 413
+        return caplog.messages[0]
+
+    assert warned([b"x" * 150] * 2) == (
+        "the node site1 at 10.0.0.9 sends more than the 200 bytes that this server takes in one request: it is refused"
+    )
+    assert asked(app, [b"x" * 150])[0] == 200
+    assert "argument largest says how much" in warned([b"x" * 150])
+    assert warned([b"x" * 300], b"stranger").startswith("a site at 10.0.0.9 sends more than the 200 bytes")
+
+
+@needs_flower
+def test_nodes_are_named_by_the_keys_that_their_requests_say(tmp_path):
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    from fedsep.flower.certificates import make
+
+    make(tmp_path, [], ["site1", "site2"], 1)
+    own = load_ssh_private_key((tmp_path / "nodes/site2").read_bytes(), None).public_key()
+    (tmp_path / "nodes/torn.pub").write_text("torn")
+    names = named(tmp_path / "nodes")
+    assert sorted(names.values()) == ["site1", "site2"]
+    assert names[base64.b64encode(public_key_to_bytes(own))] == "site2"
+
+
 def test_who_is_not_known_uses_up_nothing():
     allowance = Allowance(250, request=100)
     app = Bounded(flower, allowance)
@@ -96,7 +131,7 @@ def test_what_the_servers_own_machine_asks_is_not_counted():
     assert asked(app, [b"x" * 100], "/v1/runtime/push-object") == (200, 1)
 
 
-@pytest.mark.skipif(find_spec("flwr") is None, reason="Flower is not installed: pip install 'fedsep[flower]'")
+@needs_flower
 def test_flowers_own_program_refuses_what_is_too_large(monkeypatch):
     """Its application as it is made for the server, with ours before it."""
     import httpx

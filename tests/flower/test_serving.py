@@ -142,8 +142,40 @@ def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
     assert there.read_bytes() == results[model]
     assert {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()} == results
     model.write_bytes(b"torn")
-    with pytest.raises(FedSepError, match=r"model\.safetensors: the model cannot be sent again: not readable"):
-        carried_out(again, grid)
+    capsys.readouterr()
+    assert carried_out(again, grid) == 0
+    told = capsys.readouterr()
+    assert re.search(r"model\.safetensors: the model cannot be sent again: not readable", told.err)
+    assert "Report: " in told.out
+
+
+@needs_flower
+def test_a_finished_run_does_not_keep_another_from_going_on(tmp_path, capsys):
+    from fedsep.flower.local import LocalGrid
+    from fedsep.flower.reception import Reception
+    from fedsep.flower.rules import Rules
+    from fedsep.flower.server_app import carried_out
+
+    out = tmp_path / "out"
+    grid = LocalGrid({1: Reception(Rules(tmp_path), tmp_path / "state")})
+    method = "methods=[{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 8}]"
+    given = ("rounds=1", "seed=[0, 2]", method)
+    assert carried_out(Order("quickstart", str(out), changes=given), grid) == 0
+    (out / "fedavg/seed0/model.safetensors").unlink()
+    unfinished = out / "fedavg/seed2/summary.json"
+    unfinished.unlink()
+    capsys.readouterr()
+    assert carried_out(Order("quickstart", str(out), resume=True), grid) == 0
+    assert unfinished.is_file()
+    told = capsys.readouterr()
+    assert "fedavg seed 0: " in told.err
+    assert "the model cannot be sent again" in told.err
+    assert "Report: " in told.out
+    nobody = Order("quickstart", str(out), resume=True, changes=("engine.wait=0",))
+    assert carried_out(nobody, LocalGrid({})) == 0
+    told = capsys.readouterr()
+    assert "fedavg seed 2: no site takes part after 0 s" in told.err
+    assert "Report: " in told.out
 
 
 HOLDING = """if True:

@@ -321,6 +321,13 @@ def test_a_function_that_reads_files_is_not_handed_over(tmp_path):
         sites(tmp_path)[1].rules.admitted(dump(tree))
 
 
+def test_a_builtin_function_without_a_signature_may_be_handed_over(tmp_path):
+    method = "{use: fedsep.algorithms.fedsep_implicit, inner: torch.relu, lr: 0.1, steps: 1, batch_size: 4}"
+    text = dump(parse(RECIPE, "recipe") | {"method": parse(method, "method")})
+    rules = replace(sites(tmp_path)[1].rules, allow=("torch",))
+    assert rules.admitted(text).methods["fedsep_implicit"].arguments["inner"].function is torch.relu
+
+
 def test_packages_of_the_site_itself_are_allowed_by_the_site_alone(tmp_path, monkeypatch):
     (tmp_path / "ours_at_home.py").write_text(
         "from fedsep import algorithms\n"
@@ -454,11 +461,14 @@ def test_data_that_are_not_there_are_told_with_the_options_that_a_site_has(tmp_p
     with pytest.raises(FedSepError, match=r"the server's recipe: data: the data set mnist was not found") as error:
         rules.experiment(rules.admitted(text % "{use: fedsep.data.mnist, clients: 3}"))
     assert "--data-dir" not in str(error.value)
+    assert "download:" not in str(error.value)  # the site has no file to say it in
+    assert "To get it: put the parquet files" in str(error.value)
     assert "(--data):" in str(error.value)
     (tmp_path / "data.yaml").write_text("{use: fedsep.data.mnist, clients: 1}")
     with pytest.raises(FedSepError, match=r"data\.yaml: data: the data set mnist was not found") as error:
         rules.experiment(rules.admitted(RECIPE))
     assert "--download" not in str(error.value)
+    assert "say download: true in data.yaml, which needs" in str(error.value)
 
 
 def test_a_site_without_data_says_so(tmp_path):

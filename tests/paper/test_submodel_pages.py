@@ -96,11 +96,16 @@ def test_ideas_at_one_rate_and_at_their_own(page):
 
 def test_the_second_term_beside_the_first_alone_seed_by_seed(page):
     runs = [
-        {**run("", seed, value), "row": row, "seconds": 60.0}
+        {**run("", seed, value, lr=0.3), "row": row, "seconds": 60.0}
         for row, values in {"first": (0.8, 0.9), "both": (0.82, 0.89)}.items()
         for seed, value in zip((100, 101), values, strict=True)
     ]
-    page.SECOND.write_text(json.dumps({"runs": runs}))
+    others = [
+        {**run("", 100, 0.1, **of), "row": row, "seconds": 7.0}
+        for row in ("first", "both")
+        for of in ({"rounds": 10, "lr": 0.3}, {"rounds": 100, "lr": 0.1})
+    ]
+    page.SECOND.write_text(json.dumps({"runs": [*others, *runs, *others[:2]]}))
     assert cells(page.second_term_table(), "first")[3:] == ["", "60"]
     assert cells(page.second_term_table(), "both")[3:] == ["+0.50 (-1.00 to +2.00)", "60"]
 

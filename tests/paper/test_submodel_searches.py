@@ -48,6 +48,12 @@ def test_every_idea_is_tried_at_all_rates_then_at_a_further_one_then_runs_at_the
     ]
 
 
+def test_a_rate_whose_figure_is_no_number_is_not_the_best(ideas):
+    tries = [{"setting": "k2", "idea": "a", "seed": 100, "rounds": 2, "lr": rate, "best": best}
+             for rate, best in ((0.1, float("nan")), (0.2, 0.5), (0.4, 0.4))]  # fmt: skip
+    assert ideas.wanted(tries, ideas.Options(("k2",), ("a",), (100,), 9)) == [("k2", "a", 100, 9, 0.2)]
+
+
 def test_a_run_of_an_idea_looks_at_validation_data_alone(ideas):
     torch.set_default_dtype(torch.float32)
     found = ideas.run("k2", "root of importance", 100, 3, 0.1)

@@ -14,6 +14,7 @@ import torch
 from fedsep import algorithms, models, random, tasks
 from fedsep.cli.carry_out import How, Todo, fit_one
 from fedsep.cli.plan import plan, standing, state_of
+from fedsep.cli.verdict import conclude
 from fedsep.cohort import Cohort
 from fedsep.core import FedSepError, Samples, Shard
 from fedsep.paper.cells import named
@@ -411,14 +412,17 @@ def few(monkeypatch, tmp_path):
     return lambda *words: invoke(["paper", "table1", "--scale", "tiny", *words])
 
 
-def test_a_dry_run_shows_the_rates_that_are_chosen_and_what_is_left_to_choose(few, tmp_path, capsys):
+def test_a_dry_run_shows_the_rates_that_are_chosen_and_what_is_left_to_choose(few, tmp_path, capsys, monkeypatch):
     def told(*words):
         assert few(*words) == 0
         return re.sub(r"\s+", " ", capsys.readouterr().out)
 
     states = re.compile(r"(heterofl|largest) \S+ \S+ [^/]*? (done|new)")
     assert "First 4 runs of 2 rounds that choose learning rates." in told("--dry-run")
+    written = []
+    monkeypatch.setattr("fedsep.cli.sweep.conclude", lambda *of: written.append(of) or conclude(*of))
     told()
+    assert len(written) == 1
     out = tmp_path / "runs/paper/table1_tiny"
     done = told("--dry-run")
     assert "Learning rates are chosen." in done

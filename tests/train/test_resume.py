@@ -11,7 +11,7 @@ import torch
 from train.toys import CLIENTS, METHODS, At, FedAvg, Fleet, Lossy, Sparse, contents, interrupt, run
 
 from fedsep.core import FedSepError
-from fedsep.engines import workers
+from fedsep.engines import sequential, workers
 from fedsep.folder import RunFolder
 from fedsep.train import Checkpoint, Interrupted, RunFailed, Stop
 
@@ -175,3 +175,24 @@ def test_checkpoints_at_every_round_or_none_give_the_same(whole, tmp_path):
             contents(run(FedAvg(), out, checkpoint=Checkpoint(every=every), evaluate=CLIENTS).folder)
             == (whole["fedavg", "memory"])
         )
+
+
+def test_an_interruption_while_the_final_model_is_sent_says_that_the_run_is_done(tmp_path):
+    class Sending:
+        def __init__(self, session):
+            self.session = session
+
+        def __getattr__(self, name):
+            return getattr(self.session, name)
+
+        def deliver(self, params):
+            raise KeyboardInterrupt
+
+    class Remote:
+        def open(self, *what):
+            return Sending(sequential().open(*what))
+
+    with pytest.raises(Interrupted, match="the run is done, but sites may lack its final model: --resume") as caught:
+        run(FedAvg(), tmp_path, rounds=2, engine=Remote())
+    assert caught.value.round == 2
+    assert json.loads((caught.value.folder / "summary.json").read_text())["status"] == "done"

@@ -107,7 +107,7 @@ def _own_head(setting: Setting) -> Mapping[str, Any]:
 
 
 OURS = "importance"
-"""The row that is compared with all others: what the search for a reduction chose."""
+"""The row that is compared with all others."""
 
 ROWS = (
     Row("feddf", "FedDF", "kd", _paper(73.81, 0.42, 31.87, 0.46, 76.55, 0.32, 37.87, 0.31), _zoo),
