@@ -286,6 +286,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tuning of the quantised sketch": lambda: tuning_table(
         ["tune_quantised_k2", "tune_quantised", "tune_quantised_k2_rates"]
     ),
+    "aims of few bytes": communication.aims_table,
     "tuning of the rivals": lambda: tuning_table(
         [
             "tune_rivals",

@@ -110,8 +110,11 @@ def _clients(run: RunData) -> str:
 
 
 def _partition(run: RunData) -> str:
+    """How data were dealt, without arguments that are off (null): they may have come after the run."""
     partition: Any = _part(run, "data").get("partition")
-    return f"partition {call(partition)}" if partition else ""
+    if not isinstance(partition, dict):
+        return ""
+    return f"partition {call({key: value for key, value in cast(Record, partition).items() if value is not None})}"
 
 
 def _cohort(run: RunData) -> str:

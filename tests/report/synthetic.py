@@ -132,7 +132,7 @@ def write_run(
 
 
 def _data(clients: int, seed: int) -> dict:
-    split = {"use": "fedsep.data.classes", "k": 2, "mode": "balanced"}
+    split = {"use": "fedsep.data.classes", "k": 2, "mode": "balanced", "rare": None}
     return {"use": "fedsep.data.mnist", "clients": clients, "partition": split, "validation": 5000, "seed": seed}
 
 
