@@ -46,7 +46,7 @@ TARGETS = {"cifar10": (0.3, 0.4, 0.5)}
 """Where they are not those of ``fedsep frontier``."""
 LONGER = {
     "iid": ("mnist_sketch_400", "mnist_rivals_400"),
-    "k2": ("mnist_sketch_400_k2", "mnist_rivals_400_k2", "mnist_rivals_400_k2_at_01"),
+    "k2": ("mnist_sketch_400_k2", "mnist_rivals_400_k2", "mnist_rivals_400_k2_at_01", "mnist_rivals_more_400_k2"),
 }
 """Runs of 400 rounds, whose first 200 stand beside the others."""
 HORIZON = 200

@@ -79,6 +79,7 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_rivals_400_k2_at_01": ["run", "recipes/mnist_cnn/rivals_400_k2_at_01.yaml"],
     "mnist_rivals_more": ["run", "recipes/mnist_cnn/rivals_more.yaml"],
     "mnist_rivals_more_k2": ["run", "recipes/mnist_cnn/rivals_more_k2.yaml"],
+    "mnist_rivals_more_400_k2": ["run", "recipes/mnist_cnn/rivals_more_400_k2.yaml"],
     "mnist_scaffold_k2": ["run", "recipes/mnist_cnn/scaffold.yaml"],
     "tune_scaffold": ["run", "recipes/mnist_cnn/tune_scaffold.yaml"],
     "tune_more": ["run", "recipes/mnist_cnn/tune_more.yaml"],

@@ -27,8 +27,8 @@ def corollary_floor(scale: Scale, seed: int) -> Finding:
         ("Q", [replace(_EXACT, terms=q) for q in (0, 2, 4, 6)], [0, 2, 4, 6]),
         ("I_dec", [replace(_EXACT, decode_steps=i) for i in (1, 3, 5, 7)], [1, 3, 5, 7]),
         ("I", [replace(_EXACT, steps=i) for i in (2, 4)], [2, 4]),
-        ("η, I = 4", [replace(_EXACT, steps=4, lr=e) for e in (0.05, 0.2)], [0.05, 0.2]),
-        ("T, with γ = T^-1/2 and I_dec = 4", slow, [g**-2 for g in rates]),
+        ("η (I = 4)", [replace(_EXACT, steps=4, lr=e) for e in (0.05, 0.2)], [0.05, 0.2]),
+        ("T (γ = T^-1/2, I_dec = 4)", slow, [g**-2 for g in rates]),
     ]  # fmt: skip
     checks, pictures = list[Check](), list[Picture]()
     for letter, settings, values in sweeps:
