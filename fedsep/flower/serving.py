@@ -126,7 +126,17 @@ def _cleared(order: Order) -> None:
     """Removes what an earlier server left. Flower's state knows nodes whose keys may have been taken back since.
 
     A run goes on from its own checkpoint; a site whose node Flower does not know any more introduces itself anew.
+    The run of a server that was killed may still be saving itself: its results, and its outcome, come first.
+
+    Raises:
+        FedSepError: It does not end.
     """
+    until = time.monotonic() + _SAVING
+    while order.process.is_file() and is_held(order.process):
+        if time.monotonic() > until:
+            number = order.process.read_text(encoding="utf-8")
+            raise FedSepError(f"--out: {order.out}: the run of an earlier server has not ended (process {number})")
+        time.sleep(_PAUSE)
     for file in (order.outcome, order.process, order.folder / LOG, *order.folder.glob(f"{_STATE}*")):
         file.unlink(missing_ok=True)
 

@@ -222,6 +222,29 @@ def test_a_server_forgets_the_nodes_of_an_earlier_one(tmp_path):
     assert [file.name for file in order.folder.iterdir()] == ["flower-superlink.log"]
 
 
+def test_the_run_of_a_server_that_was_killed_ends_before_another_begins(tmp_path, monkeypatch):
+    order, begun, ended = Order("quickstart", str(tmp_path / "out")), threading.Event(), threading.Event()
+
+    def saves_itself():
+        with holding(order.process):
+            order.process.write_text("7")
+            begun.set()
+            ended.wait()
+            order.outcome.write_text('{"code": 130}')
+
+    old = threading.Thread(target=saves_itself)
+    old.start()
+    begun.wait()
+    monkeypatch.setattr("fedsep.flower.serving._SAVING", 0.0)
+    with pytest.raises(FedSepError, match=r"the run of an earlier server has not ended \(process 7\)"):
+        _cleared(order)
+    monkeypatch.setattr("fedsep.flower.serving._SAVING", 60.0)
+    threading.Timer(0.3, ended.set).start()
+    _cleared(order)
+    assert not order.outcome.exists()
+    old.join()
+
+
 def test_two_servers_do_not_share_their_results(tmp_path):
     order = Order("quickstart", str(tmp_path / "out"))
     with holding(order.folder / "lock"), pytest.raises(FedSepError, match="with these results is running already"):
