@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +27,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.filling import fill
 from benchmarks.reductions_tried import IDEAS, LEADING, Make
 from fedsep import Cohort, Evaluate, data, engines, fit, models, tasks
 from fedsep.core import Task
-from fedsep.environment import environment
 from fedsep.paper.table1.scales import SCALES
 from fedsep.paper.table1.settings import Setting
 
@@ -139,14 +137,7 @@ class Options:
 
 def search(options: Options, jobs: int, out: Path) -> None:
     """Runs what is asked for and not in the file yet, several at a time; writes as they come."""
-    record: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {"runs": []}
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        while todo := wanted(record["runs"], options):
-            for row in pool.imap_unordered(_one, todo):
-                record["runs"].append(row)
-                record["environment"] = environment("sequential", 0)
-                out.write_text(json.dumps(record, indent=1) + "\n")
-                print(json.dumps(row), flush=True)
+    fill(out, _one, lambda runs: wanted(runs, options), jobs)
 
 
 def _one(asked: Asked) -> dict[str, Any]:

@@ -15,19 +15,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.filling import Runs, fill
 from benchmarks.heterogeneity import RECORD as TABLE
 from benchmarks.ideas_submodels import SETTINGS, measured
 from benchmarks.reductions_tried import Local
 from fedsep import FedSep, algorithms, random, tree
 from fedsep.codecs.ranked import Ranked
 from fedsep.core import Ctx, Params, Shard, Task
-from fedsep.environment import environment
 from fedsep.gates.second_term import SecondTerm, Term
 
 RECORD = Path("records/second_term.json")
@@ -92,14 +91,12 @@ def run(asked: Asked) -> dict[str, Any]:
 
 def compare(todo: list[Asked], jobs: int, out: Path) -> None:
     """Runs what is not in the file yet, several at a time; writes as they come."""
-    record: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {"runs": []}
-    done = {(one["seed"], one["row"], one["rounds"], one["lr"]) for one in record["runs"]}
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for found in pool.imap_unordered(run, [asked for asked in todo if asked not in done]):
-            record["runs"].append(found)
-            record["environment"] = environment("sequential", 0)
-            out.write_text(json.dumps(record, indent=1) + "\n")
-            print(json.dumps(found), flush=True)
+
+    def left(runs: Runs) -> list[Asked]:
+        done = {(one["seed"], one["row"], one["rounds"], one["lr"]) for one in runs}
+        return [asked for asked in todo if asked not in done]
+
+    fill(out, run, left, jobs)
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def table1(
 
 def _announce(work: Work, blocks: Mapping[str, Any], out: Path) -> int:
     """What would be run, with learning rates as far as they are chosen; nothing is written."""
-    sweeps = [(part, seen(work.trying(tried, out))) for tried in work.tuning(blocks) for part in tried[:1]]
+    sweeps = [(tried[0], seen(work.trying(tried, out))) for tried in work.tuning(blocks)]
     rates = {(part.setting.name, row): rate for part, one in sweeps for row, settings in one.chosen.items()
              for rate in settings.values()}  # fmt: skip
     found = work.folders(blocks, rates, out)

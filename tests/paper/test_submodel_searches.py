@@ -25,6 +25,21 @@ def ideas(monkeypatch):
     return ideas_submodels
 
 
+def in_this_process(monkeypatch, one):
+    """Has ``one`` make the runs, in place of processes."""
+
+    class Here:
+        def __init__(self, jobs): ...
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+        def imap_unordered(self, work, todo):
+            return map(one, todo)
+
+    monkeypatch.setattr("multiprocessing.get_context", lambda _: type("Spawn", (), {"Pool": Here}))
+
+
 def test_leading_ideas_are_there_with_their_controls():
     from benchmarks.reductions_tried import IDEAS, LEADING
 
@@ -71,21 +86,27 @@ def test_a_record_is_gone_on_with(ideas, tmp_path, monkeypatch):
         made.append(asked)
         return dict(zip(("setting", "idea", "seed", "rounds", "lr"), asked, strict=True)) | {"best": asked[4]}
 
-    class Here:
-        def __init__(self, jobs): ...
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_): ...
-        def imap_unordered(self, work, todo):
-            return map(one, todo)
-
-    monkeypatch.setattr(ideas.multiprocessing, "get_context", lambda _: type("Spawn", (), {"Pool": Here}))
+    in_this_process(monkeypatch, one)
     options, out = ideas.Options(("k2",), ("heterofl",), (100,), 5), tmp_path / "ideas.json"
     ideas.search(options, 1, out)
     assert [asked[3:] for asked in made] == [(2, 0.1), (2, 0.2), (2, 0.4), (5, 0.4)]
     ideas.search(options, 1, out)
     assert len(made) == len(json.loads(out.read_text())["runs"]) == 4
+
+
+def test_runs_of_the_second_term_are_not_made_twice(tmp_path, monkeypatch):
+    from benchmarks import second_term
+
+    made = []
+
+    def one(asked):
+        made.append(asked)
+        return dict(zip(("seed", "row", "rounds", "lr"), asked, strict=True))
+
+    in_this_process(monkeypatch, one)
+    for rounds in (5, 5, 6):
+        second_term.compare([(100, "first", rounds, 0.3)], 1, tmp_path / "terms.json")
+    assert [asked[2] for asked in made] == [5, 6]
 
 
 def test_a_random_second_term_is_as_long_and_points_elsewhere():
