@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import table
+from benchmarks.markdown import machine, table
 from fedsep.cli.entry import DONE
 from fedsep.paper.table1.results import CURVES, macs_text, share
 from fedsep.paper.table1.rows import OURS, ROWS
@@ -37,7 +37,7 @@ DRAWN = (OURS, "fedsep_shared", "fedsep_mask", "heterofl", "fedrolex", "federate
 
 
 def keep(settings: Sequence[str]) -> None:
-    """Copies what is worth keeping: a file of rows for each setting, what tuning found, and the environment."""
+    """Copies what is worth keeping: of each setting a file of rows, what tuning found, and the environment."""
     RECORD.mkdir(parents=True, exist_ok=True)
     rows = json.loads((RUNS / "table1.json").read_text())
     for name in settings:
@@ -45,7 +45,7 @@ def keep(settings: Sequence[str]) -> None:
         (RECORD / f"{name}.json").write_text(json.dumps(own, indent=1) + "\n")
         for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
             shutil.copy(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json")
-    shutil.copy(next(RUNS.glob("**/seed0/environment.json")), RECORD)
+        shutil.copy(next(RUNS.glob(f"{name}/**/seed0/environment.json")), RECORD / f"{name}_environment.json")
 
 
 def kept(setting: str) -> dict[str, dict[str, Any]]:
@@ -65,7 +65,13 @@ def setting_table(setting: str) -> str:
     costs = [f"{what} at {share(level)}" for what in ("bytes", "MACs") for level in ends]
     head = ["method", "seeds", "served", "averaged, served", "full width", "served at", "own classes at 1/4"]
     found = [_line(row, ends) for row in sorted(rows.values(), key=_place)]
-    return seen + table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found)
+    return seen + table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found) + _where(setting)
+
+
+def _where(setting: str) -> str:
+    """The machine that a setting was run on."""
+    file = RECORD / f"{setting}_environment.json"
+    return f"\n\n{machine(json.loads(file.read_text()))}" if file.is_file() else ""
 
 
 def draw_settings() -> None:

@@ -4,7 +4,8 @@ A pass is y = 2 x + 1: it reads a vector and writes one, into memory that is the
 ("fresh"), as y = 2 * x + 1 is in plain PyTorch. S v writes p = d / 100 numbers and is compared with the pass in
 place; S^T x makes a new vector and is compared with both. Every figure is the least of several turns, operator and
 pass in turn. Memory is all that the process holds at its peak beyond what it held before the vector was made: the
-vector, S, the result and whatever is used in between. Each operator and size runs in a process of its own.
+vector, S, the result and whatever is used in between. Each operator and size runs in a process of its own on a CPU; on
+a GPU, whose peak can be reset, all run in one.
 
 Usage: python -m benchmarks.operators [--out records/operators.json] [--largest 100000000] [--device cpu] [--threads 2]
 """
@@ -54,7 +55,7 @@ def measure(name: str, d: int, device: str, seed: int) -> dict[str, Any]:
     """Seconds and memory of one operator at one size, in this process."""
     make, key, p = MAKERS[name], random.key(seed).to(device), d // SHARE
     one = torch.ones((), device=device)
-    before = held(device)
+    before = begun(device)
     v = numbers(d, random.fold(key, 1))
     began = now(device)
     sketch = make(p, d, random.fold(key, 2))
@@ -123,9 +124,11 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
-def held(device: str) -> int:
-    """Bytes that the process holds now."""
+def begun(device: str) -> int:
+    """Bytes that the process holds now, from where its peak is counted."""
     if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
@@ -161,12 +164,14 @@ def main() -> None:
         found = measure(name, int(d), options.device, options.seed) if name else packing(options.wire, options.seed)
         print(json.dumps(found))
         return
-    same = ["--device", options.device, "--threads", str(options.threads), "--seed", str(options.seed)]
+    gpu = options.device == "cuda"
+    same = ["--threads", str(options.threads), "--seed", str(options.seed)]
     record: dict[str, Any] = {"environment": environment("none", options.seed), "device": device_name(options.device),
                               "operators": [], "wires": []}  # fmt: skip
     for d in (size for size in SIZES if size <= options.largest):
         for name in MAKERS:
-            record["operators"].append(apart([*same, "--one", name, str(d)]))
+            found = measure(name, d, "cuda", options.seed) if gpu else apart([*same, "--one", name, str(d)])
+            record["operators"].append(found)
             print(json.dumps(record["operators"][-1]), flush=True)
     for name in WIRES if options.device == "cpu" else ():
         record["wires"].append(apart([*same, "--wire", name]))

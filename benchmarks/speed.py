@@ -1,13 +1,15 @@
 """Rounds per second of every engine on W1, W2 and W3, beside a plain PyTorch loop, and how they scale.
 
 - ``engines``: FedAvg in each engine, one round of the engine and one of the plain loop in turn. On W3 the plain loop is
-  batched: all clients' models are one tensor, their minibatches another, a step is a batched product.
+  batched: all clients' models are one tensor, their minibatches another, a step is a batched product. On a GPU the
+  plain loop of W1 and W2 is one process that trains the cohort's clients one after the other.
 - ``clients``, ``width``, ``processes``: seconds a round of W3's kind as the cohort grows from 10 to 10,000 clients, of
   one hidden layer as it widens, and of W2 by the number of worker processes.
 - ``start``: seconds from the command to the opening of round 1, imports included: recipes/mnist_cnn/fedavg.yaml, which
   is W1 on the real images, with decoded data in the cache.
 
-Usage: python -m benchmarks.speed [--rounds 30] [--processes 2] [--device cuda] [--out records/speed.json] [PART ...]
+Usage: python -m benchmarks.speed [--rounds 30] [--processes 2] [--out records/speed.json] [PART ...]
+       python -m benchmarks.speed --device cuda --out records/speed_gpu.json engines clients width
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.markdown import table
+from benchmarks.markdown import machine, table
 from benchmarks.rounds import seconds
-from benchmarks.workloads import W1, W2, W3, PlainLoop, Workload
+from benchmarks.workloads import W1, W2, W3, PlainLoop, SingleLoop, Workload
 from fedsep import algorithms, data, engines, models, tasks
+from fedsep.cli.device import use_device
 from fedsep.environment import environment
 
 PARTS = ("engines", "clients", "width", "processes", "start")
@@ -44,20 +47,20 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "-m", "benchmarks.spe
 class BatchedLoop:
     """FedAvg on logistic regression as one would write it by hand for speed: one tensor for all clients' models."""
 
-    def __init__(self, workload: Workload, federation: data.Federation, lr: float = 0.1, device: str = "cpu") -> None:
+    def __init__(self, workload: Workload, federation: data.Federation, lr: float = 0.1) -> None:
         shards = [federation.shard(client).train.all() for client in range(workload.clients)]
         least = min(len(shard.y) for shard in shards)
-        self.x = torch.stack([shard.x[:least].flatten(1) for shard in shards]).to(device)
-        self.y = torch.stack([shard.y[:least] for shard in shards]).to(device).long()
+        self.x = torch.stack([shard.x[:least].flatten(1) for shard in shards])
+        self.y = torch.stack([shard.y[:least] for shard in shards]).long()
         net = workload.model(federation.shape, federation.classes)
-        weight, bias = (part.detach().clone().to(device) for part in net.parameters())
+        weight, bias = (part.detach().clone().to(self.x.device) for part in net.parameters())
         self.server, self.workload, self.lr = (weight, bias), workload, lr
 
     def round(self) -> None:
         """One round over a random cohort."""
-        of, device = self.workload, self.x.device
-        chosen = torch.randperm(of.clients)[: of.cohort].to(device)
-        order = torch.rand(of.cohort, self.y.shape[1], device=device).argsort(1)
+        of = self.workload
+        chosen = torch.randperm(of.clients)[: of.cohort]
+        order = torch.rand(of.cohort, self.y.shape[1]).argsort(1)
         weight, bias = (part.expand(of.cohort, *part.shape).clone() for part in self.server)
         for step in range(of.steps):
             index = order[:, step * of.batch_size : (step + 1) * of.batch_size]
@@ -79,7 +82,7 @@ class BatchedLoop:
 def cast(processes: int, device: str) -> dict[str, Any]:
     """The engines, by name."""
     if device != "cpu":
-        return {f"vectorised, {device}": engines.vectorised(device=device)}
+        return {f"sequential, {device}": engines.sequential(), f"vectorised, {device}": engines.vectorised()}
     return {
         "sequential": engines.sequential(),
         f"workers, {processes} processes": engines.workers(processes=processes),
@@ -98,18 +101,23 @@ def method(workload: Workload, fleet: data.Federation) -> tuple[Any, Any]:
 def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
     """Every engine beside the plain loop, in turn."""
     for workload in (W1, W2, W3):
-        fleet = workload.federation()
+        fleet = workload.federation().to(device)
         algorithm, task = method(workload, fleet)
         for name, engine in cast(processes, device).items():
-            loop: Any = (
-                BatchedLoop(workload, fleet, device=device) if workload is W3 else PlainLoop(workload, fleet, processes)
-            )
+            loop = by_hand(workload, fleet, processes, device)
             threads = processes if workload is W3 and "threads" in name else 1
             ours, plain = in_turn(algorithm, task, fleet, workload, engine, loop, rounds, threads)
             loop.close()
             yield {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
         if device == "cpu":
             yield in_ranks(workload, rounds, processes)
+
+
+def by_hand(workload: Workload, fleet: data.Federation, processes: int, device: str) -> Any:
+    """The plain loop that a workload is compared with."""
+    if workload is W3:
+        return BatchedLoop(workload, fleet)
+    return PlainLoop(workload, fleet, processes) if device == "cpu" else SingleLoop(workload, fleet)
 
 
 def in_ranks(workload: Workload, rounds: int, processes: int) -> dict[str, Any]:
@@ -128,7 +136,7 @@ def as_rank(workload: Workload, rounds: int, processes: int) -> None:
     if os.environ["RANK"] != "0":
         seconds(algorithm, task, fleet, workload.cohort, engines.torchrun(), rounds + 4, lambda: None)
         return
-    loop: Any = BatchedLoop(workload, fleet) if workload is W3 else PlainLoop(workload, fleet, processes)
+    loop = by_hand(workload, fleet, processes, "cpu")
     ours, plain = in_turn(algorithm, task, fleet, workload, engines.torchrun(), loop, rounds, 1)
     loop.close()
     row = {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
@@ -158,8 +166,10 @@ def in_turn(
     def between() -> None:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
+        settled()
         began = time.perf_counter()
         loop.round()
+        settled()
         plain.append(time.perf_counter() - began)
         torch.set_num_threads(before)
 
@@ -167,9 +177,15 @@ def in_turn(
     return statistics.median(ours), statistics.median(plain[3 : 3 + len(ours)])
 
 
-def alone(workload: Workload, engine: Any, rounds: int) -> float:
+def settled() -> None:
+    """Waits until a GPU has nothing left to do."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def alone(workload: Workload, engine: Any, rounds: int, device: str) -> float:
     """Median seconds of a round."""
-    fleet = workload.federation()
+    fleet = workload.federation().to(device)
     algorithm, task = method(workload, fleet)
     return statistics.median(seconds(algorithm, task, fleet, workload.cohort, engine, rounds + 4, lambda: None))
 
@@ -178,11 +194,13 @@ def scaling(part: str, rounds: int, processes: int, device: str) -> Iterator[dic
     """Seconds a round as one thing grows."""
     if part == "processes":
         for count in range(1, processes + 1):
-            yield {"processes": count, "seconds": alone(W2, engines.workers(processes=count), rounds)}
+            yield {"processes": count, "seconds": alone(W2, engines.workers(processes=count), rounds, device)}
         return
     for size, workload in dict(_grown(part)).items():
         for name, engine in cast(processes, device).items():
-            yield {part: size, "engine": name, "seconds": alone(workload, engine, max(3, rounds // 4))}
+            if device != "cpu" and "vectorised" not in name:
+                continue  # minutes a round
+            yield {part: size, "engine": name, "seconds": alone(workload, engine, max(3, rounds // 4), device)}
 
 
 def _grown(part: str) -> Iterator[tuple[int, Workload]]:
@@ -209,9 +227,7 @@ def page_table(part: str, record: Path = Path("records/speed.json")) -> str:
         lines = [
             [*(value for name, value in row.items() if name != "seconds"), f"{row['seconds']:.4f}"] for row in rows
         ]
-    of = found["environment"]
-    told = f"{of['machine']['cpu']}, {of['machine']['cores']} cores, torch {of['torch']}, {of['started']}."
-    return f"{table(head, lines)}\n\n{told}"
+    return f"{table(head, lines)}\n\n{machine(found['environment'])}"
 
 
 def main() -> None:
@@ -228,6 +244,8 @@ def main() -> None:
     if options.rank_of:
         as_rank({each.name: each for each in (W1, W2, W3)}[options.rank_of], options.rounds, options.processes)
         return
+    use_device(options.device)
+    torch.empty(1)  # so that the record has the GPU's name
     record: dict[str, Any] = {"environment": environment("all", 0), "device": options.device}
     for part in options.parts:
         makers: dict[str, Callable[..., Iterator[dict[str, Any]]]]

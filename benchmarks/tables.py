@@ -28,8 +28,9 @@ from benchmarks import (
     speed,
     steps,
     submodel_tables,
+    wide,
 )
-from benchmarks.markdown import table
+from benchmarks.markdown import machine, table
 
 RECORDS = Path("records")
 RESULTS = ("index", "communication", "paper", "heterogeneity", "speed", "privacy")
@@ -242,12 +243,6 @@ def lasso_table() -> str:
     return f"{first}\n\n{above} {machine(record['environment'])}"
 
 
-def machine(environment: dict[str, Any]) -> str:
-    """Where and when."""
-    cpu = environment["machine"]
-    return f"{cpu['cpu']}, {cpu['cores']} cores, torch {environment['torch']}, {environment['started']}."
-
-
 def made(name: str) -> str:
     """Where and when a record's runs were made."""
     path = min((RECORDS / name).rglob("environment.json"))
@@ -325,6 +320,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "aims of speed": aims.page_table,
     "faults": faults.page_table,
     **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
+    "speed on a GPU": lambda: speed.page_table("engines", Path("records/speed_gpu.json")),
+    wide.SETTING.name: wide.page_table,
     "ahead": heterogeneity.ahead_table,
     "confirmed": confirm_submodels.confirmed_table,
     "rates of Table 1": submodel_tables.rates_table,

@@ -28,8 +28,8 @@ class Workload:
     def federation(self) -> data.Federation:
         """Images of MNIST's shape with random pixels: the time of a step does not depend on what is on them."""
         count = self.clients * self.examples
-        pixels = random.integers(random.key(0), 256, count, 1, 28, 28).to(torch.uint8)
-        labels = random.integers(random.key(1), 10, count)
+        pixels = random.integers(random.key(0), 256, count, 1, 28, 28).to(torch.uint8).cpu()
+        labels = random.integers(random.key(1), 10, count).cpu()
         return data.arrays(pixels.numpy(), labels.numpy(), clients=self.clients, test=0.01, name=self.name)
 
 
@@ -77,6 +77,29 @@ class PlainLoop:
             pipe.send(None)
         for process in self.processes:
             process.join()
+
+
+class SingleLoop:
+    """FedAvg as one would write it by hand in one process, on torch's default device: clients one after the other."""
+
+    def __init__(self, workload: Workload, federation: data.Federation, lr: float = 0.1) -> None:
+        self.workload, self.lr = workload, lr
+        self.net = workload.model(federation.shape, federation.classes).to(torch.get_default_device())
+        self.x = flat(self.net)
+        self.shards = [federation.shard(client).train.all() for client in range(workload.clients)]
+
+    def round(self) -> None:
+        """One round over a random cohort."""
+        chosen = torch.randperm(self.workload.clients)[: self.workload.cohort].tolist()
+        total = torch.zeros_like(self.x)
+        for client in chosen:
+            nn.utils.vector_to_parameters(self.x.clone(), self.net.parameters())
+            _train(self.net, self.shards[client], self.workload, self.lr)
+            total += flat(self.net)
+        self.x = total / len(chosen)
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def flat(net: nn.Module) -> Tensor:

@@ -37,7 +37,7 @@ def covered(
     table = units_of(algorithm)
     if table is None:
         return None
-    counts = {group: torch.zeros(n) for group, n in table.sizes.items()}
+    counts = {group: torch.zeros(n, device="cpu") for group, n in table.sizes.items()}
     seats = [seat for seat in cohort if seat.client in delivered]
     found = [trained(algorithm, state, seat.ctx, report(seat.client)) for seat in seats]
     holds = [units for units in found if units is not None]
@@ -68,7 +68,7 @@ def overlaps(held: Sequence[tuple[Held, Tensor]], sizes: Mapping[str, int]) -> l
     units = torch.stack([torch.cat([_marks(index, sizes[group]) for group, index in keep.items()]) for keep, _ in held])
     most = max(int(classes.max()) for _, classes in held) + 1
     classes = torch.stack([_marks(own, most) for _, own in held])
-    above = torch.triu_indices(len(held), len(held), 1)
+    above = torch.triu_indices(len(held), len(held), 1, device="cpu")
     like, alike = (_shared(each)[above[0], above[1]] for each in (classes, units))
     found: list[list[float]] = []
     for value in like.unique().tolist():
@@ -78,7 +78,7 @@ def overlaps(held: Sequence[tuple[Held, Tensor]], sizes: Mapping[str, int]) -> l
 
 
 def _marks(index: Tensor, n: int) -> Tensor:
-    return torch.zeros(n, dtype=torch.float64).index_fill(0, index.cpu().long(), 1.0)
+    return torch.zeros(n, dtype=torch.float64, device="cpu").index_fill(0, index.cpu().long(), 1.0)
 
 
 def _shared(marks: Tensor) -> Tensor:

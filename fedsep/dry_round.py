@@ -32,7 +32,11 @@ class _Unseen:
     """Examples that can be counted and have a class; whoever asks for more cannot be played any further."""
 
     size = _EXAMPLES
-    y = torch.zeros(_EXAMPLES, dtype=torch.int64)
+
+    @property
+    def y(self) -> Tensor:
+        """Made when it is asked for, on the default device of then."""
+        return torch.zeros(_EXAMPLES, dtype=torch.int64)
 
     def __getattr__(self, name: str) -> Any:
         raise _DataAsked(name)

@@ -14,8 +14,9 @@ import torch
 from catalogue import CATALOGUE
 from laws.test_vectorised import Fleet, near, rounds
 
-from fedsep import algorithms, engines, operators, random, tree
+from fedsep import algorithms, engines, models, operators, random, tree
 from fedsep.core import Ctx, Failure, Invitation, Samples, Shard
+from fedsep.models.units import units
 from fedsep.round import Accepted, Memories, play
 from fedsep.store import InMemory
 
@@ -123,6 +124,17 @@ def test_steps_on_the_gpu_while_the_server_stays_on_the_cpu():
     near(expected, rounds(engines.vectorised(device=DEVICE), algorithm, row.task, fleet))
 
 
+# Sub-models
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_units_of_float32_networks_are_found(there, width):
+    torch.set_default_dtype(torch.float32)
+    net = models.resnet((3, 32, 32), 10, width=width).to(DEVICE)
+    found = units(net, (3, 32, 32))
+    assert found.sizes["stem"] == width
+
+
 # Mixed precision
 
 
@@ -148,7 +160,9 @@ def test_bfloat16_changes_numbers_and_neither_types_nor_bytes(there, row, engine
 @contextmanager
 def waiting(how):
     """What torch does inside where the host waits for the GPU: ``error`` or ``warn``."""
-    torch.cuda.set_sync_debug_mode(how)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode(how)
     try:
         yield
     finally:

@@ -127,7 +127,9 @@ def frontier(
 @app.command()
 def paper(
     figure: Annotated[str, typer.Argument(help="fig2 (MNIST), fig3 (CIFAR-10), table1 or ablation.")],
-    scale: Annotated[str, typer.Option(help="smoke (seconds), small (hours on two cores) or paper (all).")] = "small",
+    scale: Annotated[
+        str, typer.Option(help="smoke (seconds), small (hours on two cores), paper (all), wide (of table1, for a GPU).")
+    ] = "small",
     out: Annotated[
         Path | None, typer.Option("--out", help="Results folder (default: runs/paper/FIGURE_SCALE).")
     ] = None,

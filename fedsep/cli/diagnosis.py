@@ -54,7 +54,9 @@ def diagnose(data_dir: Path | None = None) -> list[Finding]:
         "data": lambda: _data(data_dir),
         "engines": _engines,
     }
-    return [finding for section, look in looks.items() for finding in _guarded(section, look)]
+    # To look at a GPU is to begin to use it, after which no engine could fork.
+    found = {section: list(_guarded(section, looks[section])) for section in sorted(looks, key="devices".__eq__)}
+    return [finding for section in looks for finding in found[section]]
 
 
 def healthy(findings: list[Finding]) -> bool:

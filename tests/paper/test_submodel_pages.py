@@ -172,3 +172,33 @@ def test_the_picture_is_drawn_from_a_run_with_levels_and_from_its_record_alone(i
     panels = [place for place in places if place[2] > 100]
     assert len(panels) == 4
     assert max(y + height for _, y, _, height in panels[:2]) <= min(y for _, y, _, _ in panels[2:])
+
+
+def test_runs_on_a_gpu_are_told_as_far_as_they_came(monkeypatch, tmp_path):
+    from benchmarks import wide
+
+    def round(number, **figures):
+        return {
+            "round": number,
+            "wall_seconds": 2.0 * number,
+            "bytes_up": 10 * number,
+            "bytes_down": 30 * number,
+        } | figures
+
+    seen = dict.fromkeys(wide.FIGURES.values(), 0.25)
+    for row, rounds in {"heterofl": 21, "fedsep_mask": 2}.items():
+        folder = tmp_path / f"{wide.SETTING.name}/all/{row}/seed0"
+        folder.mkdir(parents=True)
+        lines = [round(n + 1, **(seen if n + 1 == 20 else {})) for n in range(rounds)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        environment = {"machine": {"cpu": "c", "cores": 2, "gpu": "a GPU"}, "torch": "2", "started": "today"}
+        (folder / "environment.json").write_text(json.dumps(environment))
+        (folder / "summary.json").write_text(json.dumps({"status": "interrupted"}))
+        (folder / "recipe.yaml").write_text("seed: 0\n")
+    monkeypatch.setattr(wide, "RECORD", tmp_path / "wide.json")
+    assert wide.page_table() == "Not run yet."
+    wide.keep(tmp_path)
+    text = wide.page_table()
+    assert cells(text, "HeteroFL") == ["25.0", "–", "–"] * 3 + ["21", "2.0", "40 B"]
+    assert cells(text, "FedSep mask") == ["–"] * 9 + ["2", "2.0", "40 B"]
+    assert text.endswith("Seed 0; a GPU, torch 2, today.")

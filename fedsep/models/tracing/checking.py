@@ -71,7 +71,7 @@ def check(
         zeroed = {name: part * cover for (name, part), cover in
                   zip(params.items(), table.cover(params, keep).values(), strict=True)}  # fmt: skip
         try:
-            with watched(), _Affine(), torch.no_grad():
+            with watched(), _Affine(), _in_float32(), torch.no_grad():
                 wanted = run(zeroed, example)
                 got = run(sliced, example)
         except Exception as error:
@@ -98,7 +98,7 @@ def check_gated(
     params = {name: _general(part, number) for number, (name, part) in enumerate(params.items())}
     every = {group: _some(table, group, number) for number, group in enumerate(table.sizes)}
     for keep in [*({group: index} for group, index in every.items()), every]:
-        with _Affine(), torch.no_grad():
+        with _Affine(), _in_float32(), torch.no_grad():
             wanted, got = run(table.cut(params, keep), example), run(gate(params, keep), example)
         if not _close(got, wanted):
             raise FedSepError(
@@ -161,6 +161,11 @@ class _Affine(TorchDispatchMode):
             x, _, weight, bias = args[:4]
             return _scaled(x, weight, bias, None), *func(*args, **(kwargs or {}))[1:]
         return func(*args, **(kwargs or {}))
+
+
+def _in_float32() -> AbstractContextManager[None]:
+    """On a GPU, convolutions of float32 without TensorFloat-32: it rounds to 10 bits, by which all slices differ."""
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
 
 
 def _scaled(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...] | None) -> Tensor:

@@ -35,7 +35,7 @@ def parts(scale: Scale, rows: Sequence[Row] = ROWS) -> list[Part]:
     made: list[Part] = []
     for setting in scale.settings:
         groups: dict[tuple[tuple[int, ...], str], list[Row]] = {}
-        for row in (row for row in rows if row.where(setting)):
+        for row in (row for row in rows if row.where(setting) and row.name in (setting.rows or (row.name,))):
             seeds = setting.seeds if row.main or setting.fewer is None else setting.fewer
             if seeds:
                 groups.setdefault((seeds, _suffix(row, setting)), []).append(row)

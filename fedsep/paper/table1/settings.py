@@ -47,6 +47,7 @@ class Setting:
         fewer: Seeds of rows that are not ``main``; None: the same.
         variants: Whether rows that are variants of others are run, too.
         calibration: Training images on which static batch normalisation is measured.
+        rows: Those that are run; empty: all.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Setting:
     fewer: tuple[int, ...] | None = None
     variants: bool = False
     calibration: int = 2000
+    rows: tuple[str, ...] = ()
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -113,7 +115,7 @@ class Scale:
     """What is run of the table.
 
     Attributes:
-        name: ``smoke``, ``small`` or ``paper``.
+        name: ``smoke``, ``small``, ``wide`` or ``paper``.
         told: In words, for the table.
         settings: In the order of the tables.
         tune_rounds: Rounds of a run that tries a learning rate.

@@ -1,0 +1,75 @@
+"""Table 1's CIFAR-10 at base width 64, as far as a GPU's time goes: how accurate each row is after as many rounds.
+
+Usage: fedsep paper table1 --scale wide --device cuda --jobs 5   (it can be stopped, and goes on)
+       python -m benchmarks.wide                                 (keeps what there is)
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.heterogeneity import LABELS
+from benchmarks.markdown import machine, table
+from fedsep.paper.table1.scales import SCALES
+from fedsep.report import read_run
+from fedsep.report.reading import RunData
+from fedsep.report.wording import bytes_text
+
+[SETTING] = SCALES["wide"].settings
+RUNS, RECORD = Path("runs/paper/table1_wide"), Path("records/paper/table1") / f"{SETTING.name}.json"
+FIGURES = {
+    "served": "test_served_accuracy",
+    "averaged, served": "test_average_served_accuracy",
+    "own classes at 1/4": "client_held_accuracy",
+}
+SHOWN = (20, 40, 60)
+"""Rounds of the table."""
+
+
+def keep(runs: Path = RUNS) -> None:
+    """Writes how far every run came, and its accuracies at all rounds that were evaluated."""
+    rows: dict[str, Any] = {}
+    for folder in sorted(runs.glob(f"{SETTING.name}/all/*/seed*")):
+        run = read_run(folder)
+        rows[folder.parent.name] = {"environment": json.loads((folder / "environment.json").read_text()), **told(run)}
+    RECORD.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def told(run: RunData) -> dict[str, Any]:
+    """A run's rounds, median seconds and bytes of a round, and accuracies."""
+    seen = [row for row in run.rows if FIGURES["served"] in row]
+    last = run.rows[-1]
+    seconds = [b["wall_seconds"] - a["wall_seconds"] for a, b in zip(run.rows, run.rows[1:], strict=False)]
+    return {
+        "rounds": len(run.rows),
+        "seconds": round(statistics.median(seconds), 3),
+        "bytes": (last["bytes_up"] + last["bytes_down"]) / len(run.rows),
+        "at": {int(row["round"]): {name: round(row[column], 4) for name, column in FIGURES.items()} for row in seen},
+    }
+
+
+def page_table() -> str:
+    """A row for each method: accuracy in per cent after 20, 40 and 60 rounds, where it came so far."""
+    if not RECORD.is_file():
+        return "Not run yet."
+    rows: Mapping[str, Any] = json.loads(RECORD.read_text())
+    head = ["method", *(f"{name}, {at} rounds" for name in FIGURES for at in SHOWN), "rounds done"]
+    lines = [
+        [LABELS[name], *(_percent(row["at"].get(str(at)), figure) for figure in FIGURES for at in SHOWN),
+         row["rounds"], f"{row['seconds']:.1f}", bytes_text(round(row["bytes"]))]
+        for name, row in rows.items()
+    ]  # fmt: skip
+    made = next(iter(rows.values()))["environment"]
+    return f"{table([*head, 'seconds a round', 'bytes a round, up + down'], lines)}\n\nSeed 0; {machine(made)}"
+
+
+def _percent(at: Mapping[str, float] | None, figure: str) -> str:
+    return "–" if at is None else f"{100 * at[figure]:.1f}"
+
+
+if __name__ == "__main__":
+    keep()
