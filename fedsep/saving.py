@@ -14,8 +14,9 @@ import torch
 from fedsep import checkpoint
 from fedsep.checkpoint import Saved
 from fedsep.core import FedSepError, Params, Tree
+from fedsep.earlier import comparable
 from fedsep.folder import RunFolder
-from fedsep.identity import differences
+from fedsep.identity import describe, differences
 from fedsep.ledger import Totals
 from fedsep.round import Accepted, Memories
 from fedsep.store import InMemory, OnDisk
@@ -112,7 +113,7 @@ class Keeper:
         if saved is None:
             self.folder.clear()
             return None
-        found = differences(saved.facts["identity"], self.identity)
+        found = differences(_completed(saved.facts["identity"]), _completed(self.identity))
         if found:
             raise FedSepError(f"{path}: the checkpoint of another run: {'; '.join(found)}")
         if saved.round > rounds:
@@ -155,3 +156,8 @@ class Keeper:
             "evaluating": point.evaluating,
             "offsets": point.offsets,
         }
+
+
+def _completed(identity: dict[str, Any]) -> dict[str, Any]:
+    """What a run is made of, whose recipe may be of an earlier version and lack what came later."""
+    return {**identity, "recipe": describe(comparable(identity["recipe"]))}
