@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from fedsep.flower.programs import free_port, listening
 
@@ -21,9 +23,11 @@ pytest.importorskip("flwr", reason="Flower is not installed: pip install 'fedsep
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow]
 
+DIGITS = "{use: fedsep.data.digits, clients: 10, validation: 100}"
+MNIST = "{use: fedsep.data.mnist, clients: 10, validation: 5000}"
 RECIPE = """
 rounds: %d
-data: {use: fedsep.data.digits, clients: 10, validation: 100}
+data: %s
 model: {use: fedsep.models.mlp, hidden: [16]}
 method: {use: fedsep.algorithms.topk_ef, k: 100, lr: 0.1, steps: 2, batch_size: 16}
 evaluate: {every: 1}
@@ -36,9 +40,11 @@ PATIENCE = 900.0  # seconds: a busy machine starts Flower's programs slowly
 class Trial:
     """A server and its sites as processes of their own."""
 
-    def __init__(self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120, wait: int = 600):
+    def __init__(
+        self, folder: Path, stack: ExitStack, rounds: int, timeout: int = 120, wait: int = 600, data: str = DIGITS
+    ):
         self.folder, self.stack, self.port = folder, stack, free_port()
-        (folder / "recipe.yaml").write_text(RECIPE % (rounds, timeout, wait))
+        (folder / "recipe.yaml").write_text(RECIPE % (rounds, data, timeout, wait))
         done = self.fedsep("flower", "certs", "--out", "certs")
         assert done.wait(PATIENCE) == 0
 
@@ -59,9 +65,9 @@ class Trial:
         self.until(lambda: self.said("server.log").count("listening") > before, process)
         return process
 
-    def client(self, name, clients, key=None):
+    def client(self, name, clients, key=None, data="data"):
         (self.folder / "data").mkdir(exist_ok=True)
-        place = ["--data", "data", "--server", f"127.0.0.1:{self.port}", "--key", key or f"certs/nodes/{name}"]
+        place = ["--data", str(data), "--server", f"127.0.0.1:{self.port}", "--key", key or f"certs/nodes/{name}"]
         return self.fedsep("flower", "client", *place, "--clients", clients, "--name", name, log=f"{name}.log")
 
     def said(self, log):
@@ -95,14 +101,22 @@ def stack():
         yield stack
 
 
-def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path, stack):
-    trial = Trial(tmp_path, stack, 5)
+@pytest.fixture
+def in_float64(tmp_path, monkeypatch):
+    """Every Python that is started computes in double precision, Flower's own programs included."""
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before/sitecustomize.py").write_text("import torch\n\ntorch.set_default_dtype(torch.float64)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "before"), os.environ["PYTHONPATH"]]))
+
+
+def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path, stack, in_float64, mnist):
+    trial = Trial(tmp_path, stack, 5, data=MNIST)
     server = trial.server()
     assert trial.fedsep("flower", "certs", "--out", "other", "--nodes", "1").wait(PATIENCE) == 0
     stranger = trial.client("stranger", "0-4", key="other/nodes/site1")
     assert stranger.wait(PATIENCE) == 2
     assert "does not take this site" in trial.said("stranger.log")
-    sites = [trial.client("site1", "0-4"), trial.client("site2", "5-9")]
+    sites = [trial.client("site1", "0-4", data=mnist), trial.client("site2", "5-9", data=mnist)]
     assert server.wait(PATIENCE) == 0, trial.said("server.log")
     for site in sites:
         site.send_signal(signal.SIGTERM)
@@ -111,6 +125,7 @@ def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path,
     assert alone.wait(PATIENCE) == 0
     models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
     assert models[0] == models[1]
+    assert {part.dtype for part in safetensors.torch.load(models[0]).values()} == {torch.float64}
     assert all(row["serialised"] > row["payload"] for row in trial.rows("ledger.jsonl"))
     received = [json.loads(line)["received"] for line in trial.said("sites/site1/audit.jsonl").splitlines()]
     assert received == ["hello", *["round"] * 5, "model"]
