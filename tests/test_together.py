@@ -5,7 +5,7 @@ import torch
 
 from fedsep import data, random
 from fedsep.core import FedSepError, Samples
-from fedsep.learners.batches import minibatches, minibatches_together
+from fedsep.learners.batches import lengths, minibatches, minibatches_together
 
 
 def of_a_fleet(image):
@@ -49,7 +49,27 @@ def test_rows_that_are_no_slice_are_taken_one_by_one():
         assert torch.equal(batch.x[..., 0], 2.0 * batch.y)
 
 
-def test_different_numbers_of_examples_are_refused():
+@pytest.mark.parametrize(("sizes", "batch_size", "count"), [((9, 4, 8, 9, 5), 4, 1), ((8, 11, 8), 4, 2), ((6, 6), 3, 5)])
+def test_clients_with_other_numbers_of_examples_and_minibatches_of_one_size(sizes, batch_size, count):
+    samples = [Samples(random.normal(random.key(n), n, 2), torch.arange(n)) for n in sizes]
+    keys = torch.stack([random.key(100 + client) for client in range(len(sizes))])
+    every = [list(minibatches(own, key, batch_size, count)) for own, key in zip(samples, keys, strict=True)]
+    for step, batch in enumerate(minibatches_together(samples, keys, batch_size, count)):
+        for client in range(len(sizes)):
+            assert torch.equal(batch.x[client], every[client][step].x)
+            assert torch.equal(batch.y[client], every[client][step].y)
+
+
+@pytest.mark.parametrize(("size", "batch_size", "count", "found"), [
+    (10, 4, 4, (4, 4, 2, 4)), (8, 4, 3, (4, 4, 4)), (3, 4, 2, (3, 3)), (5, None, 2, (5, 5)), (5, 2, 1, (2,)),
+])  # fmt: skip
+def test_sizes_of_minibatches(size, batch_size, count, found):
+    samples = Samples(torch.zeros(size, 2), torch.zeros(size))
+    assert lengths(samples, batch_size, count) == found
+    assert tuple(len(batch.y) for batch in minibatches(samples, random.key(0), batch_size, count)) == found
+
+
+def test_minibatches_of_other_sizes_are_refused():
     samples = [Samples(torch.zeros(n, 2), torch.zeros(n)) for n in (3, 4)]
-    with pytest.raises(FedSepError, match="different numbers of examples"):
-        next(minibatches_together(samples, torch.zeros(2, dtype=torch.int64), 2, 1))
+    with pytest.raises(FedSepError, match="minibatches of different sizes"):
+        next(minibatches_together(samples, torch.zeros(2, dtype=torch.int64), 2, 2))

@@ -7,7 +7,7 @@ small networks on CPUs. Convolutions on CPUs are faster in ``workers``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -108,7 +108,8 @@ class _Session:
         groups: dict[object, list[int]] = {}
         for number, ready in enumerate(begun):
             if isinstance(ready, _Ready):
-                groups.setdefault(_signature(ready), []).append(number)
+                groups.setdefault(self._signature(ready), []).append(number)
+        self._tell_of_loners(groups)
         learned: dict[int, tuple[Params, Info] | None] = {}
         for signature, numbers in groups.items():
             if signature not in self.refused:
@@ -158,7 +159,7 @@ class _Session:
     def _room(self, group: Sequence[_Ready]) -> int:
         """How many of them fit together, as far as that can be told before; the first group of a kind is asked."""
         first = group[0]
-        if len(group) == 1 or len(group) <= self.roomy.get(signature := _signature(first), 0):
+        if len(group) == 1 or len(group) <= self.roomy.get(signature := self._signature(first), 0):
             return len(group)
         train = self.fleet.shard(first.job.invitation.client).train
         fits = room(len(group), self.algorithm.learner, first.begun.start.y, train, surely=self.fixed)
@@ -201,6 +202,21 @@ class _Session:
         with stage("learn"):
             return self.algorithm.learner.learn(ready.begun.start, ready.shard, ready.ctx)
 
+    def _signature(self, ready: _Ready) -> object:
+        """What clients must have in common to be stacked: shapes of models and inputs, and sizes of minibatches."""
+        shapes = tuple((name, part.shape, part.dtype) for name, part in ready.begun.start.y.items())
+        train, pace = ready.shard.train, getattr(self.algorithm.learner, "pace", None)
+        return shapes, train.size if pace is None else pace(ready.shard), train.x.shape[1:]
+
+    def _tell_of_loners(self, groups: Mapping[object, Sequence[int]]) -> None:
+        """Once: that most clients have nobody to be stacked with."""
+        alone, every = sum(len(own) == 1 for own in groups.values()), sum(map(len, groups.values()))
+        if every > 1 and 2 * alone > every and "alone" not in self.told:
+            self.told.add("alone")
+            _log.warning("vectorised: %d of %d clients are alone with the sizes of their minibatches, or the shapes "
+                         "of their models: they are stacked with nobody (steps instead of epochs, and no more of them "
+                         "than clients have minibatches, make them alike)", alone, every)  # fmt: skip
+
     def _tell(self, reason: str) -> None:
         """Once: why clients run one by one."""
         if reason not in self.told:
@@ -215,12 +231,6 @@ def apart(algorithm: Any) -> str:
     if not hasattr(algorithm.learner, "learn_together"):
         return f"the learner {type(algorithm.learner).__name__} has no learn_together"
     return ""
-
-
-def _signature(ready: _Ready) -> object:
-    """What clients must have in common to be stacked."""
-    shapes = tuple((name, part.shape, part.dtype) for name, part in ready.begun.start.y.items())
-    return shapes, ready.shard.train.size, ready.shard.train.x.shape[1:]
 
 
 def _no_memory(error: Exception) -> bool:
@@ -269,7 +279,8 @@ def _moved(fleet: Any, device: str) -> Fleet:
 def vectorised(*, chunk: Count | None = None, device: str | None = None, threads: Count = 1) -> Vectorised:
     """Runs the local steps of many clients as one computation; decode, encode and wires are as in ``sequential``.
 
-    Models and minibatches of clients whose shapes agree are stacked, and one backward pass through the sum of their
+    Models and minibatches of clients whose shapes agree are stacked (with ``steps``, clients with different numbers of
+    examples agree as long as their minibatches are full), and one backward pass through the sum of their
     losses (``torch.func.vmap`` of the loss) gives the gradient of each. Results are those of ``sequential`` but for
     rounding: matrix products and convolutions of stacked tensors add up in another order. What cannot be stacked (a
     method without axes, a learner without ``learn_together``, such as those of sub-models, of own classes and of

@@ -20,6 +20,15 @@ def per_epoch(samples: Samples, batch_size: int) -> int:
     return math.ceil(samples.size / batch_size)
 
 
+def lengths(samples: Samples, batch_size: int | None, count: int) -> tuple[int, ...]:
+    """How many examples each of ``count`` minibatches has; clients for whom these agree can be stacked."""
+    size = samples.size
+    if batch_size is None or batch_size >= size:
+        return (size,) * count
+    epoch = [min(batch_size, size - at) for at in range(0, size, batch_size)]
+    return tuple(itertools.islice(itertools.cycle(epoch), count))
+
+
 def minibatches(
     samples: Samples, key: Tensor, batch_size: int | None, count: int, augment: Augment | None = None
 ) -> Iterator[Batch]:
@@ -51,20 +60,34 @@ def minibatches_together(
     """The ``minibatches`` of several clients, a key each, stacked step by step; each client's are the same as its own.
 
     Raises:
-        FedSepError: The clients do not have equally many examples.
+        FedSepError: The clients' minibatches are not of the same sizes.
     """
-    size = samples[0].size
-    if any(each.size != size for each in samples):
-        raise FedSepError("clients have different numbers of examples, and minibatches of different sizes")
-    take, met = _taker(samples, augment), size if batch_size is None else min(batch_size, size)
-    all_of_each = torch.arange(size, device=samples[0].y.device).expand(len(samples), size)
-    every = itertools.repeat(all_of_each, count) if met == size else positions(keys, size, met, count)
+    if len({lengths(each, batch_size, count) for each in samples}) > 1:
+        raise FedSepError("clients have minibatches of different sizes, or different numbers of them")
+    take, order = _taker(samples, augment), _order([each.size for each in samples], keys, batch_size, count)
     if augment is not None:
-        yield from (take(index, draws(keys, step, index.shape[1])) for step, index in enumerate(every))
-    elif met == size:
-        yield from itertools.repeat(take(all_of_each, None), count)
+        yield from (take(index, draws(keys, step, index.shape[1])) for step, index in enumerate(order))
+    elif all(batch_size is None or each.size <= batch_size for each in samples):
+        yield from itertools.repeat(take(next(order), None), count)
     else:
-        yield from (take(index, None) for index in every)
+        yield from (take(index, None) for index in order)
+
+
+def _order(sizes: Sequence[int], keys: Tensor, batch_size: int | None, count: int) -> Iterator[Tensor]:
+    """The examples of each step, a row a client; orders are drawn at once for all clients with equally many."""
+    members = {size: [client for client, own in enumerate(sizes) if own == size] for size in dict.fromkeys(sizes)}
+    if len(members) == 1:
+        yield from _steps(sizes[0], keys, batch_size, count)
+        return
+    each = [_steps(size, keys[sent(own, keys.device)], batch_size, count) for size, own in members.items()]
+    back = sent(list(itertools.chain(*members.values())), keys.device).argsort()
+    yield from (torch.cat(rows)[back] for rows in zip(*each, strict=True))
+
+
+def _steps(size: int, keys: Tensor, batch_size: int | None, count: int) -> Iterator[Tensor]:
+    if batch_size is None or batch_size >= size:
+        return itertools.repeat(torch.arange(size, device=keys.device).expand(len(keys), size), count)
+    return positions(keys, size, batch_size, count)
 
 
 def positions(keys: Tensor, size: int, batch_size: int, count: int) -> Iterator[Tensor]:

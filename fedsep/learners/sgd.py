@@ -13,7 +13,7 @@ from fedsep import tree
 from fedsep.core import Batch, Ctx, Decoded, FedSepError, Info, Params, Shard, Task
 from fedsep.gradients import value_and_gradient
 from fedsep.learners.augment import Augment
-from fedsep.learners.batches import minibatches, minibatches_together, per_epoch
+from fedsep.learners.batches import lengths, minibatches, minibatches_together, per_epoch
 from fedsep.learners.precision import Precision, check_precision, computed
 from fedsep.learners.schedules import Schedule
 from fedsep.learners.together import Together
@@ -126,6 +126,10 @@ class SGD:
             y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
             losses.append(loss)
         return together.apart(y, torch.stack(losses).mean(0))
+
+    def pace(self, shard: Shard) -> tuple[int, ...]:
+        """How many examples each minibatch of a round has: clients of one pace can learn together."""
+        return lengths(shard.train, self.batch_size, self._count(shard))
 
     def reach(self, shard: Shard, ctx: Ctx) -> float:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""

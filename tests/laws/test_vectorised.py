@@ -139,6 +139,24 @@ def test_a_client_that_fails_before_its_steps_fails_alone():
     assert (outcomes[1].client, outcomes[1].stage) == (1, "data")
 
 
+def test_clients_with_other_numbers_of_examples_are_stacked_as_far_as_their_minibatches_agree(caplog):
+    task = Counting()
+    algorithm, fleet = algorithms.fedavg(task, steps=2, batch_size=3), Fleet(task, sizes=(6, 7, 8, 8))
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        together = rounds(engines.vectorised(), algorithm, task, fleet)
+    assert len(task.asked) == 4  # all four clients at once: two steps in each of two rounds
+    assert not caplog.records
+    near(rounds(engines.sequential(), algorithm, task, fleet), together)
+
+
+def test_clients_who_are_alike_with_nobody_are_told_of_once(caplog):
+    algorithm, fleet = algorithms.fedavg(network, epochs=1, batch_size=3), Fleet(network, sizes=(5, 6, 7, 8))
+    with caplog.at_level(logging.WARNING, "fedsep"):
+        rounds(engines.vectorised(), algorithm, network, fleet)
+    [record] = caplog.records
+    assert "4 of 4 clients are alone" in record.getMessage()
+
+
 def cramped(fits, error=None):
     """FedAvg on a device that takes so many clients at once."""
     error = error or torch.OutOfMemoryError("too many")
