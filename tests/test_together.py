@@ -49,7 +49,9 @@ def test_rows_that_are_no_slice_are_taken_one_by_one():
         assert torch.equal(batch.x[..., 0], 2.0 * batch.y)
 
 
-@pytest.mark.parametrize(("sizes", "batch_size", "count"), [((9, 4, 8, 9, 5), 4, 1), ((8, 11, 8), 4, 2), ((6, 6), 3, 5)])
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "count"), [((9, 4, 8, 9, 5), 4, 1), ((8, 11, 8), 4, 2), ((6, 6), 3, 5)]
+)
 def test_clients_with_other_numbers_of_examples_and_minibatches_of_one_size(sizes, batch_size, count):
     samples = [Samples(random.normal(random.key(n), n, 2), torch.arange(n)) for n in sizes]
     keys = torch.stack([random.key(100 + client) for client in range(len(sizes))])

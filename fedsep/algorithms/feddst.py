@@ -18,7 +18,7 @@ from fedsep.servers.sparse_mean import SparseMean, Tally, ranked, voted
 from fedsep.sparsity.density import Distribution, Scale, layer_densities, quotas
 from fedsep.sparsity.growth import Readjustment
 from fedsep.sparsity.layers import Layers, prunable
-from fedsep.sparsity.masking import Masking, Sparse
+from fedsep.sparsity.masking import Masking, Sparse, Spread
 from fedsep.sparsity.masks import Masks, largest_of
 from fedsep.sparsity.places import PlaceCode, place_code
 from fedsep.sparsity.weighed import Reduction, by_unit, weighing
@@ -76,8 +76,9 @@ def feddst(
 
     With density 1, and with all classes everywhere, this is FedAvg, whatever alpha is.
 
-    Heterogeneous clients (``scale``; neither defined by the paper): a client of capability p is given the largest
-    p^2 or p of each layer's kept weights. What it was not given it does not vote against.
+    Heterogeneous clients (``scale``; not defined by the paper): a client of capability p has p^2 or p of the density,
+    spread over layers by ``distribution`` like the server's, and is given the largest of each layer's kept weights.
+    What it was not given it does not vote against.
 
     Args:
         task: The local problem f.
@@ -128,7 +129,7 @@ def feddst(
     moves = Readjustment(readjust, every if readjust else 0, until)
     rows = found(task, outputs) if own_classes else None
     by = by_unit(task, reduce, units, scale)
-    masking = Masking(names, scale, place_code(places), moves, rows, by)
+    masking = Masking(names, scale, Spread(names, density, distribution), place_code(places), moves, rows, by)
     growth = ByGradient(task, moves, local.get("batch_size", 64), rows)
     learner = weighing(by, sgd(task, **local))
     return FedSep(

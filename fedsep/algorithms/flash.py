@@ -14,7 +14,7 @@ from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
 from fedsep.models.units import Units
 from fedsep.ranges import Count, Fraction, Part, checked
-from fedsep.servers.agree import AgreeThen, TopWeights
+from fedsep.servers.agree import Agreed, AgreeThen, TopWeights
 from fedsep.servers.sparse_mean import SparseMean
 from fedsep.sparsity.density import Scale, layer_densities, quotas
 from fedsep.sparsity.growth import Readjustment
@@ -64,8 +64,9 @@ def flash(
 
     With density 1, and with all classes everywhere, this is FedAvg from the second round on.
 
-    Heterogeneous clients (``scale``): a client of capability p is given the largest p^2 or p of each layer's kept
-    weights, so that masks of all levels are nested, and each weight is averaged over those that hold it.
+    Heterogeneous clients (``scale``): a client of capability p has p^2 or p of the density, spread over layers as was
+    agreed, min(1, c d_l), and is given the largest of each layer's kept weights, so that masks of all levels are
+    nested, and each weight is averaged over those that hold it. In the first stage it starts from a part of the masks.
 
     Args:
         task: The local problem f.
@@ -76,7 +77,7 @@ def flash(
         first_epochs: Epochs of the first stage.
         rate: Part of the weights that a client moves, in the first stage falling linearly to 0 over its epochs.
         until: Round at which the part that ``jmwst`` moves has fallen to 0, linearly; None: it stays.
-        every: Rounds between two looks of ``jmwst`` at the clients' densities.
+        every: Rounds between two looks of ``jmwst`` at the clients' densities; there are none under ``scale``.
         scale: A client's part of the server's weights: ``constant``: all; ``params``: p^2; ``width``: p.
         layers: ``weights`` or ``convolutions`` (as in the public code); biases are never sparse.
         places: How positions are sent: ``bitmask``, ``int32``, ``packed`` or ``golomb``.
@@ -125,15 +126,16 @@ def flash(
     moves = Readjustment(rate, int(moving), until, "linear", start=0 if agreed else 1)
     rows = found(task, outputs) if own_classes else None
     by = by_unit(task, reduce, units, scale)
-    masking = Masking(names, scale, place_code(places), moves, rows, by)
+    masking = Masking(names, scale, Agreed(names, density), place_code(places), moves, rows, by)
     plain = sgd(task, **local)
     learner = weighing(by, plain)
     early = ByChance(moves, rows) if moving else None
     codec = Masked(start, random_masks(start, names, kept, key), masking, early)
-    renew = TopWeights(names, density, every, key) if variant == "jmwst" else None
+    looks = every if scale == "constant" else 0  # who holds all weights says nothing about layers
+    renew = TopWeights(names, density, looks, key) if variant == "jmwst" else None
     return FedSep(
         learner if rows is None else OwnClasses(learner, rows.classes),
-        codec=Agree(codec, plain, first_epochs, rate, agreed),
+        codec=Agree(codec, plain, first_epochs, rate, agreed, key),
         view=UntilAgreed(KeptWeights(masking, varies=moving)),
         uplink=beside(uplink, rows is not None or by is not None),
         downlink=downlink or Dense(),

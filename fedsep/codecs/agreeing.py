@@ -15,8 +15,9 @@ from fedsep.codecs.start import require_start
 from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
 from fedsep.learners.own_classes import masked as masked_task
 from fedsep.learners.sgd import SGD
+from fedsep.sparsity.density import share_of
 from fedsep.sparsity.masking import Sparse
-from fedsep.sparsity.masks import Masks, counts, masked
+from fedsep.sparsity.masks import Masks, counts, masked, random_masks, shared_out
 from fedsep.sparsity.places import Kept, Places
 
 _EPOCHS, _GROWTH = 8201, 8202  # what the client's key is folded with in the first stage
@@ -26,7 +27,7 @@ class Agreeing(Sparse):
     """x of Flash.
 
     Attributes:
-        density: Of each layer, shape (L,).
+        density: Of each layer, shape (L,); how dense layers are beside one another, so that it may be above 1.
         agreed: 1 once the first stage is over, else 0.
     """
 
@@ -52,6 +53,7 @@ class Agree:
         epochs: Epochs of the first stage, each followed by a readjustment.
         rate: Part of the weights that the first readjustment moves; it falls linearly over the epochs.
         agreed: Whether there is no first stage.
+        key: Of the first masks, which are random.
     """
 
     masked: Masked
@@ -59,6 +61,7 @@ class Agree:
     epochs: int
     rate: float
     agreed: bool
+    key: Tensor
 
     def init(self, params: Params) -> Agreeing:
         """The first masks, and the densities that they have.
@@ -81,7 +84,7 @@ class Agree:
         """The model in its masks; in the first stage, what dynamic sparse training makes of both ends' start."""
         if "values" in x:
             return self.masked.decode(x, memory, shard, ctx)
-        y, masks = self.masked.like, self.masked.initial
+        y, masks = self.masked.like, self._first(ctx)
         rows = self.masked.masking.rows
         own, task = own_rows(rows, shard), masked_task(self.sgd.task, shard, rows and rows.classes)
         learner = replace(self.sgd, task=task, steps=None, epochs=1)
@@ -92,6 +95,14 @@ class Agree:
             masks = by_chance(y, masks, part, random.fold(each.key, _GROWTH), own)
             y = masked(y, masks)
         return inside(y, masks), memory
+
+    def _first(self, ctx: Ctx) -> Masks:
+        """The masks that a client starts from: those of both ends, or a part of them as far as it can hold them."""
+        share, names = share_of(self.masked.masking.scale, ctx.capability), self.masked.masking.layers
+        if share >= 1:
+            return self.masked.initial
+        held = shared_out(counts(self.masked.initial, names), share)
+        return random_masks(self.masked.like, names, held, self.key)
 
     def encode(
         self, start: Decoded, y: Params, x: Kept, memory: Places, shard: Shard, ctx: Ctx

@@ -24,6 +24,8 @@ _FIRST, _TIES = 8301, 8302  # what the shared key is folded with
 class AgreeThen:
     """d_l <- mean of the clients' layer densities, scaled to the density of the whole; random masks; the start anew.
 
+    x keeps c d_l as it is, above 1 too: how dense layers are beside one another counts for clients who hold less.
+
     Afterwards: ``server``.
 
     Attributes:
@@ -51,9 +53,10 @@ class AgreeThen:
         change = mean(updates)
         if change is None:
             return x, state
-        densities = rescaled((x["density"] + change["density"]).tolist(), self._sizes(), self.density)
-        chosen = random_masks(self.start, self.layers, quotas(densities, self._sizes()), random.fold(self.key, _FIRST))
-        parts: dict[str, Tree] = {"mask": chosen, "density": x["density"].new_tensor(densities)}
+        found, sizes = (x["density"] + change["density"]).tolist(), self._sizes()
+        held = quotas(rescaled(found, sizes, self.density), sizes)
+        chosen = random_masks(self.start, self.layers, held, random.fold(self.key, _FIRST))
+        parts: dict[str, Tree] = {"mask": chosen, "density": x["density"].new_tensor(level(found, sizes, self.density))}
         agreed = {"model": masked(self.start, chosen), "since": x["round"] + 1, "agreed": torch.ones_like(x["agreed"])}
         return {**x, **parts, **agreed}, state
 
@@ -68,6 +71,30 @@ def rescaled(densities: Sequence[float], sizes: Sequence[int], density: float) -
     return [each[number] for number in numbers]
 
 
+def level(densities: Sequence[float], sizes: Sequence[int], density: float) -> list[float]:
+    """c d_l, with c such that ``density`` of all coordinates would be kept if layers could be denser than 1."""
+    factor = density * sum(sizes) / sum(each * size for each, size in zip(densities, sizes, strict=True))
+    return [factor * each for each in densities]
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """A client's layers are as dense beside one another as was agreed.
+
+    Attributes:
+        layers: Names of the sparse layers.
+        density: Of the server's model.
+    """
+
+    layers: tuple[str, ...]
+    density: float
+
+    def __call__(self, x: Agreeing, share: float) -> list[float]:
+        """min(1, c d_l) with c such that the client holds its share."""
+        sizes = [x["model"][name].numel() for name in self.layers]
+        return rescaled(x["density"].tolist(), sizes, self.density * share)
+
+
 @dataclass(frozen=True)
 class TopWeights:
     """After every round the largest weights of each layer; every ``every`` rounds the layers' densities, too.
@@ -75,7 +102,7 @@ class TopWeights:
     Attributes:
         layers: Names of the sparse layers.
         density: Of all of them together.
-        every: Rounds from one look at the densities of the clients' masks to the next.
+        every: Rounds from one look at the densities of the clients' masks to the next; 0: they stay as agreed.
         key: Chooses among weights that are level, which are mostly zeros.
     """
 
@@ -85,13 +112,13 @@ class TopWeights:
     key: Tensor
 
     def __call__(self, x: Agreeing, model: Params, tally: Tally) -> dict[str, Tree]:
-        """The next masks, and the densities they were made with."""
+        """The next masks, and the densities from which they are made."""
         sizes = [model[name].numel() for name in self.layers]
         density: list[float] = x["density"].tolist()
-        if int(x["round"]) % self.every == 0:
+        if self.every and int(x["round"]) % self.every == 0:
             votes = [float(tally.votes[name].sum()) / tally.clients for name in self.layers]
-            density = rescaled([held / size for held, size in zip(votes, sizes, strict=True)], sizes, self.density)
-        kept = dict(zip(self.layers, quotas(density, sizes), strict=True))
+            density = level([held / size for held, size in zip(votes, sizes, strict=True)], sizes, self.density)
+        kept = dict(zip(self.layers, quotas(rescaled(density, sizes, self.density), sizes), strict=True))
         key = random.fold(random.fold(self.key, _TIES), x["round"])
         then = {name: random.uniform(random.fold(key, n), *model[name].shape).to(model[name].device)
                 for n, name in enumerate(self.layers)}  # fmt: skip

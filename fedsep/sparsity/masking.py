@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from fedsep.class_rows import ClassRows
 from fedsep.core import Ctx, Params
-from fedsep.sparsity.density import Scale, share_of
+from fedsep.sparsity.density import Distribution, Scale, layer_densities, quotas, share_of
 from fedsep.sparsity.growth import Readjustment
 from fedsep.sparsity.masks import Masks, part_of
 from fedsep.sparsity.weighed import ByUnit
@@ -33,6 +34,29 @@ class Sparse(TypedDict):
     round: Tensor
 
 
+Profile = Callable[[Any, float], list[float]]
+"""x and the part of the full density that a client holds, to the density of each of its layers."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A client's layers are as dense as those of a server's model of the client's density would be.
+
+    Attributes:
+        layers: Names of the sparse layers.
+        density: Of the server's model.
+        distribution: Over layers.
+    """
+
+    layers: tuple[str, ...]
+    density: float
+    distribution: Distribution
+
+    def __call__(self, x: Sparse, share: float) -> list[float]:
+        """The densities, by the layers' shapes alone."""
+        return layer_densities(x["model"], self.layers, self.density * share, self.distribution)
+
+
 @dataclass(frozen=True)
 class Masking:
     """See the module.
@@ -40,6 +64,7 @@ class Masking:
     Attributes:
         layers: Names of the sparse layers.
         scale: How a client's density follows from its capability.
+        profile: How it is spread over layers.
         code: How positions are written.
         moves: When clients change their own masks.
         rows: Of the classes, where replies say which of them the client has; else None.
@@ -48,6 +73,7 @@ class Masking:
 
     layers: tuple[str, ...]
     scale: Scale
+    profile: Profile
     code: IndexCode
     moves: Readjustment
     rows: ClassRows | None = None
@@ -55,7 +81,11 @@ class Masking:
 
     def given(self, x: Sparse, ctx: Ctx) -> Masks:
         """What a client is given: the server's masks, or the largest weights in them as far as it can hold them."""
-        return part_of(x["model"], x["mask"], share_of(self.scale, ctx.capability))
+        share = share_of(self.scale, ctx.capability)
+        if share >= 1:
+            return x["mask"]
+        sizes = [x["model"][name].numel() for name in self.layers]
+        return part_of(x["model"], x["mask"], quotas(self.profile(x, share), sizes))
 
     def told(self, x: Sparse, ctx: Ctx) -> bool:
         """Whether the client must be sent the positions.

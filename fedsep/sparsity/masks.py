@@ -42,19 +42,16 @@ def largest_of(params: Params, names: Sequence[str], counts: Sequence[int]) -> M
     return {name: largest(params[name].abs(), count) for name, count in zip(names, counts, strict=True)}
 
 
-def part_of(params: Params, masks: Masks, share: float) -> Masks:
-    """The largest of the kept weights of each layer, ``share`` of them and at least one.
+def part_of(params: Params, masks: Masks, counts: Iterable[int]) -> Masks:
+    """The largest of the kept weights of each layer, as many as ``counts`` says, or all there are.
 
-    A smaller share's masks lie inside a larger share's.
+    The masks of lower counts lie inside those of higher ones.
     """
-    if share >= 1:
-        return masks
-    return {name: _part(params[name], mask, share) for name, mask in masks.items()}
+    return {name: _part(params[name], mask, count) for (name, mask), count in zip(masks.items(), counts, strict=True)}
 
 
-def _part(weight: Tensor, mask: Tensor, share: float) -> Tensor:
-    held = int(mask.sum())
-    return largest(torch.where(mask > 0, weight.abs(), -1.0), min(held, max(1, round(share * held))))
+def _part(weight: Tensor, mask: Tensor, count: int) -> Tensor:
+    return largest(torch.where(mask > 0, weight.abs(), -1.0), min(int(mask.sum()), count))
 
 
 def random_masks(params: Params, names: Sequence[str], counts: Sequence[int], key: Tensor) -> Masks:
@@ -66,6 +63,11 @@ def random_masks(params: Params, names: Sequence[str], counts: Sequence[int], ke
 def _chosen(weight: Tensor, count: int, key: Tensor) -> Tensor:
     order = random.permutation(key.to(weight.device), weight.numel())
     return torch.zeros_like(weight).reshape(-1).index_fill(0, order[:count], 1.0).reshape(weight.shape)
+
+
+def shared_out(counts: Iterable[int], share: float) -> list[int]:
+    """A share of each count, at least one."""
+    return [max(1, round(share * count)) for count in counts]
 
 
 def counts(masks: Mapping[str, Tensor], names: Iterable[str]) -> list[int]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fedsep.codecs.agreeing import Agreeing, Found
 from fedsep.core import Ctx, Tree
+from fedsep.sparsity.density import share_of
+from fedsep.sparsity.masks import counts, shared_out
 from fedsep.views.kept import KeptWeights
 
 
@@ -38,7 +40,10 @@ class UntilAgreed:
         """The change of the model and its masks; in the first stage, that of the layers' densities."""
         if x["agreed"]:
             return self.view.paste(dx, x, ctx)
-        return {"density": dx["counts"].to(x["density"].dtype) / _sizes(self, x) - x["density"]}, None
+        masking = self.view.masking
+        began = shared_out(counts(x["mask"], masking.layers), share_of(masking.scale, ctx.capability))
+        grown = dx["counts"].to(x["density"]) / x["density"].new_tensor(began)
+        return {"density": x["density"] * (grown - 1)}, None
 
 
 def _sizes(view: UntilAgreed, x: Agreeing) -> Tensor:

@@ -12,7 +12,9 @@ from fedsep import algorithms, random, tree
 from fedsep.core import FedSepError, Update
 from fedsep.learners import sgd
 from fedsep.learners.swat import Swat
+from fedsep.servers.agree import rescaled
 from fedsep.servers.sparse_mean import SparseMean, folded, voted
+from fedsep.sparsity.density import erk
 from fedsep.sparsity.masking import started
 from fedsep.testing import play
 from fedsep.testing.draws import context
@@ -239,7 +241,37 @@ def test_masks_of_weak_clients_lie_inside_those_of_stronger_ones():
         ]
 
 
+@pytest.mark.parametrize(("scale", "power"), [("width", 1), ("params", 2)])
+def test_a_weak_client_s_layers_are_as_dense_as_a_sparse_model_s(scale, power):
+    method = algorithms.feddst(network, density=1.0, readjust=0.3, scale=scale, **ALL, **LOCAL)
+    x, start = method.init(network.init()).x, network.init()
+    for p in (0.9, 0.6, 0.4):
+        own = method.view.masking.given(x, context(0, capability=p))
+        wanted = erk([start[name] for name in LAYERS], p**power)
+        counts = [max(1, round(density * n)) for density, n in zip(wanted, N, strict=True)]
+        assert [int(own[name].sum()) for name in LAYERS] == counts
+        assert len({count / n for count, n in zip(counts, N, strict=True)}) > 1  # layers of other shapes differ
+
+
 # Flash
+
+
+def test_weak_clients_find_densities_from_a_part_of_the_masks_and_hold_layers_as_agreed():
+    method = algorithms.flash(network, density=1.0, first_epochs=4, rate=0.5, scale="width", every=1, **ALL, **LOCAL)
+    run = played(method, 4, capabilities=(0.5, 0.4, 0.3))
+    for seat in run.seats[0].values():
+        began = [max(1, round(seat.ctx.capability * n)) for n in N]
+        assert int(seat.reply["counts"].sum()) == sum(began)
+        assert seat.reply["counts"].tolist() != began
+    agreed = run.states[1].x
+    assert [int(mask.sum()) for mask in agreed["mask"].values()] == list(N)  # the server keeps all
+    assert float((agreed["density"] * torch.tensor(N)).sum()) == pytest.approx(sum(N))
+    assert float(agreed["density"].max()) > 1
+    wanted = rescaled(agreed["density"].tolist(), N, 0.5)
+    for state in run.states[1:]:
+        assert torch.equal(state.x["density"], agreed["density"])  # no later look
+        own = method.view.view.masking.given(state.x, context(1, capability=0.5))
+        assert [int(mask.sum()) for mask in own.values()] == [round(d * n) for d, n in zip(wanted, N, strict=True)]
 
 
 def test_the_first_stage_sends_counts_alone_and_starts_anew():

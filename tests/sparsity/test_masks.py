@@ -87,14 +87,13 @@ def test_what_is_level_is_chosen_by_the_second_merit_and_then_by_position():
     assert largest(score, 6).sum() == 6
 
 
-@given(first=st.floats(0.01, 1), second=st.floats(0.01, 1))
-def test_a_smaller_share_lies_inside_a_larger(first, second):
-    held = masks((20, 9))
-    small, large = (part_of(weights(), held, share) for share in sorted((first, second)))
+@given(first=st.tuples(*2 * [st.integers(1, 45)]), more=st.tuples(*2 * [st.integers(0, 9)]))
+def test_fewer_weights_lie_inside_more(first, more):
+    held, second = masks((20, 9)), [a + b for a, b in zip(first, more, strict=True)]
+    few, many = part_of(weights(), held, first), part_of(weights(), held, second)
     for name in held:
-        assert ((small[name] <= large[name]) & (large[name] <= held[name])).all()
-    share = min(first, second)
-    assert [int(small[name].sum()) for name in held] == [max(1, round(share * 20)), max(1, round(share * 9))]
+        assert ((few[name] <= many[name]) & (many[name] <= held[name])).all()
+    assert [int(mask.sum()) for mask in few.values()] == [min(first[0], 20), min(first[1], 9)]
 
 
 @given(part=st.floats(0, 1), counts=st.tuples(st.integers(1, 42), st.integers(1, 15)), seed=st.integers(0, 99))
