@@ -62,8 +62,8 @@ def _variants(setting: Setting) -> bool:
 
 
 def _rounds(setting: Setting) -> dict[str, Any]:
-    """Masks move in the first three quarters of a run."""
-    return {"until": max(1, setting.rounds * 3 // 4)}
+    """Masks move in the first half of a run, as in FedDST's own experiments."""
+    return {"until": max(1, setting.rounds // 2)}
 
 
 def _until_the_end(setting: Setting) -> dict[str, Any]:
