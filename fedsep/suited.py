@@ -9,7 +9,7 @@ from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Samples, Task
 from fedsep.engines.engine import Fleet
 from fedsep.options import Evaluate
-from fedsep.zoo import Zoo, called, static
+from fedsep.zoo import Zoo, by_minibatch, called
 
 
 def mistakes(
@@ -20,7 +20,7 @@ def mistakes(
     found = list(dict.fromkeys(view.mistakes(cohort.capabilities))) if hasattr(view, "mistakes") else []
     found += [text for part in _learners(algorithm) for text in _own(part, cohort.capabilities)]
     found += _not_augmentable(algorithm, fleet)
-    found += _batches_of_one(algorithm, fleet, _static(view, task, cohort, seed, fleet.clients))
+    found += _batches_of_one(algorithm, fleet, _normalised(view, task, cohort, seed, fleet.clients))
     public = [text for part in ("codec", "server") for text in _own(getattr(algorithm, part, None))]
     found += public[:1]  # two parts may rest on one argument
     found += _not_public(algorithm, fleet)
@@ -28,15 +28,15 @@ def mistakes(
     return found + _nothing_to_score_on(algorithm, task, fleet)
 
 
-def _static(view: Any, task: Task, cohort: Cohort, seed: int, clients: int) -> Callable[[int], str | None]:
-    """Of a client: what a model that it may be given is called, if that has static batch normalisation.
+def _normalised(view: Any, task: Task, cohort: Cohort, seed: int, clients: int) -> Callable[[int], str | None]:
+    """Of a client: what a model that it may be given is called, if that has batch normalisation.
 
     In a zoo a client's model depends on its capability, which may be another one in every round.
     """
     zoo: Zoo | None = getattr(view, "zoo", None)
     if zoo is None:
-        return lambda client, found=next(iter(static({"the model": task})), None): found
-    bad = set(static(zoo.members))
+        return lambda client, found=next(iter(by_minibatch({"the model": task})), None): found
+    bad = set(by_minibatch(zoo.members))
 
     def of(client: int) -> str | None:
         drawn = cohort.draw == "dynamic"
@@ -65,17 +65,17 @@ def _not_public(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
     return [text for pool in pools.values() for text in overlap(pool, fleet)]
 
 
-def _batches_of_one(algorithm: Algorithm[Any, Any], fleet: Fleet, static: Callable[[int], str | None]) -> list[str]:
-    """Static batch normalisation has no statistics of one example."""
+def _batches_of_one(algorithm: Algorithm[Any, Any], fleet: Fleet, normalised: Callable[[int], str | None]) -> list[str]:
+    """Batch normalisation has no statistics of one example."""
     size = _batch_size(algorithm)
     if size is _UNKNOWN:
         return []
     for client in _here(fleet):
-        model = static(client)
+        model = normalised(client)
         n = 0 if model is None else fleet.shard(client).train.size
         if n and (n == 1 or size == 1 or (size and n % size == 1)):
             return [
-                f"batch_size must leave no minibatch of one example, since {model} has static batch normalisation "
+                f"batch_size must leave no minibatch of one example, since {model} has batch normalisation "
                 f"(got {size}; client {client} has {n} training examples): choose another, or a model with norm=group"
             ]
     return []
@@ -89,10 +89,10 @@ def _not_augmentable(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
 
 
 def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
-    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not static({"the model": task}):
+    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not by_minibatch({"the model": task}):
         return []
     return [
-        "evaluate.calibration must be >= 2, since the model has static batch normalisation, which has no statistics of "
+        "evaluate.calibration must be >= 2, since the model has batch normalisation, which has no statistics of "
         f"one example (got {evaluate.calibration})"
     ]
 
@@ -111,10 +111,10 @@ def _scored_on_one(algorithm: Algorithm[Any, Any], task: Task) -> list[str]:
     codec = getattr(algorithm, "codec", None)
     parts = [getattr(codec, name, None) for name in ("scorer", "second")]
     ones = [name for name in ("images", "batch_size") if any(getattr(part, name, None) == 1 for part in parts)]
-    if not ones or not static({"the model": task}):
+    if not ones or not by_minibatch({"the model": task}):
         return []
     return [
-        f"{name} must be >= 2 where units are scored, since the model has static batch normalisation, which has no "
+        f"{name} must be >= 2 where units are scored, since the model has batch normalisation, which has no "
         f"statistics of one example (got 1)"
         for name in ones
     ]
@@ -129,7 +129,7 @@ def _nothing_to_score_on(algorithm: Algorithm[Any, Any], task: Task, fleet: Flee
     sizes = [(client, 0 if part is None else part.size) for client, part in parts]
     client = next((client for client, size in sizes if not size), None)
     if client is None:
-        return _fitted_to_one(sizes) if static({"the model": task}) else []
+        return _fitted_to_one(sizes) if by_minibatch({"the model": task}) else []
     return [
         f"scores must be fitted to training data where clients have no validation data (got data=validation; client "
         f"{client} has none): set validation in data, or make it larger"
@@ -142,7 +142,7 @@ def _fitted_to_one(sizes: Sequence[tuple[int, int]]) -> list[str]:
     if one is None:
         return []
     return [
-        "scores must be fitted to two validation examples of a client or more, since the model has static batch "
+        "scores must be fitted to two validation examples of a client or more, since the model has batch "
         f"normalisation, which has no statistics of one (got one of client {one}): make validation larger"
     ]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedsep.core import FedSepError, Params, Samples, Task
 from fedsep.learners.descent import Descent
-from fedsep.models.calibration import is_static
+from fedsep.models import calibration
 from fedsep.tasks.around import Around
 from fedsep.tasks.pure import Pure, pure
 
@@ -126,8 +126,8 @@ def _level(method: str, level: float | str) -> float:
 
 
 def _require_alike(method: str, task: Task, members: Mapping[float, Task], public: Samples) -> None:
-    if public.size < 2 and static({f"{level:g}": member for level, member in members.items()}):
-        raise FedSepError(f"{method}: public must hold two examples or more for static batch normalisation (got 1)")
+    if public.size < 2 and by_minibatch({f"{level:g}": member for level, member in members.items()}):
+        raise FedSepError(f"{method}: public must hold two examples or more for batch normalisation (got 1)")
     some = public.take(slice(0, 2)).x
     wanted = _shape(method, "the model", task, some)
     for level, member in members.items():
@@ -170,14 +170,14 @@ def called(name: str) -> str:
     return f"the model of capability {name}"
 
 
-def static(tasks: Mapping[str, Task]) -> list[str]:
-    """Whose models have static batch normalisation, which has no statistics of one example."""
+def by_minibatch(tasks: Mapping[str, Task]) -> list[str]:
+    """Whose models have batch normalisation, static or without running statistics: there are none of one example."""
     found = {name: getattr(task, "model", None) for name, task in tasks.items()}
-    return [name for name, model in found.items() if isinstance(model, Pure) and is_static(model.module)]
+    return [name for name, model in found.items() if isinstance(model, Pure) and calibration.by_minibatch(model.module)]
 
 
 def lone(field: str, descent: Descent, count: int, told: str, tasks: Mapping[str, Task]) -> list[str]:
-    """Why steps on public examples would meet a minibatch of one under static batch normalisation.
+    """Why steps on public examples would meet a minibatch of one under batch normalisation.
 
     Args:
         field: The argument that is at fault, for messages.
@@ -186,10 +186,10 @@ def lone(field: str, descent: Descent, count: int, told: str, tasks: Mapping[str
         told: Whose number that is, for messages.
         tasks: The models that take the steps, by what they are called.
     """
-    names = static(tasks)
+    names = by_minibatch(tasks)
     if not names or not descent.leaves_one(count):
         return []
     return [
-        f"{field} must leave no minibatch of one public example, since {names[0]} has static batch normalisation (got "
+        f"{field} must leave no minibatch of one public example, since {names[0]} has batch normalisation (got "
         f"{descent.batch_size}; {told} {count}): choose another, or models with norm=group"
     ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedsep.flower.here import Here
     from fedsep.recipes.call import Call
 
+_MOST = 10**7  # no client has such a number
 _SHOWN = 20  # clients that --check lists
 _COLUMNS = 100  # and columns of a table
 
@@ -99,7 +100,10 @@ def numbers(text: str | None) -> tuple[int, ...] | None:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", word)
         if match is None:
             raise FedSepError(f"--clients: must be whole numbers and ranges, as in 0-4,7 (got {text!r})")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= _MOST:
+            raise FedSepError(f"--clients: must be below {_MOST:,}, more than any fleet has (got {text!r})")
+        found += range(first, last + 1)
     if not found or len(set(found)) < len(found):
         raise FedSepError(f"--clients: must name every client once (got {text!r})")
     return tuple(sorted(found))
@@ -192,12 +196,12 @@ def _looked(rules: Rules, block: Call, recipe: str | None = None) -> tuple[Any, 
     Raises:
         FedSepError: The data cannot be read, or are not of these clients.
     """
-    from fedsep.flower.here import OWN, loaded, numbered
+    from fedsep.flower.here import OWN, loaded
 
     own = recipe is None
     data = loaded(block, rules.data, str(rules.data / OWN) if recipe is None else recipe)
     last = max(rules.clients or (0,)) + data.clients if own else data.clients
-    return data, numbered(data, rules.clients, last, own)
+    return data, rules.here(data, last, own)
 
 
 def certify(folder: Path, hosts: Sequence[str], nodes: Sequence[str], days: int) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep import random
 from fedsep.core import Ctx, Decoded, Info, Params, Samples, Shard, Task
 from fedsep.learners.descent import Descent, divergence
-from fedsep.zoo import Zoo, lone, outputs, static
+from fedsep.zoo import Zoo, by_minibatch, lone, outputs
 
 _EXAMPLES, _ORDER = 1, 8401  # what keys are folded with
 
@@ -99,9 +99,9 @@ class SoftLabels:
 
     def mistakes(self) -> list[str]:
         """Why the public examples do not suit the models."""
-        names = static(self.zoo.called())
+        names = by_minibatch(self.zoo.called())
         if self.pool.per_round == 1 and names:
-            return [f"per_round must be >= 2, since {names[0]} has static batch normalisation (got 1)"]
+            return [f"per_round must be >= 2, since {names[0]} has batch normalisation (got 1)"]
         return lone("distil_batch_size", self.descent, self.pool.per_round, "per_round:", self.zoo.called())
 
     def init(self, params: Params) -> Labelled:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from fedsep.core import FedSepError
 from fedsep.errors import terminable
+from fedsep.flower.certificates import require_private
 from fedsep.flower.guard import SITE
 from fedsep.flower.here import own_block
 from fedsep.flower.lock import holding
@@ -50,6 +51,8 @@ class Line:
         for flag, file in (("--ca", self.authority), ("--key", self.key)):
             if file is not None and not file.is_file():
                 raise FedSepError(f"{flag}: there is no file {file}")
+        if self.key is not None:
+            require_private(self.key)
         require_server(self.server, self.authority)
 
     def command(self) -> list[str]:

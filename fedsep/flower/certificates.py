@@ -123,6 +123,28 @@ def _usage(own: bool) -> Any:
     return x509.KeyUsage(digital_signature=True, key_encipherment=not own, **signs, **dict.fromkeys(other, False))
 
 
+def require_private(file: Path) -> None:
+    """Sees that a file holds a site's private key, as Flower's node program reads it.
+
+    Raises:
+        FedSepError: It holds something else.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ec import (  # pyright: ignore[reportMissingImports]
+        EllipticCurvePrivateKey,
+    )
+    from cryptography.hazmat.primitives.serialization import (  # pyright: ignore[reportMissingImports]
+        load_ssh_private_key,
+    )
+
+    try:
+        key = load_ssh_private_key(file.read_bytes(), None)
+    except Exception as error:  # it has many ways to say so
+        told = "a public key: name the file beside it without .pub" if file.suffix == ".pub" else "no private key"
+        raise FedSepError(f"--key: {file} holds {told} in OpenSSH's form (fedsep flower certs makes one)") from error
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise FedSepError(f"--key: {file} holds no key of an elliptic curve (fedsep flower certs makes one)")
+
+
 def _alternative(host: str) -> Any:
     from cryptography import x509  # pyright: ignore[reportMissingImports]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -160,9 +161,12 @@ def require_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+        except socket.gaierror as error:
+            raise FedSepError(f"--host: {host} is no address of this machine ({error.strerror})") from error
         except OSError as error:
+            flag = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
             raise FedSepError(
-                f"--port: {host}:{port} cannot be listened at ({error.strerror}): choose another"
+                f"{flag}: {host}:{port} cannot be listened at ({error.strerror}): choose another"
             ) from error
 
 

@@ -88,7 +88,7 @@ class Rules:
         declared: Sites = recipe.data.build({})
 
         def arrange(data: Any) -> Here:
-            here = self._here(data, declared.clients, True)
+            here = self.here(data, declared.clients, True)
             _require_form(here, declared)
             return here
 
@@ -96,11 +96,16 @@ class Rules:
             return build(replace(recipe, data=own), seed, sources(own, self.data), arrange=arrange)
 
     def _dealt_alike(self, data: Any) -> Here:
-        return self._here(data, data.clients, False)
+        return self.here(data, data.clients, False)
 
-    def _here(self, data: Any, clients: int, own: bool) -> Here:
+    def here(self, data: Any, clients: int, own: bool) -> Here:
+        """This site's clients among so many, with their data: its own, or its part of a data set.
+
+        Raises:
+            FedSepError: It has no data, or not those of these clients.
+        """
         if isinstance(data, Sites):
-            raise FedSepError(f"this site has no data: {self.data} holds no data.yaml that says how to read them")
+            raise FedSepError(f"this site has no data: {self.data} holds no data.yaml that says how to read its own")
         return numbered(data, self.clients, clients, own)
 
 

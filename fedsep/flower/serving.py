@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -76,10 +77,25 @@ class Place:
             raise FedSepError(
                 f"--certs: {self.certificates} lacks {', '.join(missing)} (fedsep flower certs makes them)"
             )
+        _require_pair(self.certificates)
         keys = sorted((self.certificates / NODES).glob("*.pub"))
         if not keys:
             raise FedSepError(f"--certs: no node may call: {self.certificates / NODES} holds no public key (*.pub)")
         return keys
+
+
+def _require_pair(folder: Path) -> None:
+    """Sees that the server's certificate, its key and the authority can be read, and belong together."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
+    except ssl.SSLError as error:
+        why = "is not the key of" if error.reason == "KEY_VALUES_MISMATCH" else "cannot be read together with"
+        raise FedSepError(f"--certs: {folder / KEY} {why} {folder / CERTIFICATE} ({error.reason})") from error
+    try:
+        context.load_verify_locations(folder / AUTHORITY)
+    except ssl.SSLError as error:
+        raise FedSepError(f"--certs: {folder / AUTHORITY} is no certificate ({error.reason})") from error
 
 
 def serve(order: Order, place: Place, say: Callable[[str], None]) -> int:

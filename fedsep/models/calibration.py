@@ -31,6 +31,14 @@ def is_static(module: nn.Module) -> bool:
     return any(isinstance(layer, StaticNorm) for layer in module.modules())
 
 
+def by_minibatch(module: nn.Module) -> bool:
+    """Whether a module normalises minibatches by their own statistics, of which one example has none."""
+    return is_static(module) or any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
+        for layer in module.modules()  # pyright: ignore[reportPrivateUsage]
+    )
+
+
 def calibrated(model: Pure, params: Params, batches: Iterable[Tensor]) -> Params:
     """The parameters with the mean and variance of every static batch normalisation's inputs over all batches.
 

@@ -18,6 +18,7 @@ import pytest
 from fedsep.cli.entry import invoke
 from fedsep.cli.flowers import numbers
 from fedsep.core import FedSepError
+from fedsep.flower.certificates import require_private
 from fedsep.flower.guard import PROGRAMS, allowed, replaced
 from fedsep.flower.programs import Programs, end, free_port, require_free
 from fedsep.flower.reaching import address_of, require_server
@@ -33,7 +34,7 @@ def test_numbers_of_clients(text, found):
     assert numbers(text) == found
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "3-1", "1,1", "0-2,2", "-1"])
+@pytest.mark.parametrize("text", ["", "a", "1-", "3-1", "1,1", "0-2,2", "-1", "0-99999999999"])
 def test_numbers_that_cannot_be_read(text):
     with pytest.raises(FedSepError, match="--clients: must"):
         numbers(text)
@@ -230,6 +231,40 @@ def test_certificates_are_made_once_and_secrets_are_the_owners(tmp_path, capsys)
 
 
 @needs_flower
+def test_certificates_and_keys_that_are_wrong_are_told_by_name(tmp_path):
+    for name in ("own", "other"):
+        assert invoke(["flower", "certs", "--out", str(tmp_path / name), "--nodes", "1"]) == 0
+    own, place = tmp_path / "own", Place("0.0.0.0", 1, tmp_path / "own")
+    good = (own / "server.key").read_bytes()
+    (own / "server.key").write_bytes((tmp_path / "other/server.key").read_bytes())
+    with pytest.raises(FedSepError, match=r"--certs: .*server\.key is not the key of .*server\.pem"):
+        place.nodes()
+    (own / "server.key").write_bytes(b"garbage")
+    with pytest.raises(FedSepError, match=r"server\.key cannot be read together with"):
+        place.nodes()
+    (own / "server.key").write_bytes(good)
+    whole = (own / "ca.crt").read_bytes()
+    (own / "ca.crt").write_bytes(b"garbage")
+    with pytest.raises(FedSepError, match=r"ca\.crt is no certificate"):
+        place.nodes()
+    (own / "ca.crt").write_bytes(whole)
+    (own / "nodes/site1.pub").rename(own / "site1.pub")
+    with pytest.raises(FedSepError, match="no node may call"):
+        place.nodes()
+    require_private(own / "nodes/site1")
+    for wrong, told in ((own / "site1.pub", "a public key"), (own / "server.key", "no private key")):
+        with pytest.raises(FedSepError, match=rf"--key: .* holds {told}"):
+            require_private(wrong)
+
+
+def test_a_host_that_is_not_this_machine_s_is_not_blamed_on_the_port():
+    with pytest.raises(FedSepError, match=r"--host: 192\.0\.2\.1:18477 cannot be listened at"):
+        require_free("192.0.2.1", 18477)
+    with pytest.raises(FedSepError, match=r"--host: nohost\.invalid is no address of this machine"):
+        require_free("nohost.invalid", 18477)
+
+
+@needs_flower
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--host", "ü.example"), ("--host", ""), ("--host", "a b"), ("--days", "10000000"), ("--host", "x" * 300)],
@@ -248,10 +283,6 @@ def test_an_authority_that_is_no_certificate_is_said_to_be(tmp_path):
 
 def test_a_server_without_certificates_is_not_started(tmp_path):
     with pytest.raises(FedSepError, match=r"lacks ca.crt, server.pem, server.key \(fedsep flower certs makes them\)"):
-        Place("0.0.0.0", 1, tmp_path).nodes()
-    for name in ("ca.crt", "server.pem", "server.key"):
-        (tmp_path / name).touch()
-    with pytest.raises(FedSepError, match="no node may call"):
         Place("0.0.0.0", 1, tmp_path).nodes()
     assert Place("::", 8443, None).here == "127.0.0.1:8443"
 

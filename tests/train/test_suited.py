@@ -40,6 +40,15 @@ def test_a_minibatch_of_one_under_static_normalisation_is_refused(federation, ba
     ran(federation, task_of(federation, "group"), method, batch_size=1)
 
 
+def test_a_minibatch_of_one_is_refused_where_each_is_normalised_by_itself(federation):
+    size = federation.shard(0).train.size
+    layers = (torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.BatchNorm1d(4, track_running_stats=False))
+    task = tasks.classification(torch.nn.Sequential(*layers, torch.nn.Linear(4, 10)))
+    with pytest.raises(FedSepError, match=r"no minibatch of one example, since the model has batch normalisation"):
+        ran(federation, task, algorithms.fedavg, batch_size=size - 1, capabilities=(1.0,))
+    ran(federation, task, algorithms.fedavg, capabilities=(1.0,))
+
+
 def zoo_of(federation, norm="none"):
     """For clients of 1/2, with a head as wide as that of the others."""
     return {0.5: models.resnet(federation.shape, federation.classes, blocks=(1,), width=2, norm=norm, features=4)}
@@ -120,7 +129,7 @@ def test_minibatches_are_those_of_every_model_that_a_client_may_have(federation,
         made = method(task, public=public, zoo=zoo, **DISTILLED[name], steps=1, batch_size=batch_size)
         return fit(made, task, federation, rounds=1, cohort=cohort)
 
-    told = rf"^batch_size must .* model of capability 0.5 has static .*got {size}; client {weak} has {size + 1}"
+    told = rf"^batch_size must .* model of capability 0.5 has batch .*got {size}; client {weak} has {size + 1}"
     with pytest.raises(FedSepError, match=told):
         run(size)
     run(16)
@@ -162,7 +171,7 @@ def test_the_servers_own_model_takes_minibatches_too(federation):
     for name, told in (("fedet", "server_batch_size"), ("dsfl", "distil_batch_size")):
         steps = {"dsfl": {"distil_steps": 0, "server_steps": 2}}.get(name, {})
         method = getattr(algorithms, name)(task, public=public, **{**DISTILLED[name], told: 19, **steps}, batch_size=16)
-        with pytest.raises(FedSepError, match=f"{told} must leave .*the server's model has static"):
+        with pytest.raises(FedSepError, match=f"{told} must leave .*the server's model has batch"):
             fit(method, task, federation, rounds=1, cohort=Cohort(2))
 
 
