@@ -152,9 +152,10 @@ def starts(repeats: int) -> Iterator[dict[str, Any]]:
             subprocess.run([sys.executable, *words, "--quiet"], check=True, capture_output=True)
             [metrics] = Path(folder).glob("*/*/metrics.jsonl")
             [ledger] = Path(folder).glob("*/*/ledger.jsonl")
-            if repeat:  # the ledger is written when the round is over
-                in_round = json.loads(metrics.read_text())["wall_seconds"]
-                yield {"run": repeat, "seconds": ledger.stat().st_mtime - in_round - began}
+            if repeat:  # the ledger is written when the round is over, and the last model evaluated
+                told = json.loads(metrics.read_text())
+                after = told["wall_seconds"] + told["wall_evaluation_seconds"]
+                yield {"run": repeat, "seconds": ledger.stat().st_mtime - after - began}
 
 
 def in_turn(

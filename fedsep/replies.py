@@ -26,6 +26,9 @@ Loose = Literal["none", "packed", "vectors"]
 _MOST_NODES = 100_000
 """Parts of a reply of the wrong form that are looked at to count its bytes."""
 
+_MOST_TOLD, _LONGEST_NAME = 256, 100
+"""Numbers beside a reply, and characters of a number's name."""
+
 DUPLICATE, LOSS = "duplicate", "loss"
 """Stages of a reply that came twice, and of a client whose training loss is not finite."""
 
@@ -224,6 +227,11 @@ def require_form(payload: Payload, expected: Expected | None) -> None:
 def _require_info(reply: Reply) -> dict[str, Tensor]:
     """Refuses what is no number, and a loss that is not finite; gives what lies on a device, to be looked at later."""
     later: dict[str, Tensor] = {}
+    if len(reply.info) > _MOST_TOLD:  # every name becomes a column of the metrics
+        raise Refused(f"the client tells {len(reply.info):,} numbers beside its reply, more than {_MOST_TOLD}")
+    for name in reply.info:
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise Refused(f"the client tells a number by the name {name[:_LONGEST_NAME]!r}, which is none")
     for name, value in reply.info.items():
         if isinstance(value, float | int):
             if name.endswith("loss") and not math.isfinite(value):

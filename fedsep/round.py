@@ -121,9 +121,10 @@ def too_few(round: int, void: int, wanted: int, invited: int, failures: list[Fai
     silent = {failure.client for failure in failures if failure.stage != DUPLICATE}
     shown = "; ".join(f"client {f.client}, {f.stage}: {f.reason}" for f in failures[:3])
     more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    again = f", for the {void}. time in a row" if void > 1 else ""
     return (
-        f"round {round}: {invited - len(silent)} of {invited} clients replied, fewer than min_replies={wanted}, "
-        f"for the {void}. time in a row ({shown}{more})"
+        f"round {round}: {invited - len(silent)} of {invited} clients replied, fewer than min_replies={wanted}"
+        f"{again} ({shown}{more})"
     )
 
 

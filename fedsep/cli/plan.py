@@ -96,11 +96,17 @@ def vacant(recipe: Recipe, jobs: list[Job], out: Path, overwrite: bool) -> bool:
     Raises:
         FedSepError: It holds something else, or unfinished runs of this recipe.
     """
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
+    if out.is_dir() and not overwrite and not _barely_begun(out):
         if all(standing(job, recipe)[0] == "done" for job in jobs):
             return False
         raise FedSepError(_occupied(recipe, jobs, out))
     return True
+
+
+def _barely_begun(out: Path) -> bool:
+    """Whether a folder holds nothing, or no more than a command leaves that was refused before its first round."""
+    files = (each for each in out.rglob("*") if not each.is_dir())
+    return all(each == out / TOP or each.name == ".lock" for each in files)
 
 
 def clear(out: Path, jobs: list[Job]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -109,4 +110,10 @@ def _converted(orders: Sequence[float], costs: Sequence[float], delta: float) ->
 
 
 def _opacus() -> Any:
-    return importlib.import_module("opacus.accountants.analysis.rdp")
+    """Its analysis, without the handler that it gives to the root of all logs, ours among them."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        return importlib.import_module("opacus.accountants.analysis.rdp")
+    finally:
+        root.handlers[:] = before

@@ -64,6 +64,13 @@ def test_quiet_says_nothing(command):
     assert (code, len(out.splitlines()), err) == (0, 2, "")
 
 
+def test_a_command_that_was_refused_before_its_first_round_is_typed_again(command, here):
+    engine = "{use: fedsep.engines.vectorised, device: no_such_thing}"
+    assert command("run", "tiny.yaml", "--out", "out", "--engine", engine)[0] == 2
+    assert (here / "out/recipe.yaml").is_file()
+    assert command("run", "tiny.yaml", "--out", "out", "-q")[0] == 0
+
+
 def test_a_dry_run_writes_nothing(command, here):
     code, out, _ = command("run", "tiny.yaml", "--dry-run", "--seed", "7")
     assert code == 0

@@ -109,13 +109,9 @@ def in_float64(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "before"), os.environ["PYTHONPATH"]]))
 
 
-def test_five_rounds_are_those_of_sequential_and_a_stranger_is_refused(tmp_path, stack, in_float64, mnist):
+def test_five_rounds_are_those_of_sequential(tmp_path, stack, in_float64, mnist):
     trial = Trial(tmp_path, stack, 5, data=MNIST)
     server = trial.server()
-    assert trial.fedsep("flower", "certs", "--out", "other", "--nodes", "1").wait(PATIENCE) == 0
-    stranger = trial.client("stranger", "0-4", key="other/nodes/site1")
-    assert stranger.wait(PATIENCE) == 2
-    assert "does not take this site" in trial.said("stranger.log")
     sites = [trial.client("site1", "0-4", data=mnist), trial.client("site2", "5-9", data=mnist)]
     assert server.wait(PATIENCE) == 0, trial.said("server.log")
     for site in sites:
@@ -146,10 +142,14 @@ def test_a_node_that_is_killed_is_reported_and_the_run_goes_on(tmp_path, stack):
     assert "site site2 does not have the final model" in trial.said("server.log")
 
 
-def test_a_server_that_is_killed_goes_on_to_the_result_of_sequential(tmp_path, stack):
+def test_a_stranger_is_refused_and_a_server_that_is_killed_goes_on_to_the_result_of_sequential(tmp_path, stack):
     """Between two checkpoints: what sites remember beyond the last one, their error feedback, is left aside."""
     trial = Trial(tmp_path, stack, 5)
     server = trial.server()
+    assert trial.fedsep("flower", "certs", "--out", "other", "--nodes", "1").wait(PATIENCE) == 0
+    stranger = trial.client("stranger", "0-4", key="other/nodes/site1")
+    assert stranger.wait(PATIENCE) == 2
+    assert "does not take this site" in trial.said("stranger.log")
     trial.client("site1", "0-4")
     trial.client("site2", "5-9")
     trial.until(lambda: "round 3/5" in trial.said("server.log"), server)

@@ -82,6 +82,7 @@ AT_SITES = "{use: fedsep.data.sites, shape: [3], classes: 2, clients: 3}"
          r"methods\.distributed\.secret"),
         (AT_SITES, "{use: fedsep.privacy.dp_sgd, clip: 1, noise: 1, batch_size: 4, "
          "method: {use: fedsep.algorithms.fedavg, weighting: uniform, lr: 0.1, steps: 1}}", r"methods\.dp_sgd.*sites"),
+        (AT_SITES, "{use: os.system}", r"methods\.system\.use: only paths in fedsep may be named"),
         (AT_SITES, "{use: fedsep.algorithms.feddf, lr: 0.1, steps: 1, batch_size: 4}", r"methods\.feddf.*public"),
     ],
 )  # fmt: skip

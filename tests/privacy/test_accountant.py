@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -120,3 +122,11 @@ def test_epsilon_grows_with_rounds_and_falls_with_noise_and_delta(draw):
     assert growing == sorted(set(growing))
     assert spent(noise=4.0) < spent() < spent(noise=1.0)
     assert spent(delta=1e-3) < spent() < spent(delta=1e-9)
+
+
+def test_accounting_leaves_logs_as_they_are():
+    told = (
+        "import logging; from fedsep.privacy.accountant import _opacus; _opacus(); print(logging.getLogger().handlers)"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -185,6 +185,8 @@ def test_what_is_not_waited_for():
         ({"samples": -1}, "number of examples is -1"), ({"samples": float("nan")}, "number of examples is nan"),
         ({"samples": None}, "number of examples is None"), ({"info": {"loss": "low"}}, "loss is a str, not a number"),
         ({"info": {3: 1.0}}, "cannot be read"),
+        ({"info": {f"n{at}": 1.0 for at in range(257)}}, "tells 257 numbers beside its reply, more than 256"),
+        ({"info": {"x" * 101: 1.0}}, "by the name 'xxx"), ({"info": {"a\nb": 1.0}}, "which is none"),
     ],
 )  # fmt: skip
 def test_what_a_client_says_of_itself(changes, says):
