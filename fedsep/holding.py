@@ -50,6 +50,22 @@ def units_of(algorithm: Algorithm[Any, Any]) -> Units | None:
     return _part(view).units if cuts(algorithm) and hasattr(view, "keeps") else None
 
 
+def rounded_up(algorithm: Algorithm[Any, Any], capabilities: Sequence[float]) -> list[str]:
+    """Of which capabilities a client holds more than its share, since no group is left without a unit."""
+    table, part = units_of(algorithm), _part(getattr(algorithm, "view", None))
+    if table is None or not isinstance(part, Submodel) or part.budget is not None:
+        return []
+    found: list[str] = []
+    for share in sorted(set(capabilities), reverse=True):
+        lone = {group: n for group, n in table.sizes.items() if n * share < 1}
+        if lone and share >= part.least:
+            group, n = min(lone.items(), key=lambda item: item[1])
+            found.append(
+                f"a client of capability {share:g} keeps one unit where it would have less: of {group} 1 in {n}"
+            )
+    return found
+
+
 def trained(algorithm: Algorithm[Any, Any], state: Any, ctx: Ctx, report: Tree) -> Held | None:
     """The units that a client trained in a round; None where it has none, or was too weak to take part.
 

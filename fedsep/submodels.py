@@ -89,19 +89,28 @@ def table_of(task: Task, given: Units | None) -> Units:
     return tables[shape]
 
 
-class Slicing(TypedDict, total=False):
+class Cutting(TypedDict, total=False):
     """The arguments of ``submodels`` that methods pass on to it as they are: what they mean is said there."""
 
     units: Units | None
     own_classes: bool
-    reduce: Reduction
     server: Rule | None
     uplink: Wire[Any] | None
     downlink: Wire[Any] | None
 
 
+class WeighedArguments(Cutting, LocalSGD, total=False):
+    """The same of methods whose reduction is their own, and those of the local steps."""
+
+
+class Slicing(Cutting, total=False):
+    """The same, with the reduction."""
+
+    reduce: Reduction
+
+
 class SubmodelArguments(Slicing, LocalSGD, total=False):
-    """The same, and those of the local steps."""
+    """The same, and the local steps."""
 
 
 class RankedArguments(SubmodelArguments, total=False):

@@ -438,6 +438,8 @@ CATALOGUE = [
     row("homogeneous", units=UNITS, converged=None, sizes={"p": network.d, "classes": OUTPUTS, "numbers": 0}),
     row("homogeneous by importance", units=UNITS, converged=None, reduce="importance", capabilities=(1.0, 0.3),
         sizes={"p": network.d, "classes": OUTPUTS, "numbers": HIDDEN}),
+    row("fedsep_importance", **_part, sizes=_weighed),
+    row("fedsep_importance shuffled", **_part, reduce="shuffled", own_classes=False, sizes={**_weighed, "classes": 0}),
     row("splitmix", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3), converged=None,
         sizes={"p": mixed, "classes": OUTPUTS, "numbers": 0}),
     row("splitmix of all outputs", MIX, base=network, units=UNITS, blocks=3, capabilities=(0.7, 0.3),

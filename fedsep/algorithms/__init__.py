@@ -12,6 +12,7 @@ from fedsep.algorithms.fedet import fedet
 from fedsep.algorithms.fedprox import fedprox
 from fedsep.algorithms.fedrolex import fedrolex
 from fedsep.algorithms.fedsep_implicit import fedsep_implicit
+from fedsep.algorithms.fedsep_importance import fedsep_importance
 from fedsep.algorithms.fedsep_lasso import fedsep_lasso
 from fedsep.algorithms.fedsep_linear import fedsep_linear
 from fedsep.algorithms.fedsep_mask import fedsep_mask
@@ -48,6 +49,7 @@ __all__ = [
     "fedprox",
     "fedrolex",
     "fedsep_implicit",
+    "fedsep_importance",
     "fedsep_lasso",
     "fedsep_linear",
     "fedsep_mask",

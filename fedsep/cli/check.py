@@ -18,6 +18,7 @@ from fedsep.cli.screen import Screen
 from fedsep.core import HEADER_BYTES, FedSepError
 from fedsep.data.known import FETCH
 from fedsep.data.sites import Sites
+from fedsep.holding import rounded_up
 from fedsep.pairs import findings
 from fedsep.plan import task_of
 from fedsep.recipes import Experiment, Mistake, Recipe, RecipeError, Sources, build, find
@@ -59,6 +60,8 @@ def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) 
     for name, algorithm in experiment.algorithms.items():
         for found in findings(algorithm, task_of(algorithm, experiment.task).init()):
             screen.warn(f"methods.{name}: {found.text}")
+        for told in rounded_up(algorithm, experiment.recipe.settings["cohort"].build({}).capabilities):
+            screen.note(f"methods.{name}: {told}")
     costs = _costs(experiment)
     parameters = tree.size(experiment.task.init())
     screen.result(f"# {recipe.file}: every default written out")

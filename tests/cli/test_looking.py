@@ -277,3 +277,19 @@ def test_no_default_is_shown_by_its_address(capsys):
     assert _default([lambda: 0]) == "list"
     assert _default(partial(len)) == "len"
     assert _default(lambda: 0) == "a function"
+
+
+def test_a_client_that_holds_more_than_its_share_is_told_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "narrow.yaml").write_text("""
+rounds: 1
+data: {use: fedsep.data.digits, clients: 3}
+model: {use: fedsep.models.small_cnn, widths: [4, 8], pool: 1}
+method: {use: fedsep.algorithms.heterofl, steps: 1, batch_size: 4}
+cohort: {per_round: 2, capabilities: [1.0, 0.25, 0.125]}
+""")
+    assert invoke(["check", "narrow.yaml"]) == 0
+    said = capsys.readouterr().err
+    told = "methods.heterofl: a client of capability {} keeps one unit where it would have less: of {} 1 in {}"
+    assert told.format("0.125", "convs.0", 4) in said.replace("\n", " ")
+    assert "capability 0.25" not in said

@@ -175,6 +175,7 @@ COUNTED: dict[str, tuple[Count, dict[str, Any], dict[str, Any]]] = {
     "fjord": (sliced, {"widths": (0.3, 0.5)}, WEAK | DRAWN),
     "shared_random": (sliced, {}, WEAK | DRAWN),
     "kept_random": (kept_random, {}, WEAK | DRAWN),
+    "fedsep_importance": (weighed, {}, WEAK | DRAWN),
     "exclude": (excluded, {"least": 0.4}, WEAK | DRAWN),
     "homogeneous": (lambda h, p, turn: sliced(h, 0.5, turn), {"width": 0.5}, WEAK | DRAWN),
     "splitmix": (mixed, {"blocks": 3}, WEAK | DRAWN),

@@ -196,7 +196,10 @@ def test_to_distil_takes_scores_of_classes(make, outputs, right):
         algorithms.fjord(make(module), distil=True, **settings)
 
 
-@pytest.mark.parametrize("name", ["heterofl", "fedrolex", "federated_dropout", "fjord", "homogeneous"])
+@pytest.mark.parametrize("name", [
+    "heterofl", "fedrolex", "federated_dropout", "fjord", "homogeneous", "exclude",
+    "fedsep_mask", "fedsep_shared", "fedsep_importance", "kept_random", "shared_random",
+])  # fmt: skip
 def test_rows_of_classes_that_nobody_has_stay_under_weight_decay(name):
     task = task_of()
     before = task.init()
