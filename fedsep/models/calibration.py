@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from fedsep.core import Params
 from fedsep.models.static_norm import StaticNorm
@@ -34,8 +35,7 @@ def is_static(module: nn.Module) -> bool:
 def by_minibatch(module: nn.Module) -> bool:
     """Whether a module normalises minibatches by their own statistics, of which one example has none."""
     return is_static(module) or any(
-        isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is None
-        for layer in module.modules()  # pyright: ignore[reportPrivateUsage]
+        isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in module.modules()
     )
 
 

@@ -239,6 +239,9 @@ def test_what_the_paper_says_is_marked_where_the_protocol_is_another():
     assert published(result("heterofl", "cifar10_k2")) == "63.90 ± 2.74 (other protocol)"
     big = Result(BY_NAME["heterofl"], SCALES["paper"].settings[0], (), {}, {})
     assert published(big) == "63.90 ± 2.74"
+    assert published(dataclasses.replace(big, row=BY_NAME["feddf"])) == "73.81 ± 0.42 (other protocol)"
+    wide = dataclasses.replace(big, setting=SCALES["wide"].settings[0])
+    assert published(wide) == "63.90 ± 2.74 (other protocol)"
     assert published(result("fjord", "cifar10_k2")) == "–"
     by_name = {setting.name: setting for setting in SCALES["paper"].settings}
     told = {name: published(Result(BY_NAME["heterofl"], of, (), {}, {})) for name, of in by_name.items()}
