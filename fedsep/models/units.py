@@ -219,10 +219,14 @@ def sliced_at(table: Units, share: float, holder: str = "") -> list[str]:
         holder: Who has them, for messages; empty: a client of this capability.
     """
     who = holder or f"a client of capability {share:g} holds"
+    wrong: dict[tuple[int, int, int], list[str]] = {}
+    for group, n in table.sizes.items():
+        for divisor, layer in table.divisors.get(group, ()):
+            if kept(n, share) % divisor:
+                wrong.setdefault((divisor, kept(n, share), n), []).append(layer)
     return [
-        f"group normalisation {layer} has {divisor} groups, which do not divide the {kept(n, share)} channels of {n} "
-        f"that {who}: give it a number of groups that divides all widths"
-        for group, n in table.sizes.items()
-        for divisor, layer in table.divisors.get(group, ())
-        if kept(n, share) % divisor
+        f"group normalisation {layers[0]}{f' (and {len(layers) - 1} more)' if len(layers) > 1 else ''} has {divisor} "
+        f"groups, which do not divide the {held} channels of {n} that {who}: give it a number of groups that divides "
+        "all widths"
+        for (divisor, held, n), layers in wrong.items()
     ]

@@ -169,6 +169,9 @@ def heads_of(models: Mapping[str, Params], head: str | None) -> dict[str, tuple[
     found = {model: _head(params, head) for model, params in models.items()}
     shapes = {model: {part: tuple(models[model][name].shape) for part, name in names.items()}
               for model, names in found.items()}  # fmt: skip
+    if head is not None and not any(shapes.values()):
+        names = sorted({name.rpartition(".")[0] for name in models[SERVER]})
+        raise FedSepError(f"fedet: head must be how names of parameters begin: {', '.join(names)} (got {head!r})")
     for model, got in shapes.items():
         if not got or got != shapes[SERVER]:
             told = " and ".join(f"{_told(each)} {_shapes(shapes[each])}" for each in dict.fromkeys((SERVER, model)))

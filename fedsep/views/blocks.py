@@ -75,7 +75,11 @@ class Blocks:
 
     def mistakes(self, capabilities: Iterable[float]) -> list[str]:
         """Why clients of these capabilities cannot be sent their blocks."""
-        return self.part.mistakes(self._share(capability) for capability in capabilities)
+        found: list[str] = []
+        for capability in sorted(set(capabilities)):
+            held = f"each of blocks={self.blocks} keeps for a client of capability {capability:g}"
+            found += self.part.mistakes([self._share(capability)], held)
+        return found
 
     def _cut(self, x: Params, numbers: list[int], ctx: Ctx) -> Params:
         whole = parted(x)

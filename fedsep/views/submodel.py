@@ -161,10 +161,12 @@ class Submodel:
         """Whether a client is too weak to take part."""
         return ctx.capability < self.least
 
-    def mistakes(self, capabilities: Iterable[float]) -> list[str]:
-        """Why clients of these capabilities cannot be sent a sub-model."""
+    def mistakes(self, capabilities: Iterable[float], holder: str = "") -> list[str]:
+        """Why clients of these capabilities cannot be sent a sub-model; ``holder``: who they are, for messages."""
         shares = sorted(set(capabilities)) if self.width is None else [self.width]
         shares = [share for share in shares if share >= self.least]
+        if self.width is not None:
+            holder = "every client holds"
         if self.budget is None:
-            return [text for share in shares for text in sliced_at(self.units, share)]
+            return [text for share in shares for text in sliced_at(self.units, share, holder)]
         return [text for share in shares for text in self.budget.mistakes(share)]  # it chooses what can be cut

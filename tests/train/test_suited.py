@@ -40,6 +40,16 @@ def test_a_minibatch_of_one_under_static_normalisation_is_refused(federation, ba
     ran(federation, task_of(federation, "group"), method, batch_size=1)
 
 
+@pytest.mark.parametrize(("method", "options", "told"), [
+    (algorithms.heterofl, {}, r"\(and 2 more\) has 4 groups, .* the 2 channels of 4 that a client of capability 0.5"),
+    (algorithms.splitmix, {"blocks": 2}, "the 2 channels of 2 that each of blocks=2 keeps for a client of"),
+    (algorithms.homogeneous, {"width": 0.5}, "the 2 channels of 2 that every client holds"),
+])  # fmt: skip
+def test_groups_that_a_slice_breaks_are_told_with_what_makes_it(federation, method, options, told):
+    with pytest.raises(FedSepError, match=told):
+        ran(federation, task_of(federation, "group", groups=4), method, **options)
+
+
 def test_a_minibatch_of_one_is_refused_where_each_is_normalised_by_itself(federation):
     size = federation.shard(0).train.size
     layers = (torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.BatchNorm1d(4, track_running_stats=False))
