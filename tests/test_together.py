@@ -67,7 +67,7 @@ def test_clients_with_other_numbers_of_examples_and_minibatches_of_one_size(size
 ])  # fmt: skip
 def test_sizes_of_minibatches(size, batch_size, count, found):
     samples = Samples(torch.zeros(size, 2), torch.zeros(size))
-    assert lengths(samples, batch_size, count) == found
+    assert lengths(size, batch_size, count) == found
     assert tuple(len(batch.y) for batch in minibatches(samples, random.key(0), batch_size, count)) == found
 
 

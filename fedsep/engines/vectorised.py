@@ -168,7 +168,8 @@ class _Session:
 
     def _stacked(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
         starts = [ready.begun.start for ready in group]
-        shards = [self.fleet.shard(ready.job.invitation.client) for ready in group]
+        here = self.fleet is self.single.fleet
+        shards = [ready.shard if here else self.fleet.shard(ready.job.invitation.client) for ready in group]
         return list(self.algorithm.learner.learn_together(starts, shards, [ready.ctx for ready in group]))
 
     def _fitting(self, group: Sequence[_Ready]) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ def per_epoch(samples: Samples, batch_size: int) -> int:
     return math.ceil(samples.size / batch_size)
 
 
-def lengths(samples: Samples, batch_size: int | None, count: int) -> tuple[int, ...]:
-    """How many examples each of ``count`` minibatches has; clients for whom these agree can be stacked."""
-    size = samples.size
+@functools.lru_cache(maxsize=4096)
+def lengths(size: int, batch_size: int | None, count: int) -> tuple[int, ...]:
+    """How many of ``size`` examples each of ``count`` minibatches has; clients for whom these agree can be stacked."""
     if batch_size is None or batch_size >= size:
         return (size,) * count
     epoch = [min(batch_size, size - at) for at in range(0, size, batch_size)]
@@ -62,12 +63,13 @@ def minibatches_together(
     Raises:
         FedSepError: The clients' minibatches are not of the same sizes.
     """
-    if len({lengths(each, batch_size, count) for each in samples}) > 1:
+    sizes = [each.size for each in samples]
+    if len({lengths(size, batch_size, count) for size in set(sizes)}) > 1:
         raise FedSepError("clients have minibatches of different sizes, or different numbers of them")
-    take, order = _taker(samples, augment), _order([each.size for each in samples], keys, batch_size, count)
+    take, order = _taker(samples, augment), _order(sizes, keys, batch_size, count)
     if augment is not None:
         yield from (take(index, draws(keys, step, index.shape[1])) for step, index in enumerate(order))
-    elif all(batch_size is None or each.size <= batch_size for each in samples):
+    elif batch_size is None or max(sizes) <= batch_size:
         yield from itertools.repeat(take(next(order), None), count)
     else:
         yield from (take(index, None) for index in order)
@@ -75,10 +77,14 @@ def minibatches_together(
 
 def _order(sizes: Sequence[int], keys: Tensor, batch_size: int | None, count: int) -> Iterator[Tensor]:
     """The examples of each step, a row a client; orders are drawn at once for all clients with equally many."""
-    members = {size: [client for client, own in enumerate(sizes) if own == size] for size in dict.fromkeys(sizes)}
-    if len(members) == 1:
-        yield from _steps(sizes[0], keys, batch_size, count)
-        return
+    distinct = dict.fromkeys(sizes)
+    if len(distinct) == 1:
+        return _steps(sizes[0], keys, batch_size, count)
+    return _mixed({size: [client for client, own in enumerate(sizes) if own == size] for size in distinct}, keys,
+                  batch_size, count)  # fmt: skip
+
+
+def _mixed(members: Mapping[int, list[int]], keys: Tensor, batch_size: int | None, count: int) -> Iterator[Tensor]:
     each = [_steps(size, keys[sent(own, keys.device)], batch_size, count) for size, own in members.items()]
     back = sent(list(itertools.chain(*members.values())), keys.device).argsort()
     yield from (torch.cat(rows)[back] for rows in zip(*each, strict=True))

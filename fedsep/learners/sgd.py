@@ -129,7 +129,7 @@ class SGD:
 
     def pace(self, shard: Shard) -> tuple[int, ...]:
         """How many examples each minibatch of a round has: clients of one pace can learn together."""
-        return lengths(shard.train, self.batch_size, self._count(shard))
+        return lengths(shard.train.size, self.batch_size, self._count(shard))
 
     def reach(self, shard: Shard, ctx: Ctx) -> float:
         """How far a gradient that stays the same moves y in a round, per unit of it: I lr without momentum."""
