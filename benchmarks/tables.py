@@ -333,7 +333,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "second term": submodel_tables.second_term_table,
     "lasso that is re-drawn": communication.lasso_table,
     "private": lambda: f"{privacy.chosen_table(4)}\n\n{made('tune_private_fedavg_4')}",
-    "private seeds": lambda: privacy.private_table("private_4"),
+    "private seeds": lambda: f"{privacy.private_table('private_4')}\n\n{made('private_4')}",
     "tuning at noise 4": lambda: privacy.tuned_table(4),
 }
 
