@@ -35,6 +35,8 @@ def keep(runs: Path = RUNS) -> None:
     rows: dict[str, Any] = {}
     for folder in sorted(runs.glob(f"{SETTING.name}/all/*/seed*")):
         run = read_run(folder)
+        if len(run.rows) < 2:
+            continue
         rows[folder.parent.name] = {"environment": json.loads((folder / "environment.json").read_text()), **told(run)}
     RECORD.write_text(json.dumps(rows, indent=1) + "\n")
 

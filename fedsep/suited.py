@@ -8,7 +8,9 @@ from typing import Any
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Samples, Task
 from fedsep.engines.engine import Fleet
+from fedsep.models.calibration import is_static
 from fedsep.options import Evaluate
+from fedsep.tasks.pure import Pure
 from fedsep.zoo import Zoo, by_minibatch, called
 
 
@@ -89,10 +91,13 @@ def _not_augmentable(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
 
 
 def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
-    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not by_minibatch({"the model": task}):
+    model = getattr(task, "model", None)
+    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not isinstance(model, Pure):
+        return []
+    if not is_static(model.module):
         return []
     return [
-        "evaluate.calibration must be >= 2, since the model has batch normalisation, which has no statistics of "
+        "evaluate.calibration must be >= 2, since the model has static batch normalisation, which has no statistics of "
         f"one example (got {evaluate.calibration})"
     ]
 

@@ -523,7 +523,7 @@ CATALOGUE = [
     row("flash of all outputs", density=0.5, first_epochs=2, own_classes=False, converged=None,
         sizes={"classes": 0, "numbers": 0, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
                "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),
-    row("flash by capability", density=0.8, first="uniform", scale="width", every=2, outputs=HEAD, converged=None,
+    row("flash by capability", density=0.8, first="uniform", scale="width", outputs=HEAD, converged=None,
         capabilities=_weak,
         sizes={**_told, "sent_up": weights_sent(1), "sent_down": weights_sent(1), "places_up": places_sent(always=True),
                "places_down": places_sent(always=True)}),

@@ -8,7 +8,7 @@ from fedsep import random
 from fedsep.class_rows import beside, found
 from fedsep.codecs.agreeing import Agree
 from fedsep.codecs.masked import ByChance, Masked
-from fedsep.core import Task, Wire
+from fedsep.core import FedSepError, Task, Wire
 from fedsep.fedsep import FedSep, Weighting
 from fedsep.learners.own_classes import OwnClasses
 from fedsep.learners.sgd import LocalSGD, sgd
@@ -19,7 +19,7 @@ from fedsep.servers.sparse_mean import SparseMean
 from fedsep.sparsity.density import Scale, layer_densities, quotas
 from fedsep.sparsity.growth import Readjustment
 from fedsep.sparsity.layers import Layers, prunable
-from fedsep.sparsity.masking import Masking
+from fedsep.sparsity.masking import Masking, Spread
 from fedsep.sparsity.masks import random_masks
 from fedsep.sparsity.places import PlaceCode, place_code
 from fedsep.sparsity.weighed import Reduction, by_unit, weighing
@@ -66,7 +66,8 @@ def flash(
 
     Heterogeneous clients (``scale``): a client of capability p has p^2 or p of the density, spread over layers as was
     agreed, min(1, c d_l), and is given the largest of each layer's kept weights, so that masks of all levels are
-    nested, and each weight is averaged over those that hold it. In the first stage it starts from a part of the masks.
+    nested, and each weight is averaged over those that hold it. In the first stage it starts from a part of the masks,
+    and what counts is how much denser or sparser each of its layers became.
 
     Args:
         task: The local problem f.
@@ -126,12 +127,15 @@ def flash(
     moves = Readjustment(rate, int(moving), until, "linear", start=0 if agreed else 1)
     rows = found(task, outputs) if own_classes else None
     by = by_unit(task, reduce, units, scale)
-    masking = Masking(names, scale, Agreed(names, density), place_code(places), moves, rows, by)
+    profile = Agreed(names, density) if first == "sensitivity" else Spread(names, density, first)
+    masking = Masking(names, scale, profile, place_code(places), moves, rows, by)
     plain = sgd(task, **local)
     learner = weighing(by, plain)
     early = ByChance(moves, rows) if moving else None
     codec = Masked(start, random_masks(start, names, kept, key), masking, early)
-    looks = every if scale == "constant" else 0  # who holds all weights says nothing about layers
+    if scale != "constant" and every != 1:
+        raise FedSepError(f"every must stay 1 under scale={scale}: densities stay as agreed there (got {every})")
+    looks = every if scale == "constant" else 0  # of clients of all sizes, those who hold most would level the layers
     renew = TopWeights(names, density, looks, key) if variant == "jmwst" else None
     return FedSep(
         learner if rows is None else OwnClasses(learner, rows.classes),

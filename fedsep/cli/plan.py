@@ -96,17 +96,23 @@ def vacant(recipe: Recipe, jobs: list[Job], out: Path, overwrite: bool) -> bool:
     Raises:
         FedSepError: It holds something else, or unfinished runs of this recipe.
     """
-    if out.is_dir() and not overwrite and not _barely_begun(out):
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
         if all(standing(job, recipe)[0] == "done" for job in jobs):
             return False
         raise FedSepError(_occupied(recipe, jobs, out))
     return True
 
 
-def _barely_begun(out: Path) -> bool:
-    """Whether a folder holds nothing, or no more than a command leaves that was refused before its first round."""
-    files = (each for each in out.rglob("*") if not each.is_dir())
-    return all(each == out / TOP or each.name == ".lock" for each in files)
+def withdraw(out: Path, jobs: list[Job]) -> None:
+    """Removes what a command wrote that was refused before its first round, so that it can be typed again."""
+    if any(entry.name != ".lock" for job in jobs if job.folder.is_dir() for entry in job.folder.iterdir()):
+        return
+    (out / TOP).unlink(missing_ok=True)
+    for job in jobs:
+        (job.folder / ".lock").unlink(missing_ok=True)
+        for folder in (job.folder, job.folder.parent):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def clear(out: Path, jobs: list[Job]) -> None:

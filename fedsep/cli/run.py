@@ -9,7 +9,7 @@ from fedsep import tree
 from fedsep.cli.carry_out import How, Todo, carry_out, described
 from fedsep.cli.entry import DONE, FAILED
 from fedsep.cli.options import Reading, Talk, engine_changes
-from fedsep.cli.plan import TOP, Job, claim, clear, plan, standing, vacant
+from fedsep.cli.plan import TOP, Job, claim, clear, plan, standing, vacant, withdraw
 from fedsep.cli.ranks import suit
 from fedsep.cli.results import show_comparison
 from fedsep.cli.screen import Screen
@@ -45,7 +45,11 @@ def run(
     first = build(recipe, recipe.seeds[0], sources)
     clear(out, planned)
     write(recipe.resolved(), out / TOP)
-    code = _carried_out(screen, recipe, planned, How(sources, overwrite=overwrite, jobs=jobs, engine=made), first)
+    try:
+        code = _carried_out(screen, recipe, planned, How(sources, overwrite=overwrite, jobs=jobs, engine=made), first)
+    except FedSepError:
+        withdraw(out, planned)
+        raise
     return _conclude(screen, planned, out, code)
 
 

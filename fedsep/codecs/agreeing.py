@@ -17,7 +17,7 @@ from fedsep.learners.own_classes import masked as masked_task
 from fedsep.learners.sgd import SGD
 from fedsep.sparsity.density import share_of
 from fedsep.sparsity.masking import Sparse
-from fedsep.sparsity.masks import Masks, counts, masked, random_masks, shared_out
+from fedsep.sparsity.masks import Masks, counts, masked, parts_of, random_masks
 from fedsep.sparsity.places import Kept, Places
 
 _EPOCHS, _GROWTH = 8201, 8202  # what the client's key is folded with in the first stage
@@ -101,7 +101,7 @@ class Agree:
         share, names = share_of(self.masked.masking.scale, ctx.capability), self.masked.masking.layers
         if share >= 1:
             return self.masked.initial
-        held = shared_out(counts(self.masked.initial, names), share)
+        held = parts_of(counts(self.masked.initial, names), share)
         return random_masks(self.masked.like, names, held, self.key)
 
     def encode(

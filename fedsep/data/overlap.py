@@ -13,7 +13,7 @@ from fedsep.data.public import fingerprints, in_common
 from fedsep.engines.engine import Fleet
 
 _ROWS = 4096  # that are hashed at once
-_FEW = 0.05  # of a pool may be equal without its inputs being of few values
+_FEW, _LEAST = 0.05, 10  # a part of a pool, or so many, may be equal without its inputs being of few values
 
 
 def overlap(public: Samples, fleet: Fleet) -> list[str]:
@@ -21,7 +21,7 @@ def overlap(public: Samples, fleet: Fleet) -> list[str]:
 
     Inputs are compared as they are stored, or, where the types differ, as models see them. Only the pool's hashes are
     kept, however many clients there are. Inputs of few values, such as categories, are equal by chance: where more than
-    a twentieth of the pool repeats itself, as many are allowed as these repetitions let expect, twice over.
+    a twentieth of the pool, and ten or more, repeat themselves, as many are allowed as these let expect, twice over.
     """
     stored, seen, others = set[bytes](), set[bytes](), 0
     ours = {raw: list(_hashed(public, raw)) for raw in (True, False)}
@@ -33,7 +33,8 @@ def overlap(public: Samples, fleet: Fleet) -> list[str]:
     both = sum(a in stored or b in seen for a, b in zip(ours[True], ours[False], strict=True))
     often = Counter(ours[True])
     repeated = sum(often[each] > 1 for each in ours[True])
-    by_chance = 2 * repeated * others / public.size if repeated > _FEW * public.size else 0
+    plain = repeated >= _LEAST and repeated > _FEW * public.size
+    by_chance = 2 * repeated * others / public.size if plain else 0
     if both <= by_chance:
         return []
     name: str = getattr(fleet, "name", "the clients")

@@ -50,12 +50,13 @@ _AT_ONCE = 128
 
 
 class _Ready(NamedTuple):
-    """A client before its local steps."""
+    """A client before its local steps; ``kind``: what it must have in common with others to be stacked."""
 
     job: Job
     shard: Shard
     memory: Tree
     begun: Any
+    kind: object
 
     @property
     def ctx(self) -> Ctx:
@@ -108,7 +109,7 @@ class _Session:
         groups: dict[object, list[int]] = {}
         for number, ready in enumerate(begun):
             if isinstance(ready, _Ready):
-                groups.setdefault(self._signature(ready), []).append(number)
+                groups.setdefault(ready.kind, []).append(number)
         self._tell_of_loners(groups)
         learned: dict[int, tuple[Params, Info] | None] = {}
         for signature, numbers in groups.items():
@@ -126,7 +127,8 @@ class _Session:
                 shard = self.single.fleet.shard(job.invitation.client)
             memory = memory_of(self.algorithm, job)
             with stage("update"):
-                return _Ready(job, shard, memory, self.algorithm.begin(job.payload, memory, shard, job.invitation.ctx))
+                begun = self.algorithm.begin(job.payload, memory, shard, job.invitation.ctx)
+                return _Ready(job, shard, memory, begun, self._kind(begun, shard))
         except Exception as error:
             return failure(job.invitation, error, job.sent)
 
@@ -159,7 +161,7 @@ class _Session:
     def _room(self, group: Sequence[_Ready]) -> int:
         """How many of them fit together, as far as that can be told before; the first group of a kind is asked."""
         first = group[0]
-        if len(group) == 1 or len(group) <= self.roomy.get(signature := self._signature(first), 0):
+        if len(group) == 1 or len(group) <= self.roomy.get(signature := first.kind, 0):
             return len(group)
         train = self.fleet.shard(first.job.invitation.client).train
         fits = room(len(group), self.algorithm.learner, first.begun.start.y, train, surely=self.fixed)
@@ -203,11 +205,11 @@ class _Session:
         with stage("learn"):
             return self.algorithm.learner.learn(ready.begun.start, ready.shard, ready.ctx)
 
-    def _signature(self, ready: _Ready) -> object:
+    def _kind(self, begun: Any, shard: Shard) -> object:
         """What clients must have in common to be stacked: shapes of models and inputs, and sizes of minibatches."""
-        shapes = tuple((name, part.shape, part.dtype) for name, part in ready.begun.start.y.items())
-        train, pace = ready.shard.train, getattr(self.algorithm.learner, "pace", None)
-        return shapes, train.size if pace is None else pace(ready.shard), train.x.shape[1:]
+        shapes = tuple((name, part.shape, part.dtype) for name, part in begun.start.y.items())
+        train, pace = shard.train, getattr(self.algorithm.learner, "pace", None)
+        return shapes, train.size if pace is None else pace(shard), train.x.shape[1:]
 
     def _tell_of_loners(self, groups: Mapping[object, Sequence[int]]) -> None:
         """Once: that most clients have nobody to be stacked with."""

@@ -123,6 +123,24 @@ def _usage(own: bool) -> Any:
     return x509.KeyUsage(digital_signature=True, key_encipherment=not own, **signs, **dict.fromkeys(other, False))
 
 
+def require_issued(file: Path, authority: Path) -> None:
+    """Sees that a certificate, or the last of its chain, is one of the authority's.
+
+    Raises:
+        FedSepError: It is somebody else's.
+    """
+    from cryptography import x509  # pyright: ignore[reportMissingImports]
+
+    chain = x509.load_pem_x509_certificates(file.read_bytes())
+    for issuer in x509.load_pem_x509_certificates(authority.read_bytes()):
+        try:
+            chain[-1].verify_directly_issued_by(issuer)
+        except Exception:  # another name, another kind of key, another signature
+            continue
+        return
+    raise FedSepError(f"--certs: {file} was not issued by {authority}, by which sites would check it")
+
+
 def require_private(file: Path) -> None:
     """Sees that a file holds a site's private key, as Flower's node program reads it.
 
@@ -136,11 +154,20 @@ def require_private(file: Path) -> None:
         load_ssh_private_key,
     )
 
+    if file.suffix == ".pub":
+        raise FedSepError(f"--key: {file} is a public key: name the private one, which is the file without .pub")
     try:
-        key = load_ssh_private_key(file.read_bytes(), None)
+        content = file.read_bytes()
+    except OSError as error:
+        raise FedSepError(f"--key: {file} cannot be read ({error.strerror})") from error
+    try:
+        key = load_ssh_private_key(content, None)
+    except TypeError as error:
+        raise FedSepError(f"--key: {file} has a passphrase, which Flower's node program cannot ask for") from error
     except Exception as error:  # it has many ways to say so
-        told = "a public key: name the file beside it without .pub" if file.suffix == ".pub" else "no private key"
-        raise FedSepError(f"--key: {file} holds {told} in OpenSSH's form (fedsep flower certs makes one)") from error
+        raise FedSepError(
+            f"--key: {file} holds no private key in OpenSSH's form (fedsep flower certs makes one)"
+        ) from error
     if not isinstance(key, EllipticCurvePrivateKey):
         raise FedSepError(f"--key: {file} holds no key of an elliptic curve (fedsep flower certs makes one)")
 

@@ -18,7 +18,7 @@ from fedsep.core import FedSepError
 from fedsep.errors import RunFailed, terminable
 from fedsep.files import write_file, writing
 from fedsep.flower.allowance import ALLOWED, KEYS
-from fedsep.flower.certificates import AUTHORITY, CERTIFICATE, KEY, NODES
+from fedsep.flower.certificates import AUTHORITY, CERTIFICATE, KEY, NODES, require_issued
 from fedsep.flower.lock import holding, is_held
 from fedsep.flower.order import LOG, VARIABLE, Order
 from fedsep.flower.programs import Programs, require_free
@@ -86,16 +86,22 @@ class Place:
 
 def _require_pair(folder: Path) -> None:
     """Sees that the server's certificate, its key and the authority can be read, and belong together."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context, key = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), folder / KEY
+
+    def secret() -> str:  # else OpenSSL asks for it on the terminal, and Flower's program would
+        raise FedSepError(f"--certs: {key} has a passphrase, which Flower's server program cannot ask for")
+
     try:
-        context.load_cert_chain(folder / CERTIFICATE, folder / KEY)
-    except ssl.SSLError as error:
-        why = "is not the key of" if error.reason == "KEY_VALUES_MISMATCH" else "cannot be read together with"
-        raise FedSepError(f"--certs: {folder / KEY} {why} {folder / CERTIFICATE} ({error.reason})") from error
-    try:
+        context.load_cert_chain(folder / CERTIFICATE, key, secret)
         context.load_verify_locations(folder / AUTHORITY)
     except ssl.SSLError as error:
-        raise FedSepError(f"--certs: {folder / AUTHORITY} is no certificate ({error.reason})") from error
+        kept = "KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"
+        why = f"{key} is not the key of {folder / CERTIFICATE}" if error.reason in kept else "a file cannot be read"
+        names = ", ".join((AUTHORITY, CERTIFICATE, KEY))
+        raise FedSepError(f"--certs: {why} (of {folder}: {names}; {error.reason})") from error
+    except OSError as error:
+        raise FedSepError(f"--certs: {error.filename or folder} cannot be read ({error.strerror})") from error
+    require_issued(folder / CERTIFICATE, folder / AUTHORITY)
 
 
 def serve(order: Order, place: Place, say: Callable[[str], None]) -> int:

@@ -21,7 +21,7 @@ def per_epoch(samples: Samples, batch_size: int) -> int:
     return math.ceil(samples.size / batch_size)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=256)
 def lengths(size: int, batch_size: int | None, count: int) -> tuple[int, ...]:
     """How many of ``size`` examples each of ``count`` minibatches has; clients for whom these agree can be stacked."""
     if batch_size is None or batch_size >= size:
@@ -70,7 +70,8 @@ def minibatches_together(
     if augment is not None:
         yield from (take(index, draws(keys, step, index.shape[1])) for step, index in enumerate(order))
     elif batch_size is None or max(sizes) <= batch_size:
-        yield from itertools.repeat(take(next(order), None), count)
+        for index in itertools.islice(order, 1):
+            yield from itertools.repeat(take(index, None), count)
     else:
         yield from (take(index, None) for index in order)
 

@@ -113,6 +113,8 @@ class SGD:
         Raises:
             FedSepError: The clients' models or minibatches do not have the same shapes.
         """
+        if len({self.pace(shard) for shard in shards}) > 1:
+            raise FedSepError("clients have minibatches of different sizes, or different numbers of them")
         device, parts = shards[0].train.x.device, [shard.train for shard in shards]
         together = Together(starts, device)
         keys = fold(torch.stack([ctx.key for ctx in ctxs]).to(device), _BATCHES)

@@ -33,7 +33,10 @@ def is_static(module: nn.Module) -> bool:
 
 
 def by_minibatch(module: nn.Module) -> bool:
-    """Whether a module normalises minibatches by their own statistics, of which one example has none."""
+    """Whether a module normalises minibatches by their own statistics, of which one example has none or poor ones.
+
+    Of one image a layer with places normalises by its places, and one without refuses: neither is what others do.
+    """
     return is_static(module) or any(
         isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in module.modules()
     )

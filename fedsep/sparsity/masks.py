@@ -65,7 +65,7 @@ def _chosen(weight: Tensor, count: int, key: Tensor) -> Tensor:
     return torch.zeros_like(weight).reshape(-1).index_fill(0, order[:count], 1.0).reshape(weight.shape)
 
 
-def shared_out(counts: Iterable[int], share: float) -> list[int]:
+def parts_of(counts: Iterable[int], share: float) -> list[int]:
     """A share of each count, at least one."""
     return [max(1, round(share * count)) for count in counts]
 

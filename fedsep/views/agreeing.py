@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedsep.codecs.agreeing import Agreeing, Found
-from fedsep.core import Ctx, Tree
+from fedsep.core import Ctx, FedSepError, Tree
 from fedsep.sparsity.density import share_of
-from fedsep.sparsity.masks import counts, shared_out
+from fedsep.sparsity.masks import counts, parts_of
 from fedsep.views.kept import KeptWeights
 
 
@@ -41,7 +41,10 @@ class UntilAgreed:
         if x["agreed"]:
             return self.view.paste(dx, x, ctx)
         masking = self.view.masking
-        began = shared_out(counts(x["mask"], masking.layers), share_of(masking.scale, ctx.capability))
+        if bool((dx["counts"] < 1).any()) or bool((dx["counts"] > _sizes(self, x)).any()):
+            raise FedSepError("the reply says of a layer that it has no weights, or more than there are")
+        # Relative to what it began with: who holds less tells as much about layers as who holds more.
+        began = parts_of(counts(x["mask"], masking.layers), share_of(masking.scale, ctx.capability))
         grown = dx["counts"].to(x["density"]) / x["density"].new_tensor(began)
         return {"density": x["density"] * (grown - 1)}, None
 

@@ -67,8 +67,12 @@ def test_quiet_says_nothing(command):
 def test_a_command_that_was_refused_before_its_first_round_is_typed_again(command, here):
     engine = "{use: fedsep.engines.vectorised, device: no_such_thing}"
     assert command("run", "tiny.yaml", "--out", "out", "--engine", engine)[0] == 2
-    assert (here / "out/recipe.yaml").is_file()
+    assert list((here / "out").rglob("*")) == []
     assert command("run", "tiny.yaml", "--out", "out", "-q")[0] == 0
+    (here / "own").mkdir()
+    (here / "own/recipe.yaml").write_text((here / "tiny.yaml").read_text())
+    assert command("run", "own/recipe.yaml", "--out", "own")[0] == 2  # the user's, and not what a run wrote
+    assert (here / "own/recipe.yaml").read_text() == (here / "tiny.yaml").read_text()
 
 
 def test_a_dry_run_writes_nothing(command, here):

@@ -230,6 +230,13 @@ def test_certificates_are_made_once_and_secrets_are_the_owners(tmp_path, capsys)
     assert "is there already" in capsys.readouterr().err
 
 
+def encrypted(pem):
+    from cryptography.hazmat.primitives import serialization as s
+
+    how = s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(b"secret")
+    return s.load_pem_private_key(pem, None).private_bytes(*how)
+
+
 @needs_flower
 def test_certificates_and_keys_that_are_wrong_are_told_by_name(tmp_path):
     for name in ("own", "other"):
@@ -240,21 +247,28 @@ def test_certificates_and_keys_that_are_wrong_are_told_by_name(tmp_path):
     with pytest.raises(FedSepError, match=r"--certs: .*server\.key is not the key of .*server\.pem"):
         place.nodes()
     (own / "server.key").write_bytes(b"garbage")
-    with pytest.raises(FedSepError, match=r"server\.key cannot be read together with"):
+    with pytest.raises(FedSepError, match=r"a file cannot be read .*server\.key"):
         place.nodes()
     (own / "server.key").write_bytes(good)
     whole = (own / "ca.crt").read_bytes()
     (own / "ca.crt").write_bytes(b"garbage")
-    with pytest.raises(FedSepError, match=r"ca\.crt is no certificate"):
+    with pytest.raises(FedSepError, match=r"a file cannot be read .*ca\.crt"):
         place.nodes()
     (own / "ca.crt").write_bytes(whole)
     (own / "nodes/site1.pub").rename(own / "site1.pub")
     with pytest.raises(FedSepError, match="no node may call"):
         place.nodes()
     require_private(own / "nodes/site1")
-    for wrong, told in ((own / "site1.pub", "a public key"), (own / "server.key", "no private key")):
-        with pytest.raises(FedSepError, match=rf"--key: .* holds {told}"):
+    for wrong, told in ((own / "site1.pub", "is a public key"), (own / "server.key", "holds no private key")):
+        with pytest.raises(FedSepError, match=rf"--key: .* {told}"):
             require_private(wrong)
+    (own / "server.key").write_bytes(encrypted(good))
+    with pytest.raises(FedSepError, match=r"server\.key has a passphrase"):
+        place.nodes()
+    (own / "server.key").write_bytes(good)
+    (own / "ca.crt").write_bytes((tmp_path / "other/ca.crt").read_bytes())
+    with pytest.raises(FedSepError, match=r"server\.pem was not issued by .*ca\.crt"):
+        place.nodes()
 
 
 def test_a_host_that_is_not_this_machine_s_is_not_blamed_on_the_port():

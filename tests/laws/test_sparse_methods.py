@@ -256,6 +256,15 @@ def test_a_weak_client_s_layers_are_as_dense_as_a_sparse_model_s(scale, power):
 # Flash
 
 
+@pytest.mark.parametrize("density", [1.0, 0.9])
+def test_without_a_first_stage_weak_clients_are_as_dense_as_a_sparse_model(density):
+    method = algorithms.flash(network, density=density, first="erk", scale="width", **ALL, **LOCAL)
+    x, start = method.init(network.init()).x, network.init()
+    own = method.view.view.masking.given(x, context(0, capability=0.4))
+    wanted = erk([start[name] for name in LAYERS], 0.4 * density)
+    assert [int(own[name].sum()) for name in LAYERS] == [round(d * n) for d, n in zip(wanted, N, strict=True)]
+
+
 def test_weak_clients_find_densities_from_a_part_of_the_masks_and_hold_layers_as_agreed():
     method = algorithms.flash(network, density=1.0, first_epochs=4, rate=0.5, scale="width", every=1, **ALL, **LOCAL)
     run = played(method, 4, capabilities=(0.5, 0.4, 0.3))
@@ -335,5 +344,7 @@ def test_mistakes_are_refused_with_what_is_allowed():
         algorithms.feddst(network, density=0)
     with pytest.raises(FedSepError, match="layers is 'convolutions', and the model has no convolution"):
         algorithms.zerofl(network, layers="convolutions")
+    with pytest.raises(FedSepError, match=r"every must stay 1 under scale=width"):
+        algorithms.flash(network, scale="width", every=2, **ALL)
     with pytest.raises(FedSepError, match="variant must be"):
         algorithms.flash(network, variant="pdst")

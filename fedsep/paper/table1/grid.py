@@ -34,6 +34,8 @@ def parts(scale: Scale, rows: Sequence[Row] = ROWS) -> list[Part]:
     """Every setting's rows, those with most seeds first."""
     made: list[Part] = []
     for setting in scale.settings:
+        if unknown := set(setting.rows) - {row.name for row in ROWS}:
+            raise FedSepError(f"{setting.name}: there are no rows {', '.join(sorted(unknown))}")
         groups: dict[tuple[tuple[int, ...], str], list[Row]] = {}
         for row in (row for row in rows if row.where(setting) and row.name in (setting.rows or (row.name,))):
             seeds = setting.seeds if row.main or setting.fewer is None else setting.fewer
