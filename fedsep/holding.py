@@ -40,7 +40,7 @@ def unfit(algorithm: Algorithm[Any, Any], shares: Sequence[float]) -> list[str]:
     part = _part(view)
     if isinstance(part, Submodel):
         plain = replace(part, least=0.0, width=None, budget=None)
-        if part is view or not hasattr(view, "blocks"):
+        if not hasattr(view, "blocks"):
             every = (plain.mistakes([share], f"a sub-model of {share:g} of the units has") for share in shares)
             return list(dict.fromkeys(text for each in every for text in each))
         view = replace(view, part=plain)
