@@ -20,19 +20,21 @@ HEAD = ("1.weight", "1.bias")
 """Its parameters whose rows are classes."""
 
 
-def masked_counts(played: Played, number: int, client: int, power: int) -> list[int]:
-    """How many weights of each sparse layer a client is given."""
-    share = played.seats[number][client].ctx.capability ** power
-    return [max(1, round(share * int(mask.sum()))) for mask in played.states[number].x["mask"].values()]
+def masked_counts(played: Played, number: int, client: int, power: int, density: float) -> list[int]:
+    """How many weights of each sparse layer a client is given; of layers of one density, where it is a weak one."""
+    masks, share = played.states[number].x["mask"].values(), played.seats[number][client].ctx.capability ** power
+    if share == 1:
+        return [int(mask.sum()) for mask in masks]
+    return [max(1, round(share * density * mask.numel())) for mask in masks]
 
 
-def weights_sent(power: int = 0, *, first: int | None = None) -> Size:
+def weights_sent(power: int = 0, density: float = 1.0, *, first: int | None = None) -> Size:
     """The client's part of the server's kept weights, and the biases; ``first`` numbers while Flash agrees."""
 
     def count(played: Played, number: int, client: int) -> int:
         if first is not None and not int(played.states[number].x["agreed"]):
             return first
-        return sum(masked_counts(played, number, client, power)) + HIDDEN + OUTPUTS
+        return sum(masked_counts(played, number, client, power, density)) + HIDDEN + OUTPUTS
 
     return count
 
