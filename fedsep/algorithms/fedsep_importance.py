@@ -45,6 +45,13 @@ def fedsep_importance(
         Server: the model. Client: nothing between rounds.
 
     Reference:
-        This project's: what ``heterofl`` does with ``reduce="importance"``, under a name of its own. EVIDENCE
+        This project's: what ``heterofl`` does with ``reduce="importance"``, under a name of its own.
+
+        Evidence (docs/results/heterogeneity.md): MNIST with 2 classes a client, rates tuned on validation data, seeds 0
+        to 4, points of served test accuracy ahead and 95 % intervals. With full-size clients +0.36 (-0.54 to 1.27) of
+        HeteroFL, +1.64 (0.42 to 2.86) of FedRolex, +0.27 (-0.46 to 1.00) of Split-Mix, -0.45 (-1.21 to 0.31) of leaving
+        clients below 1/2 out; without full-size clients +0.32 (-0.39 to 1.02), +6.89 (4.89 to 8.89), +2.79 (0.01 to
+        5.58), +0.70 (0.07 to 1.33). So it is level with HeteroFL. Where four classes live on clients of 1/4 and less
+        only, it is at 73.4 and HeteroFL at 77.5 (three seeds).
     """
     return submodels(task, Static(), reduce=reduce, weighting=weighting, **rest)
