@@ -112,10 +112,10 @@ class _Session:
                 groups.setdefault(ready.kind, []).append(number)
         self._tell_of_loners(groups)
         learned: dict[int, tuple[Params, Info] | None] = {}
-        for signature, numbers in groups.items():
-            if signature not in self.refused:
+        for kind, numbers in groups.items():
+            if kind not in self.refused:
                 own = [ready for number in numbers if isinstance(ready := begun[number], _Ready)]
-                learned |= dict(zip(numbers, self._learned(own, signature), strict=True))
+                learned |= dict(zip(numbers, self._learned(own), strict=True))
         for number, ready in enumerate(begun):
             yield self._finished(ready, learned.get(number)) if isinstance(ready, _Ready) else ready
 
@@ -132,40 +132,40 @@ class _Session:
         except Exception as error:
             return failure(job.invitation, error, job.sent)
 
-    def _learned(self, group: Sequence[_Ready], signature: object) -> list[tuple[Params, Info] | None]:
+    def _learned(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
         """y_I of clients that are stacked; None for each of them if that cannot be done, which is said."""
         fits = self._room(group)
         if fits < len(group):
             if self.fixed:
                 raise FedSepError(_too_large(len(group), fits))
-            return self._in_parts(group, signature, fits)
+            return self._in_parts(group, fits)
         try:
             return self._stacked(group)
         except (FedSepError, RuntimeError) as error:
             if not _no_memory(error):
-                self.refused.add(signature)
+                self.refused.add(group[0].kind)
                 self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
                 return [None] * len(group)
         # Outside of the handler: the error's frames would keep the memory in which fewer are tried.
         if self.fixed or len(group) == 1:
             raise FedSepError(_too_large(len(group), self._fitting(group)))
-        return self._in_parts(group, signature, (len(group) + 1) // 2)
+        return self._in_parts(group, (len(group) + 1) // 2)
 
-    def _in_parts(self, group: Sequence[_Ready], signature: object, size: int) -> list[tuple[Params, Info] | None]:
+    def _in_parts(self, group: Sequence[_Ready], size: int) -> list[tuple[Params, Info] | None]:
         """The same of fewer at a time, as those after them will be, too."""
         self.chunk = min(self.chunk, size)
         _log.warning("vectorised: %d clients do not fit the device's memory together: now %d", len(group), size)
         parts = [group[at : at + size] for at in range(0, len(group), size)]
-        return [own for part in parts for own in self._learned(part, signature)]
+        return [own for part in parts for own in self._learned(part)]
 
     def _room(self, group: Sequence[_Ready]) -> int:
         """How many of them fit together, as far as that can be told before; the first group of a kind is asked."""
         first = group[0]
-        if len(group) == 1 or len(group) <= self.roomy.get(signature := first.kind, 0):
+        if len(group) == 1 or len(group) <= self.roomy.get(first.kind, 0):
             return len(group)
         train = self.fleet.shard(first.job.invitation.client).train
         fits = room(len(group), self.algorithm.learner, first.begun.start.y, train, surely=self.fixed)
-        self.roomy[signature] = fits
+        self.roomy[first.kind] = fits
         return fits
 
     def _stacked(self, group: Sequence[_Ready]) -> list[tuple[Params, Info] | None]:
