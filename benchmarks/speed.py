@@ -1,6 +1,7 @@
 """Rounds per second of every engine on W1, W2 and W3, beside a plain PyTorch loop, and how they scale.
 
-- ``engines``: FedAvg in each engine, one round of the engine and one of the plain loop in turn. On W3 the plain loop is
+- ``engines``: FedAvg in each engine, one round of the engine and one of each plain loop in turn. W1 and W2 have two:
+  one with ``models.cnn``, one with the same network in the usual order of its layers. On W3 the plain loop is
   batched: all clients' models are one tensor, their minibatches another, a step is a batched product. On a GPU the
   plain loop of W1 and W2 is one process that trains the cohort's clients one after the other.
 - ``clients``, ``width``, ``processes``: seconds a round of W3's kind as the cohort grows from 10 to 10,000 clients, of
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -34,12 +35,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.markdown import machine, table
-from benchmarks.rounds import seconds
+from benchmarks.rounds import WARM_UP, seconds
+from benchmarks.steps import usual
 from benchmarks.workloads import W1, W2, W3, PlainLoop, SingleLoop, Workload
 from fedsep import algorithms, data, engines, models, tasks
 from fedsep.cli.device import use_device
 from fedsep.environment import environment
 
+LOOPS = {
+    "plain": ("plain loop", "of the plain loop's"),
+    "usual": ("plain loop, usual order of layers", "of that loop's"),
+}
 PARTS = ("engines", "clients", "width", "processes", "start")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "-m", "benchmarks.speed")
 
@@ -99,29 +105,43 @@ def method(workload: Workload, fleet: data.Federation) -> tuple[Any, Any]:
 
 
 def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
-    """Every engine beside the plain loop, in turn."""
+    """Every engine beside the plain loops, in turn."""
     for workload in (W1, W2, W3):
         fleet = workload.federation().to(device)
-        algorithm, task = method(workload, fleet)
         for name, engine in cast(processes, device).items():
-            loop = by_hand(workload, fleet, processes, device)
             threads = processes if workload is W3 and "threads" in name else 1
-            ours, plain = in_turn(algorithm, task, fleet, workload, engine, loop, rounds, threads)
-            loop.close()
-            yield {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
+            yield beside(workload, fleet, name, engine, rounds, processes, device, threads)
         if device == "cpu":
             yield in_ranks(workload, rounds, processes)
 
 
-def by_hand(workload: Workload, fleet: data.Federation, processes: int, device: str) -> Any:
-    """The plain loop that a workload is compared with."""
+def beside(
+    workload: Workload, fleet: Any, name: str, engine: Any, rounds: int, processes: int, device: str, threads: int
+) -> dict[str, Any]:
+    """Rounds a second of an engine, and of the plain loops that take turns with it."""
+    algorithm, task = method(workload, fleet)
+    loops = by_hand(workload, fleet, processes, device)
+    ours, plain = in_turn(algorithm, task, fleet, workload, engine, loops, rounds, threads)
+    for loop in loops.values():
+        loop.close()
+    return {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours,
+            **{loop: 1 / each for loop, each in plain.items()}}  # fmt: skip
+
+
+def by_hand(workload: Workload, fleet: data.Federation, processes: int, device: str) -> dict[str, Any]:
+    """The plain loops that a workload is compared with."""
     if workload is W3:
-        return BatchedLoop(workload, fleet)
-    return PlainLoop(workload, fleet, processes) if device == "cpu" else SingleLoop(workload, fleet)
+        return {"plain": BatchedLoop(workload, fleet)}
+    if device != "cpu":
+        return {"plain": SingleLoop(workload, fleet)}
+    return {
+        "plain": PlainLoop(workload, fleet, processes),
+        "usual": PlainLoop(workload, fleet, processes, model=usual),
+    }
 
 
 def in_ranks(workload: Workload, rounds: int, processes: int) -> dict[str, Any]:
-    """``torchrun`` beside the plain loop: a program of its own, which torchrun starts once for each rank."""
+    """``torchrun`` beside the plain loops: a program of its own, which torchrun starts once for each rank."""
     words = [*TORCHRUN, "--rank-of", workload.name, "--rounds", str(rounds), "--processes", str(processes)]
     words.insert(2, f"--nproc-per-node={processes}")
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
@@ -129,18 +149,14 @@ def in_ranks(workload: Workload, rounds: int, processes: int) -> dict[str, Any]:
 
 
 def as_rank(workload: Workload, rounds: int, processes: int) -> None:
-    """One rank's part; rank 0 has the plain loop between its rounds, and says what both took."""
+    """One rank's part; rank 0 has the plain loops between its rounds, and says what all took."""
     fleet = workload.federation()
-    algorithm, task = method(workload, fleet)
-    name = f"torchrun, {processes} ranks"
     if os.environ["RANK"] != "0":
+        algorithm, task = method(workload, fleet)
         seconds(algorithm, task, fleet, workload.cohort, engines.torchrun(), rounds + 4, lambda: None)
         return
-    loop = by_hand(workload, fleet, processes, "cpu")
-    ours, plain = in_turn(algorithm, task, fleet, workload, engines.torchrun(), loop, rounds, 1)
-    loop.close()
-    row = {"workload": workload.name, "engine": name, "rounds_per_second": 1 / ours, "plain": 1 / plain}
-    print(json.dumps(row), flush=True)
+    name = f"torchrun, {processes} ranks"
+    print(json.dumps(beside(workload, fleet, name, engines.torchrun(), rounds, processes, "cpu", 1)), flush=True)
 
 
 def starts(repeats: int) -> Iterator[dict[str, Any]]:
@@ -159,23 +175,32 @@ def starts(repeats: int) -> Iterator[dict[str, Any]]:
 
 
 def in_turn(
-    algorithm: Any, task: Any, fleet: Any, workload: Workload, engine: Any, loop: Any, rounds: int, threads: int
-) -> tuple[float, float]:
-    """Median seconds of a round of both."""
-    plain: list[float] = []
+    algorithm: Any,
+    task: Any,
+    fleet: Any,
+    workload: Workload,
+    engine: Any,
+    loops: Mapping[str, Any],
+    rounds: int,
+    threads: int,
+) -> tuple[float, dict[str, float]]:
+    """Median seconds of a round of the engine and of every loop."""
+    plain: dict[str, list[float]] = {name: [] for name in loops}
 
     def between() -> None:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        settled()
-        began = time.perf_counter()
-        loop.round()
-        settled()
-        plain.append(time.perf_counter() - began)
+        for name, loop in loops.items():
+            settled()
+            began = time.perf_counter()
+            loop.round()
+            settled()
+            plain[name].append(time.perf_counter() - began)
         torch.set_num_threads(before)
 
     ours = seconds(algorithm, task, fleet, workload.cohort, engine, rounds + 4, between)
-    return statistics.median(ours), statistics.median(plain[3 : 3 + len(ours)])
+    counted = slice(WARM_UP, WARM_UP + len(ours))
+    return statistics.median(ours), {name: statistics.median(each[counted]) for name, each in plain.items()}
 
 
 def settled() -> None:
@@ -220,15 +245,21 @@ def page_table(part: str, record: Path = Path("records/speed.json")) -> str:
         return "Not measured yet."
     rows = found[part]
     if part == "engines":
-        head = ["workload", "engine", "rounds a second", "plain loop", "of the plain loop's"]
-        lines = [[row["workload"], row["engine"], f"{row['rounds_per_second']:.2f}", f"{row['plain']:.2f}",
-                  f"{row['rounds_per_second'] / row['plain']:.2f}"] for row in rows]  # fmt: skip
+        loops = [loop for loop in LOOPS if any(loop in row for row in rows)]
+        head = ["workload", "engine", "rounds a second", *(word for loop in loops for word in LOOPS[loop])]
+        lines = [[row["workload"], row["engine"], f"{row['rounds_per_second']:.2f}",
+                  *(cell for loop in loops for cell in _beside(row, loop))] for row in rows]  # fmt: skip
     else:
         head = [*(name for name in rows[0] if name != "seconds"), "seconds" if part == "start" else "seconds a round"]
         lines = [
             [*(value for name, value in row.items() if name != "seconds"), f"{row['seconds']:.4f}"] for row in rows
         ]
     return f"{table(head, lines)}\n\n{machine(found['environment'])}"
+
+
+def _beside(row: dict[str, Any], loop: str) -> tuple[str, str]:
+    """A loop's rounds a second, and the engine's as part of them."""
+    return (f"{row[loop]:.2f}", f"{row['rounds_per_second'] / row[loop]:.2f}") if loop in row else ("", "")
 
 
 def main() -> None:

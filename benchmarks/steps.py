@@ -13,7 +13,7 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,11 @@ class ChannelsLast(Usual):
     def forward(self, x: Tensor) -> Tensor:
         """As ``CNN``."""
         return super().forward(models.layout.channels_last(x))
+
+
+def usual(shape: Sequence[int], classes: int) -> nn.Module:
+    """``models.cnn`` as it is usually written, and tuned: ReLU, then pooling; channels innermost."""
+    return ChannelsLast(*shape, classes, 32)
 
 
 def stepper(net: nn.Module, x: Tensor, y: Tensor, *, half: bool = False) -> Callable[[], None]:

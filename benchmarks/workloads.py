@@ -27,10 +27,14 @@ class Workload:
 
     def federation(self) -> data.Federation:
         """Images of MNIST's shape with random pixels: the time of a step does not depend on what is on them."""
-        count = self.clients * self.examples
-        pixels = random.integers(random.key(0), 256, count, 1, 28, 28).to(torch.uint8).cpu()
-        labels = random.integers(random.key(1), 10, count).cpu()
-        return data.arrays(pixels.numpy(), labels.numpy(), clients=self.clients, test=0.01, name=self.name)
+        x, y = _images(0, self.clients * self.examples)
+        x_test, y_test = _images(2, 100)  # apart, so that every client has as many as another
+        return data.arrays(x, y, x_test=x_test, y_test=y_test, clients=self.clients, name=self.name)
+
+
+def _images(seed: int, count: int) -> tuple[Tensor, Tensor]:
+    pixels = random.integers(random.key(seed), 256, count, 1, 28, 28).to(torch.uint8).cpu()
+    return pixels, random.integers(random.key(seed + 1), 10, count).cpu()
 
 
 W1 = Workload("W1", clients=10, cohort=10, examples=6000, steps=5, batch_size=64, model=models.cnn)
@@ -43,11 +47,25 @@ class PlainLoop:
 
     It keeps no ledger, checks nothing, and its images are floats from the start. Weights are channels_last here;
     the CNN puts its activations into that layout itself.
+
+    Args:
+        workload: What a round is.
+        federation: Its clients.
+        processes: That share a round.
+        lr: Learning rate.
+        model: Another network than the workload's.
     """
 
-    def __init__(self, workload: Workload, federation: data.Federation, processes: int, lr: float = 0.1) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        federation: data.Federation,
+        processes: int,
+        lr: float = 0.1,
+        model: Callable[..., nn.Module] | None = None,
+    ) -> None:
         self.workload = workload
-        net = workload.model(federation.shape, federation.classes)
+        net = (model or workload.model)(federation.shape, federation.classes)
         self.x = flat(net).share_memory_()
         self.out = torch.zeros(workload.cohort, self.x.numel()).share_memory_()
         shards = [federation.shard(client).train.all() for client in range(workload.clients)]

@@ -75,9 +75,10 @@ def dsfl(
         Server: its model and n labels. Client: its own model.
 
     Reference:
-        Itahara et al. 2020, arXiv:2008.06180. Of public code are repaired: (1) targets are probabilities and do not go
-        through softmax again; (2) public examples are not augmented, and drawn without replacement, so that labels
-        belong to what was seen; (3) clients that were away go on as said above, where the paper has none.
+        Itahara et al. 2020, arXiv:2008.06180. Of public code are repaired (numbers as in docs/sub-models.md): targets
+        are probabilities and do not go through softmax again (C2.1); public examples are not augmented, and drawn
+        without replacement, so that labels belong to what was seen (C2.2); clients that were away go on as said above,
+        where the paper has none (C2.3).
     """
     public = shared("dsfl", public)
     models = zoo_of("dsfl", task, zoo, public, own=True)

@@ -69,9 +69,10 @@ def feddf(
         Client: nothing between rounds.
 
     Reference:
-        Lin et al. 2020, arXiv:2006.07242. Of the public code are repaired: (2) no labelled data choose a step, so the
-        last is taken; (3) teacher and student see the same tensors, normalised like the private data; (4) logits are
-        averaged, not probabilities or losses; (6) an architecture without replies keeps its weights.
+        Lin et al. 2020, arXiv:2006.07242. Of the public code are repaired (numbers as in docs/sub-models.md): no
+        labelled data choose a step, so the last is taken (C1.2); teacher and student see the same tensors, normalised
+        like the private data (C1.3); logits are averaged, not probabilities or losses (C1.4); an architecture without
+        replies keeps its weights (C1.6).
     """
     public = shared("feddf", public)
     models = zoo_of("feddf", task, zoo, public, own=True)

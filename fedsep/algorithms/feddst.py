@@ -117,10 +117,11 @@ def feddst(
         Server: the model and its masks, 4 (d + n). Client: its positions.
 
     Reference:
-        Bibikar et al. 2022, arXiv:2112.09824. Of the public code are repaired: (1) alpha is not applied twice; (2) only
-        zeros grow, so that no live weight is set to 0; (3) clients are weighted by their examples; (5) positions are
-        counted whole; (8) without sparsity nothing is pruned. The gradient is that of a minibatch of its own, after
-        the last local step. Classes of one's own are not the paper's: in the rows of others a client exchanges nothing.
+        Bibikar et al. 2022, arXiv:2112.09824. Of the public code are repaired (numbers as in docs/sub-models.md): alpha
+        is not applied twice (B7.1); only zeros grow, so that no live weight is set to 0 (B7.2); clients are weighted by
+        their examples (B7.3); positions are counted whole (B7.5); without sparsity nothing is pruned (B7.8). The
+        gradient is that of a minibatch of its own, after the last local step. Classes of one's own are not the paper's:
+        in the rows of others a client exchanges nothing.
     """
     start = task.init()
     names = prunable("feddst", start, layers)

@@ -45,7 +45,7 @@ def federated_dropout(
 
     Reference:
         Caldas et al. 2018, arXiv:1812.07210, with a share for each client as in FedRolex (arXiv:2212.01548). There
-        the layers of a residual stream are drawn independently (trap B2): ``untied=True``.
+        the layers of a residual stream are drawn independently (B2 in docs/sub-models.md): ``untied=True``.
     """
     if untied:
         rest["units"] = split(table_of(task, rest.get("units")), task.init())

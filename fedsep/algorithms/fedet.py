@@ -71,10 +71,11 @@ def fedet(
         cohort. Client: nothing between rounds.
 
     Reference:
-        Cho et al. 2022, arXiv:2204.12703. There is no code of the authors. Of others' code are repaired: the variance
-        is of logits, not of log-probabilities; examples on which nobody disagrees are left out of the second term,
-        where adding a small number to the divisor would pull W to the uniform distribution; an architecture without
-        replies stays as it was; teachers have no graph.
+        Cho et al. 2022, arXiv:2204.12703. There is no code of the authors. Of others' code are repaired (numbers as
+        in docs/sub-models.md): the variance is of logits, not of log-probabilities (C3.1); examples on which nobody
+        disagrees are left out of the second term, where adding a small number to the divisor would pull W to the
+        uniform distribution (C3.2); an architecture without replies stays as it was (C3.3); teachers have no graph
+        (C3.4).
     """
     public = shared("fedet", public)
     models = zoo_of("fedet", task, zoo, public, own=False)

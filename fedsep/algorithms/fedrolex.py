@@ -39,9 +39,10 @@ def fedrolex(
         Server: the model. Client: nothing between rounds.
 
     Reference:
-        Alam et al. 2022, arXiv:2212.01548. Deviations from the public code: the window moves up, as in the paper, not
-        down (the same windows in another order); coordinates are divided by plain counts of the clients that hold them,
-        where the code weights normalisations and the classifier by counters that go on over rounds and clients (trap
-        B3.1), so that it is not FedAvg at capability 1; evaluation has calibrated statistics (trap B3.6).
+        Alam et al. 2022, arXiv:2212.01548. Deviations from the public code (numbers as in docs/sub-models.md): the
+        window moves up, as in the paper, not down, which are the same windows in another order (B3.8); coordinates are
+        divided by plain counts of the clients that hold them, where the code weights normalisations and the classifier
+        by counters that go on over rounds and clients, so that it is not FedAvg at capability 1 (B3.1); evaluation has
+        calibrated statistics (B3.6).
     """
     return submodels(task, Rolling(), weighting=weighting, **rest)

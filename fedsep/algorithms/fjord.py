@@ -53,7 +53,8 @@ def fjord(
 
     Reference:
         Horvath et al. 2021, arXiv:2102.13451. Batch statistics are those of the minibatch at its width, where the
-        paper keeps statistics for each width; in evaluation they are measured at the width that is evaluated.
+        paper keeps statistics for each width; in evaluation they are measured at the width that is evaluated
+        (B4.1 in docs/sub-models.md).
     """
     errors = [error for width in widths for error in argument_errors("widths", width, Fraction)]
     if errors or not widths:

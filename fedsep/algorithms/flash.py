@@ -110,10 +110,11 @@ def flash(
 
     Reference:
         Babakniya et al. 2023, "Revisiting Sparsity Hunting in Federated Learning", arXiv:2304.11112 (TMLR). Of the
-        public code are repaired or changed: it averages with masks everywhere (FMA), and never by the number of
-        clients, which shrinks what few hold (its default); a weight that nobody holds keeps its value instead of
-        falling to 0; levels follow from the clients' capability, not from their place in the cohort; the learning rate
-        reaches its end in the run's own number of rounds (``learners.exponential``), not in 1000; only counts leave the
+        public code are repaired or changed (numbers as in docs/sub-models.md): it averages with masks everywhere
+        (FMA), and never by the number of clients, which shrinks what few hold, its default (B8.1); a weight that
+        nobody holds keeps its value instead of falling to 0 (B8.2); levels follow from the clients' capability, not
+        from their place in the cohort (B8.3); the learning rate reaches its end in the run's own number of rounds
+        (``learners.exponential``), not in 1000 (B8.4); only counts leave the
         first stage, as nothing else of the masks is used; ordinary local steps follow its last epoch. Classes of one's
         own are not the paper's: in the rows of others a client moves no weight. Which weights of a layer are largest
         the server finds among all rows.

@@ -41,7 +41,7 @@ def heterofl(
 
     Reference:
         Diao et al. 2021, arXiv:2010.01264. Its public code at first had one block a stage in what it calls ResNet-18
-        (trap B1.1): give the number of blocks to ``models.resnet``. Its scaler and static batch normalisation are the
-        model's affair here (``models.resnet``, ``models.small_cnn``).
+        (B1.1 in docs/sub-models.md): give the number of blocks to ``models.resnet``. Its scaler and static batch
+        normalisation are the model's affair here (``models.resnet``, ``models.small_cnn``).
     """
     return submodels(task, Static(), weighting=weighting, **rest)

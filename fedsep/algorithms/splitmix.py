@@ -69,8 +69,8 @@ def splitmix(
 
     Reference:
         Hong et al. 2022, arXiv:2203.09747, without its adversarial training. There a client's budget is a number of
-        models; that weaker clients train a prefix of one is ours. A model of 1/k of the width has 1/k^2 of the
-        parameters, so that a client holds less here than under ``heterofl``.
+        models; that weaker clients train a prefix of one is ours (B9.1 in docs/sub-models.md). A model of 1/k of the
+        width has 1/k^2 of the parameters, so that a client holds less here than under ``heterofl``.
     """
     block, table = narrowed(task, table_of(task, units), 1 / blocks)
     method = submodels(

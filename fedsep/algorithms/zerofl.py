@@ -107,10 +107,10 @@ def zerofl(
     Reference:
         Qiu et al. 2022, arXiv:2208.02507; SWAT: Raihan and Aamodt 2020, arXiv:2001.01969. There is no public code. The
         learning rate of the paper's experiments falls exponentially: ``learners.exponential``; its printed formula has
-        the quotient upside down, and would let it grow. Classes of one's own are not the paper's: of a layer whose rows
-        are classes a client sends the largest coordinates of its own classes, and others only if these are too few.
-        Layers whose weights are used otherwise than by
-        ``torch.nn.functional.linear`` or ``conv`` compute with sparse weights and dense inputs.
+        the quotient upside down, and would let it grow (B6.1 in docs/sub-models.md). Classes of one's own are not the
+        paper's: of a layer whose rows are classes a client sends the largest coordinates of its own classes, and others
+        only if these are too few. Layers whose weights are used otherwise than by ``torch.nn.functional.linear`` or
+        ``conv`` compute with sparse weights and dense inputs.
     """
     start = task.init()
     names = prunable("zerofl", start, layers)

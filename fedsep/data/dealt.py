@@ -52,9 +52,10 @@ class Dealt:
         return max(1, min(_KEPT_PARTS, _KEPT_BYTES // (part.x.nbytes + part.y.nbytes)))
 
     def _cut(self, client: int) -> Samples:
-        rows: slice | Tensor = slice(int(self.offsets[client]), int(self.offsets[client + 1]))
-        if self.index is not None:
-            rows = self.index[rows]
+        first, last = self.offsets[client : client + 2].tolist()
+        if self.index is None:  # narrow takes a fraction of a slice's time
+            return self._samples(self.x.narrow(0, first, last - first), self.y.narrow(0, first, last - first))
+        rows = self.index[first:last]
         return self._samples(self.x[rows], self.y[rows])
 
     def all(self) -> Samples:

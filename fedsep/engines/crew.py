@@ -20,11 +20,11 @@ from fedsep.engines.notes import ANSWER, CHUNK, CLOSE, OPEN, READY
 from fedsep.engines.pool import LOOK_SECONDS, most_together
 from fedsep.engines.process import Answer, Chunk, Task
 from fedsep.engines.ranks import Group
-from fedsep.engines.settle import dense, settled
 from fedsep.engines.store import Store
 from fedsep.engines.work import Work
 from fedsep.engines.worker import Handle
 from fedsep.errors import LostRank
+from fedsep.settle import dense, settled
 
 
 class Parcel:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fedsep.engines.settle import host
+from fedsep.settle import host
 
 INLINE_BYTES = 256
 """Tensors up to this size travel inside the letter: a key, a scalar, a short report."""

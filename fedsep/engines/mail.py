@@ -12,8 +12,8 @@ from torch import Tensor
 from fedsep.engines import letters
 from fedsep.engines.arena import Arena
 from fedsep.engines.letters import Form, Note, Place
-from fedsep.engines.settle import ALIGNMENT, host, settled
 from fedsep.engines.store import Store
+from fedsep.settle import ALIGNMENT, host, settled
 
 
 class Inbox:

@@ -12,8 +12,8 @@ from torch import Tensor
 from fedsep.core import Algorithm, Failure, Invitation, Params, Task
 from fedsep.engines.client import Job, delivered, predict, prepare, run, run_local
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
-from fedsep.engines.settle import settled
 from fedsep.ranges import Count, checked
+from fedsep.settle import settled
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsep.engines import letters
 from fedsep.engines.letters import Identity, Note
-from fedsep.engines.settle import host
+from fedsep.settle import host
 
 _SMALLEST = 512
 

@@ -40,8 +40,8 @@ from fedsep.engines.client import (
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
 from fedsep.engines.room import room
 from fedsep.engines.sequential import Sequential, SequentialSession
-from fedsep.engines.settle import settled
 from fedsep.ranges import Count, checked
+from fedsep.settle import settled
 
 _log = logging.getLogger("fedsep")
 

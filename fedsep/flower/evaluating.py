@@ -10,11 +10,11 @@ from typing import Any, TypeGuard
 from fedsep.calibrating import of_samples
 from fedsep.core import Params, Shard, Task
 from fedsep.engines.client import predict
-from fedsep.engines.settle import settled
 from fedsep.flower.letters import is_whole
 from fedsep.models.calibration import Moments, finished, is_static, measure
 from fedsep.models.static_norm import StaticNorm
 from fedsep.serving import SPLITS
+from fedsep.settle import settled
 from fedsep.tasks.pure import Pure
 
 _MOST, _LONGEST = 64, 64  # metrics of a client on a split, and characters of a name

@@ -15,12 +15,12 @@ from torch import Tensor
 from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Params, Reply, Task, Tree
 from fedsep.engines.client import Job, predict, prepare
 from fedsep.engines.engine import Delivered, Fleet, Local, Split
-from fedsep.engines.settle import settled
 from fedsep.flower.answers import absent, failure, is_metrics, is_reply, latecomers, own_blocks, part_of, share
 from fedsep.flower.evaluating import columns, needs_statistics, with_moments
 from fedsep.flower.handing import Handing, handed_out
 from fedsep.flower.post import Answer, Sent
 from fedsep.flower.roster import Roster
+from fedsep.settle import settled
 
 _log = logging.getLogger("fedsep")
 

@@ -12,13 +12,13 @@ from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params
 from fedsep.engines.client import Job, plain, run, run_local
 from fedsep.engines.engine import Fleet
 from fedsep.engines.lost import lost
-from fedsep.engines.settle import settled
 from fedsep.flower.audit import Audit, Unwritten
 from fedsep.flower.evaluating import judged, measured
 from fedsep.flower.letters import is_whole, require_places, shortened
 from fedsep.flower.limits import Limits, Taken, kept_to
 from fedsep.flower.store import Kept, Remembering
 from fedsep.flower.versions import difference, facts, mismatch
+from fedsep.settle import settled
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from fedsep import tree
 from fedsep.core import Batch, Decoded, FedSepError, Info, Params
+from fedsep.settle import spaced
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Together:
     def apart(self, y: Params, losses: Tensor) -> list[tuple[Params, Info]]:
         """Every client's y_I, where its y_0 lay, and its mean loss."""
         back = next(iter(self.starts[0].y.values())).device
-        parts = [part.to(back).unbind() for part in y.values()]
+        parts = [spaced(part.to(back)).unbind() for part in y.values()]
         return [
             (dict(zip(y, own, strict=True)), {"loss": loss})
             for *own, loss in zip(*parts, losses.to(back).unbind(), strict=True)

@@ -38,6 +38,16 @@ def dense(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
+def spaced(stacked: Tensor) -> Tensor:
+    """The same numbers, with gaps between the slices of the first axis: every slice is settled, in one copy for all."""
+    own, item = stacked[0].numel() if len(stacked) else 0, stacked.element_size()
+    gap = -own % (ALIGNMENT // item) if stacked.is_contiguous() else 0
+    if not gap:
+        return stacked  # aligned already, or for ``settled`` to look at one by one
+    strides = (own + gap, *stacked.stride()[1:])
+    return torch.empty_strided(stacked.shape, strides, dtype=stacked.dtype, device=stacked.device).copy_(stacked)
+
+
 def host(tensor: Tensor) -> Tensor:
     """The same, in main memory."""
     return dense(tensor).cpu()
