@@ -11,7 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,14 @@ def setting_table(setting: str) -> str:
     costs = [f"{what} at {share(level)}" for what in ("bytes", "MACs") for level in ends]
     head = ["method", "seeds", "served", "averaged, served", "full width", "served at", "own classes at 1/4"]
     found = [_line(row, ends) for row in sorted(rows.values(), key=_place)]
-    return seen + table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found) + _where(setting)
+    told = seen + table([*head, f"rounds to {100 * of.target:g} %", *costs, "published"], found)
+    return told + _failed(rows.values()) + _where(setting)
+
+
+def _failed(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows some of whose replies were not folded; of early records nobody knows."""
+    found = [f"{LABELS[row['row']]} {row['failed_replies']:,}" for row in rows if row.get("failed_replies")]
+    return f"\n\n**Replies that failed:** {', '.join(found)}." if found else ""
 
 
 def _where(setting: str) -> str:

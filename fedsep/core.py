@@ -290,7 +290,11 @@ class Codec(Protocol[M]):
 
 
 class View(Protocol):
-    """Which part of x a client is sent; ``paste`` is the transpose of ``cut``."""
+    """Which part of x a client is sent; ``paste`` is the transpose of ``cut``.
+
+    A view under which clients of one capability change parts of other names or shapes says by a further method,
+    ``form(ctx)``, on what these depend (something hashable): a reply of another form than expected is refused.
+    """
 
     def cut(self, x: Tree, ctx: Ctx) -> Tree:
         """What this client is sent of x."""

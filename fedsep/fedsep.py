@@ -143,6 +143,11 @@ class FedSep:
         longest = tree.nbytes(like) + tree.nbytes(payload) if vectors or varies(self.uplink) else None
         return Expected(payload, longest, vectors)
 
+    def form(self, ctx: Ctx) -> object:
+        """What the form of a reply depends on, beside the state and a client's report: clients alike send alike."""
+        of = getattr(self.view, "form", None)
+        return ctx.capability if of is None else of(ctx)
+
     def read(self, state: ServerState, reply: Reply) -> Update:
         """A client's change in the server's shape, with its weight."""
         dx = self.uplink.unpack(reply.payload, self.view.like(state.x, reply.ctx), reply.ctx)

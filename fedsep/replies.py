@@ -87,7 +87,7 @@ class Gate:
     accept: Accept = Accept()
     _invited: dict[int, Ctx] = field(init=False)
     _heard: set[int] = field(default_factory=set[int])
-    _forms: dict[float, Expected] = field(default_factory=dict[float, Expected])
+    _forms: dict[object, Expected] = field(default_factory=dict[object, Expected])
 
     def __post_init__(self) -> None:
         self._invited = {seat.client: seat.ctx for seat in self.cohort}
@@ -193,16 +193,17 @@ class Gate:
         return hasattr(self.algorithm, "read")
 
     def _expected(self, ctx: Ctx) -> Expected | None:
-        """What a client's reply looks like; asked once for all clients of a capability, unless they reported."""
+        """What a client's reply looks like; asked once for all of whom the method says that they send alike."""
         if not hasattr(self.algorithm, "expected"):
             return None
-        if ctx.report is not None:
+        if ctx.report is not None or not hasattr(self.algorithm, "form"):
             return self.algorithm.expected(self.state, ctx)
-        if ctx.capability not in self._forms:
+        form = self.algorithm.form(ctx)
+        if form not in self._forms:
             expected: Expected = self.algorithm.expected(self.state, ctx)
-            form = tree.map(_form, expected.payload)  # without the numbers: they may be as many as the model's
-            self._forms[ctx.capability] = expected._replace(payload=form)
-        return self._forms[ctx.capability]
+            payload = tree.map(_form, expected.payload)  # without the numbers: they may be as many as the model's
+            self._forms[form] = expected._replace(payload=payload)
+        return self._forms[form]
 
 
 def require_form(payload: Payload, expected: Expected | None) -> None:

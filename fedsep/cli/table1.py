@@ -27,7 +27,7 @@ from fedsep.paper.page import failures
 from fedsep.paper.table1 import costs
 from fedsep.paper.table1.grid import Part, cells, chosen, tuning
 from fedsep.paper.table1.page import Drawn, picked, tuned, write_table
-from fedsep.paper.table1.results import Result, short_cells
+from fedsep.paper.table1.results import Result, lost, short_cells
 from fedsep.paper.table1.settings import Scale
 from fedsep.plan import task_of
 from fedsep.recipes import Change, build
@@ -142,7 +142,7 @@ def _conclude(
         results += _results(work, part, one, [run for run in runs if run.status == "done"])
     if not results:
         raise FedSepError(f"{out}: every run failed: there is nothing to show")
-    drawn = Drawn(work.scale, results, rates, failures(failed))
+    drawn = Drawn(work.scale, results, rates, [*failures(failed), *lost(results)])
     for setting in work.scale.settings:
         if rows := [short_cells(result) for result in drawn.of(setting)]:
             work.screen.result(f"\n{setting.words}; {work.scale.told.partition(':')[0]}")

@@ -17,7 +17,7 @@ PlaceCode = Literal["bitmask", "int32", "packed", "golomb"]
 """A bit for every coordinate of a layer, or one of ``fedsep.wires.indices``' codes for every kept one."""
 
 Places = dict[str, Tensor]
-"""The code of each layer's kept positions; a layer that is kept whole has none, and so costs none."""
+"""The code of each layer's kept positions; a layer that is kept whole has an empty one, which costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,17 @@ def without_zeros(params: Params, masks: Masks) -> Kept:
 
 
 def places_of(masks: Masks, code: IndexCode) -> Places:
-    """The positions of the layers that are not kept whole."""
-    found = {name: mask.reshape(-1).nonzero()[:, 0] for name, mask in masks.items()}
-    return {name: code.pack(at, masks[name].numel()) for name, at in found.items() if len(at) < masks[name].numel()}
+    """The positions in every layer.
+
+    Layers that are kept whole have a name like the others: where clients move weights between layers, which are whole
+    is theirs to say.
+    """
+    return {name: _coded(mask.reshape(-1).nonzero()[:, 0], mask.numel(), code) for name, mask in masks.items()}
+
+
+def _coded(positions: Tensor, size: int, code: IndexCode) -> Tensor:
+    packed = code.pack(positions, size)
+    return packed.new_empty(0) if len(positions) == size else packed
 
 
 def with_places(kept: Kept, masks: Masks, code: IndexCode) -> Kept:
@@ -71,15 +79,15 @@ def with_places(kept: Kept, masks: Masks, code: IndexCode) -> Kept:
 
 def read_masks(kept: Kept, places: Places, like: Params, code: IndexCode) -> Masks:
     """The masks that ``places`` and the number of values tell."""
-    return {name: _read_mask(len(kept["values"][name]), places.get(name), part, code)
-            for name, part in like.items() if name in kept["values"]}  # fmt: skip
 
+    def mask(name: str, part: Tensor) -> Tensor:
+        count = len(kept["values"][name])
+        if count == part.numel():
+            return torch.ones_like(part)
+        at = code.unpack(places[name], count, part.numel())
+        return torch.zeros_like(part).reshape(-1).index_fill(0, at, 1.0).reshape(part.shape)
 
-def _read_mask(count: int, places: Tensor | None, like: Tensor, code: IndexCode) -> Tensor:
-    if places is None:
-        return torch.ones_like(like)
-    at = code.unpack(places, count, like.numel())
-    return torch.zeros_like(like).reshape(-1).index_fill(0, at, 1.0).reshape(like.shape)
+    return {name: mask(name, part) for name, part in like.items() if name in kept["values"]}
 
 
 def with_zeros(kept: Kept, masks: Masks, like: Params) -> Params:

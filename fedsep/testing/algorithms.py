@@ -244,6 +244,7 @@ def check_algorithm(
     model(algorithm, task, played)
     payloads(algorithm, played)
     expected(algorithm, played)
+    expected(algorithm, rehearse(algorithm, task, shards, capabilities=[min(capabilities)]))  # who sends alike?
     crosses(algorithm, task, shards, played, allowed, capabilities)
     empty_round(algorithm, task, shards, played, capabilities)
     order(algorithm, shards, played, allowed)

@@ -64,6 +64,10 @@ class Blocks:
             values[number], covers[number] = self.part.spread(change, whole[number], self.part.keep(inside), inside)
         return joined(values), joined(covers)
 
+    def form(self, ctx: Ctx) -> object:
+        """Clients of one capability change other blocks, and so other names."""
+        return ctx.capability, tuple(self.drawn(ctx))
+
     def submodel(self, x: Params, params: Params, ctx: Ctx) -> Params:
         """The client's blocks."""
         return self.cut(params, ctx)

@@ -12,10 +12,10 @@ from fedsep.engines.letters import INLINE_BYTES
 from fedsep.engines.lost import Lost
 from fedsep.engines.mail import Inbox, Outbox, Reader
 from fedsep.engines.process import Answer
-from fedsep.settle import ALIGNMENT, settled
 from fedsep.engines.status import IDLE, Status
 from fedsep.engines.store import Store
 from fedsep.engines.work import Work
+from fedsep.settle import ALIGNMENT, settled
 
 
 @pytest.fixture

@@ -18,6 +18,13 @@ def test_every_reply_is_of_the_expected_form(row: Row):
     algorithms.expected(*rehearsed(row))
 
 
+@pytest.mark.parametrize("row", CATALOGUE, ids=name)
+def test_clients_of_one_capability_are_each_judged_by_their_own_form(row: Row):
+    weakest, parts = min(row.capabilities), [*row.shards(), *row.shards()]
+    method = row.build()
+    algorithms.expected(method, rehearse(method, row.task, parts, rounds=5, capabilities=(weakest,)))
+
+
 @dataclass(frozen=True)
 class Nonzero:
     """A wire whose length depends on the message, and that does not say so."""

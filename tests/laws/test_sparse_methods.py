@@ -17,6 +17,7 @@ from fedsep.servers.sparse_mean import SparseMean, folded, voted
 from fedsep.sparsity.density import erk
 from fedsep.sparsity.masking import started
 from fedsep.testing import play
+from fedsep.testing.algorithms import expected, rehearse
 from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
 
@@ -281,6 +282,14 @@ def test_weak_clients_find_densities_from_a_part_of_the_masks_and_hold_layers_as
         assert torch.equal(state.x["density"], agreed["density"])  # no later look
         own = method.view.view.masking.given(state.x, context(1, capability=0.5))
         assert [int(mask.sum()) for mask in own.values()] == [round(d * n) for d, n in zip(wanted, N, strict=True)]
+
+
+def test_a_layer_that_a_client_was_given_whole_may_come_back_in_part():
+    method = algorithms.flash(network, density=1.0, first_epochs=4, rate=0.5, scale="width", every=1, **ALL, **LOCAL)
+    run = rehearse(method, network, shards(network), rounds=3, capabilities=(0.5, 0.9))
+    given, back = (seat["values"]["0.weight"] for seat in (run.seats[1][1].sent, run.seats[1][1].reply))
+    assert (len(given), len(back)) == (12, 11)
+    expected(method, run)
 
 
 def test_the_first_stage_sends_counts_alone_and_starts_anew():

@@ -21,7 +21,7 @@ from fedsep.paper.cells import named
 from fedsep.paper.table1.costs import bytes_by_level, dump, macs_by_level, parse
 from fedsep.paper.table1.grid import cells, chosen, parts, tuning, wider
 from fedsep.paper.table1.page import Drawn, picked, tuned
-from fedsep.paper.table1.results import Result, accuracy_cells, macs_text, published, record, share, target_text
+from fedsep.paper.table1.results import Result, accuracy_cells, lost, macs_text, published, record, share, target_text
 from fedsep.paper.table1.rows import KINDS, ROWS
 from fedsep.paper.table1.scales import SCALES
 from fedsep.recipes import Sources, build, find, read
@@ -352,6 +352,7 @@ def test_smoke_runs_every_row_and_goes_on(tmp_path, capsys, monkeypatch):
     assert "digits, 2 classes a client, three capabilities" in shown
     rows = json.loads((out / "table1.json").read_text())
     assert [row["row"] for row in rows] == list(BY_NAME)
+    assert [row["row"] for row in rows if row["failed_replies"]] == []
     by_name = {row["row"]: row for row in rows}
     assert by_name["full_size_only"]["bytes"]["0.5"] == by_name["full_size_only"]["macs"]["0.5"] == 0
     assert (
@@ -379,6 +380,18 @@ def test_smoke_runs_every_row_and_goes_on(tmp_path, capsys, monkeypatch):
     assert invoke(["paper", "table1", "--scale", "smoke", "-q"]) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("summary.json")} == before
     assert (out / "table1.md").read_text() == text
+
+
+def test_a_row_whose_replies_failed_says_so(tmp_path):
+    rows = [{"round": 1, "replies": 9, "failures": 1}, {"round": 2, "replies": 8, "failures": 2}]
+    failure = {"stage": "reply", "reason": "the reply is not what the method sends"}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "ledger.jsonl").write_text(json.dumps({"round": 1, "client": 7, "failure": failure}) + "\n")
+    whole, lossy = (RunData(tmp_path, "m", 0, "done", "", None, of) for of in ((), tuple(rows)))
+    found = [Result(BY_NAME["splitmix"], SMALL.settings[0], (run,), {}, {}) for run in (whole, lossy)]
+    assert [each.failed_replies for each in found] == [0, 3]
+    [told] = lost(found)
+    assert told.endswith("3 of 20 replies failed; the first: client 7, round 1, stage reply: " + failure["reason"])
 
 
 @pytest.mark.slow  # plays two rounds of every row

@@ -167,8 +167,10 @@ def test_kept_weights_and_their_positions_come_back(name, counts):
 
 
 def test_a_layer_that_is_kept_whole_has_no_positions():
-    assert list(places_of(masks((42, 3)), place_code("bitmask"))) == ["b"]
-    assert places_of(masks((42, 15)), place_code("int32")) == {}
+    for code in ("bitmask", "int32"):
+        whole, part = (places_of(masks((42, count)), place_code(code)) for count in (15, 3))
+        assert [len(whole["a"]), len(whole["b"])] == [0, 0] and len(part["b"]) > 0
+        assert whole["b"].dtype == part["b"].dtype
 
 
 def test_which_layers_are_sparse():

@@ -44,7 +44,7 @@ class Drawn:
         scale: What was run.
         results: Rows by setting, in the order of the table.
         tuned: Learning rates that were chosen, by setting and row.
-        failed: Runs that failed.
+        failed: Runs that failed, and rows whose replies did.
     """
 
     scale: Scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from fedsep.paper.table1.costs import Costs
@@ -11,6 +11,7 @@ from fedsep.paper.table1.settings import Setting
 from fedsep.report.cells import over
 from fedsep.report.curve import curve, rounds
 from fedsep.report.grouping import Group
+from fedsep.report.ledger import failed_replies
 from fedsep.report.reading import RunData, finite
 from fedsep.report.spread import Spread, column, evaluations, figures, spread
 from fedsep.report.wording import NONE, bytes_text, count_text
@@ -71,6 +72,11 @@ class Result:
         return spread(figures(run, "client_held_accuracy")["mean_last"] for run in self.runs)
 
     @property
+    def failed_replies(self) -> int:
+        """Replies of all runs that were not folded: where there are any, the row is not what it says."""
+        return sum(int(finite(row.get("failures")) or 0) for run in self.runs for row in run.rows)
+
+    @property
     def to_target(self) -> list[float | None]:
         """Rounds after which served accuracy first is at the setting's target, one a seed; None: not reached."""
         return [_reached(run, self.setting.target) for run in self.runs]
@@ -79,6 +85,15 @@ class Result:
 def _reached(run: RunData, target: float) -> float | None:
     pairs = evaluations(run, "test_served_accuracy")
     return next((float(row["round"]) for row, value in pairs if value >= target), None)
+
+
+def lost(results: Iterable[Result]) -> list[str]:
+    """Rows some of whose replies failed, with how many did, and the first of them."""
+    return [
+        f"{result.row.label}, {result.setting.words}, seed {run.seed}: {told}"
+        for result in results if result.failed_replies
+        for run in result.runs if (told := failed_replies(run.folder))
+    ]  # fmt: skip
 
 
 def percent(value: Spread, of: int) -> str:
@@ -187,6 +202,7 @@ def record(result: Result) -> Mapping[str, object]:
         "curves": {model: _curve(result, MODELS[model]) for model in CURVES},
         "served_width": result.width,
         "served_density": result.density,
+        "failed_replies": result.failed_replies,
         "own_classes": result.own_classes,
         "own_classes_each": [figures(run, "client_held_accuracy")["mean_last"] for run in result.runs],
         "target": result.setting.target,
