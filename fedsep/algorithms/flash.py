@@ -129,7 +129,7 @@ def flash(
     rows = found(task, outputs) if own_classes else None
     by = by_unit(task, reduce, units, scale)
     profile = Agreed(names, density) if first == "sensitivity" else Spread(names, density, first)
-    masking = Masking(names, scale, profile, place_code(places), moves, rows, by)
+    masking = Masking(names, scale, profile, place_code(places), moves, rows, by, varies=moving)
     plain = sgd(task, **local)
     learner = weighing(by, plain)
     early = ByChance(moves, rows) if moving else None
@@ -141,7 +141,7 @@ def flash(
     return FedSep(
         learner if rows is None else OwnClasses(learner, rows.classes),
         codec=Agree(codec, plain, first_epochs, rate, agreed, key),
-        view=UntilAgreed(KeptWeights(masking, varies=moving)),
+        view=UntilAgreed(KeptWeights(masking)),
         uplink=beside(uplink, rows is not None or by is not None),
         downlink=downlink or Dense(),
         server=AgreeThen(start, names, density, key, SparseMean(renew)),

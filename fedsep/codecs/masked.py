@@ -75,7 +75,8 @@ class Masked:
         if self.late is not None and self.masking.moving(ctx):
             masks = self.late(own, masks, shard, ctx)
         kept = without_zeros(tree.sub(own, start.y), masks)
-        kept = with_places(kept, masks, self.masking.code) if self.masking.moving(ctx) else kept
+        if self.masking.moving(ctx):
+            kept = with_places(kept, masks, self.masking.code, whole=self.masking.varies)
         return weighed.told(self.masking.by, class_rows.told(self.masking.rows, kept, shard), y), memory, {}
 
     def advance(self, x: Sparse, round: int) -> tuple[Sparse, bool]:

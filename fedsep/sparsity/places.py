@@ -17,7 +17,7 @@ PlaceCode = Literal["bitmask", "int32", "packed", "golomb"]
 """A bit for every coordinate of a layer, or one of ``fedsep.wires.indices``' codes for every kept one."""
 
 Places = dict[str, Tensor]
-"""The code of each layer's kept positions; a layer that is kept whole has an empty one, which costs nothing."""
+"""The code of each layer's kept positions; that of a layer that is kept whole is missing or empty, and costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,9 @@ def without_zeros(params: Params, masks: Masks) -> Kept:
 
 
 def places_of(masks: Masks, code: IndexCode) -> Places:
-    """The positions in every layer.
-
-    Layers that are kept whole have a name like the others: where clients move weights between layers, which are whole
-    is theirs to say.
-    """
-    return {name: _coded(mask.reshape(-1).nonzero()[:, 0], mask.numel(), code) for name, mask in masks.items()}
+    """The positions in every layer; none where it is kept whole."""
+    found = {name: mask.reshape(-1).nonzero()[:, 0] for name, mask in masks.items()}
+    return {name: _coded(at, masks[name].numel(), code) for name, at in found.items()}
 
 
 def _coded(positions: Tensor, size: int, code: IndexCode) -> Tensor:
@@ -72,9 +69,19 @@ def _coded(positions: Tensor, size: int, code: IndexCode) -> Tensor:
     return packed.new_empty(0) if len(positions) == size else packed
 
 
-def with_places(kept: Kept, masks: Masks, code: IndexCode) -> Kept:
-    """The same with its positions."""
-    return {"values": kept["values"], "rest": kept["rest"], "places": places_of(masks, code)}
+def with_places(kept: Kept, masks: Masks, code: IndexCode, *, whole: bool = False) -> Kept:
+    """The same with its positions.
+
+    Args:
+        kept: The model without its zeros.
+        masks: Where they are.
+        code: How positions are written.
+        whole: Whether layers that are kept whole are named like the others: where clients move weights between
+            layers, which are whole is theirs to say.
+    """
+    places = places_of(masks, code)
+    told = {name: at for name, at in places.items() if whole or len(kept["values"][name]) < masks[name].numel()}
+    return {"values": kept["values"], "rest": kept["rest"], "places": told}
 
 
 def read_masks(kept: Kept, places: Places, like: Params, code: IndexCode) -> Masks:

@@ -167,9 +167,14 @@ def test_kept_weights_and_their_positions_come_back(name, counts):
 
 
 def test_a_layer_that_is_kept_whole_has_no_positions():
+    held = masks((42, 15))
+    kept = without_zeros(weights(), held)
+    assert with_places(kept, held, place_code("int32"))["places"] == {}
+    assert set(with_places(kept, held, place_code("int32"), whole=True)["places"]) == set(held)
     for code in ("bitmask", "int32"):
         whole, part = (places_of(masks((42, count)), place_code(code)) for count in (15, 3))
-        assert [len(whole["a"]), len(whole["b"])] == [0, 0] and len(part["b"]) > 0
+        assert [len(whole["a"]), len(whole["b"])] == [0, 0]
+        assert len(part["b"]) > 0
         assert whole["b"].dtype == part["b"].dtype
 
 
