@@ -16,6 +16,7 @@ from fedsep.fedsep import FedSep, ServerState
 ROUNDS = 2  # in the first one there may be nothing to send, and in the second there is
 
 _EXAMPLES = 8  # that a client is said to have
+_ALIKE = 4  # clients of one capability, whose replies are compared
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ def change_through(algorithm: FedSep, params: Params) -> tuple[Tree, Tree, Tree 
     codec, view, uplink, server = (named(algorithm, part) for part in ("codec", "view", "uplink", "server"))
     ctx, x = at(0), algorithm.codec.init(params)
     like = attempt(f"{view} does not fit {codec}", lambda: algorithm.view.like(x, ctx))
+    _require_alike(algorithm, x)
     up = f"{uplink} does not fit what {codec} encodes"
     payload, _ = attempt(up, lambda: algorithm.uplink.pack(noise(like), algorithm.uplink.init(like), ctx))
     read = attempt(up, lambda: algorithm.uplink.unpack(payload, like, ctx))
@@ -93,6 +95,22 @@ def change_through(algorithm: FedSep, params: Params) -> tuple[Tree, Tree, Tree 
         raise Unfit(f"{server} does not fit {codec}: clients follow the server's messages, and it sends none; "
                     "fedsep.servers.Announce does")  # fmt: skip
     return x, like, cover
+
+
+def _require_alike(algorithm: FedSep, x: Tree) -> None:
+    """Clients of whom the method says that they send alike change parts of the same names and shapes."""
+    forms: dict[object, Tree] = {}
+    for number in range(_ALIKE):
+        ctx = at(0, 0.5)._replace(key=random.key(number))
+        try:
+            form, found = algorithm.form(ctx), shape(algorithm.view.like(x, ctx))
+        except Exception:  # a half is no sub-model of this view, and nobody may ask for one
+            return
+        if forms.setdefault(form, found) != found:
+            raise Unfit(
+                f"{named(algorithm, 'view')}: clients of one capability change parts of other names or shapes, and its "
+                "method form(ctx) does not say on what these depend: the server would refuse their replies"
+            )
 
 
 def client_through(algorithm: FedSep, params: Params) -> None:

@@ -66,6 +66,16 @@ class Halves:
         return dx, None if ctx.capability == 1 else held
 
 
+@dataclass(frozen=True)
+class Drawn(Halves):
+    """A view in which weaker clients change one parameter, drawn by their keys, and that does not say so."""
+
+    def like(self, x, ctx):
+        at = int(random.integers(ctx.key, len(x), 1)) if ctx.capability < 1 else slice(None)
+        names = list(x)[at]
+        return {n: x[n] for n in x if n in names or n == names}
+
+
 def stc(**changed):
     method = algorithms.stc(network, k=3)
     return replace(method, **{part: change(method) for part, change in changed.items()})
@@ -174,6 +184,9 @@ REFUSED = {
     "more coordinates down than there are": (
         lambda: replace(algorithms.fedsep_personal(network), downlink=wires.topk(99)),
         "downlink TopK does not fit view Whole"),
+    "replies of unlike form from clients of one capability": (
+        lambda: replace(algorithms.fedavg(network), view=Drawn()),
+        r"view Drawn: clients of one capability change parts of other names or shapes, and its method form\(ctx\)"),
     "a warm-up over wires with a memory": (
         lambda: algorithms.fedavg(network, uplink=wires.staged((wires.error_feedback(wires.sign()),))),
         "remembers, so it goes around Staged"),
