@@ -17,11 +17,17 @@ AT_ONCE = 500
 
 def with_statistics(task: Task, params: Params, batches: Callable[[], Sequence[Tensor]]) -> Params:
     """Parameters with the statistics that the task's model needs in evaluation; as they are if it needs none."""
-    model = getattr(task, "model", None)
-    if not isinstance(model, Pure) or not is_static(model.module):
+    model = static_model(task)
+    if model is None:
         return params
     own: Callable[[Params, Sequence[Tensor]], Params] | None = getattr(task, "calibrated", None)
     return calibrated(model, params, batches()) if own is None else own(params, batches())
+
+
+def static_model(task: Task | None) -> Pure | None:
+    """The model of a task if it has static batch normalisation: it cannot be evaluated without statistics of data."""
+    model = getattr(task, "model", None)
+    return model if isinstance(model, Pure) and is_static(model.module) else None
 
 
 def of_samples(samples: Samples, count: int) -> Sequence[Tensor]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from fedsep.calibrating import static_model
 from fedsep.cohort import Cohort
 from fedsep.core import Algorithm, Samples, Task
 from fedsep.engines.engine import Fleet
-from fedsep.models.calibration import is_static
 from fedsep.options import Evaluate
-from fedsep.tasks.pure import Pure
 from fedsep.zoo import Zoo, by_minibatch, called
 
 
@@ -91,10 +90,7 @@ def _not_augmentable(algorithm: Algorithm[Any, Any], fleet: Fleet) -> list[str]:
 
 
 def _calibrated_on_one(task: Task, evaluate: Evaluate) -> list[str]:
-    model = getattr(task, "model", None)
-    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or not isinstance(model, Pure):
-        return []
-    if not is_static(model.module):
+    if evaluate.calibration > 1 or evaluate.statistics != "calibrated" or static_model(task) is None:
         return []
     return [
         "evaluate.calibration must be >= 2, since the model has static batch normalisation, which has no statistics of "

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from fedsep.calibrating import of_samples
+from fedsep.calibrating import of_samples, static_model
 from fedsep.core import Params, Shard, Task
 from fedsep.engines.client import predict
 from fedsep.flower.letters import is_whole
-from fedsep.models.calibration import Moments, finished, is_static, measure
+from fedsep.models.calibration import Moments, finished, measure
 from fedsep.models.static_norm import StaticNorm
 from fedsep.serving import SPLITS
 from fedsep.settle import settled
@@ -48,8 +48,7 @@ def measured(task: Task, params: Params, shard: Shard, examples: int) -> dict[st
 
 def needs_statistics(task: Task) -> bool:
     """Whether a task's model is evaluated with statistics that sites can measure each for itself."""
-    model = getattr(task, "model", None)
-    return isinstance(model, Pure) and is_static(model.module) and not hasattr(task, "calibrated")
+    return static_model(task) is not None and not hasattr(task, "calibrated")
 
 
 def with_moments(task: Task, params: Params, answers: Mapping[int, Mapping[str, Any]]) -> Params:

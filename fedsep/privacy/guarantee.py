@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fedsep import random
+from fedsep.calibrating import static_model
 from fedsep.codecs.followed import Inside
 from fedsep.core import Ctx, FedSepError
 from fedsep.fedsep import FedSep
 from fedsep.learners.own_classes import OwnClasses
-from fedsep.models.calibration import is_static
 from fedsep.ranges import Range
 from fedsep.servers.announce import Announce
 from fedsep.servers.optimize import Optimize, Reduced
 from fedsep.servers.reduce import mean
 from fedsep.servers.track import Track
-from fedsep.tasks.pure import Pure
 
 if TYPE_CHECKING:
     from fedsep.plan import Plan
@@ -172,8 +171,7 @@ def _of_the_examples(plan: Plan, promised: Guarantee) -> Iterator[str]:
 
 
 def _of_every_client(plan: Plan, promised: Guarantee) -> Iterator[str]:
-    model = getattr(plan.task, "model", None)
-    if isinstance(model, Pure) and is_static(model.module):
+    if static_model(plan.task) is not None:
         yield (
             "model must have no static batch normalisation with a private method: its statistics are measured on the "
             "clients' data, without noise; choose norm: group"

@@ -17,7 +17,7 @@ PlaceCode = Literal["bitmask", "int32", "packed", "golomb"]
 """A bit for every coordinate of a layer, or one of ``fedsep.wires.indices``' codes for every kept one."""
 
 Places = dict[str, Tensor]
-"""The code of each layer's kept positions; that of a layer that is kept whole is missing or empty, and costs nothing."""
+"""The code of each layer's kept positions; that of a layer kept whole is missing or empty, and costs nothing."""
 
 
 @dataclass(frozen=True)
