@@ -1,7 +1,7 @@
-"""Table 1's CIFAR-10 at base width 64, on a GPU: five rows, as far as each came.
+"""Table 1's CIFAR-10 at base width 64, on a GPU: five rows, one seed.
 
 Usage: fedsep paper table1 --scale wide --device cuda --jobs 5   (it can be stopped, and goes on)
-       python -m benchmarks.wide                                 (keeps what there is)
+       python -m benchmarks.wide                                 (keeps the runs that are done)
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LAST = 10
 
 
 def keep(runs: Path = RUNS) -> None:
-    """Writes how far every run came, and its accuracies at all rounds that were evaluated."""
+    """Writes the accuracies of every run that is done, at all rounds that were evaluated."""
     rows: dict[str, Any] = {}
     for folder in sorted(runs.glob(f"{SETTING.name}/all/*/seed*")):
         run = read_run(folder)
-        if len(run.rows) < 2:
+        if run.status != "done":
             continue
         rows[folder.parent.name] = {"environment": json.loads((folder / "environment.json").read_text()), **told(run)}
     RECORD.write_text(json.dumps(rows, indent=1) + "\n")
@@ -51,6 +51,7 @@ def told(run: RunData) -> dict[str, Any]:
     return {
         "rounds": len(run.rows),
         "seconds": round(statistics.median(seconds), 3),
+        "failed_replies": sum(row["failures"] for row in run.rows),
         "bytes": (last["bytes_up"] + last["bytes_down"]) / len(run.rows),
         "at": {int(row["round"]): {name: round(row[column], 4) for name, column in FIGURES.items()} for row in seen},
     }

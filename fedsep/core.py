@@ -226,7 +226,8 @@ class Algorithm(Protocol[S, C]):
 
     Two more let the server check a reply before it is folded: ``expected(state, ctx) -> Expected``, whose shapes may
     depend on the state, the round, the capability and the report, and ``read(state, reply) -> Update``. Without them
-    a reply is only known to be tensors and finite.
+    a reply is only known to be tensors and finite. A third spares it work: ``form(ctx)``, something hashable on which,
+    beside state and report, the form of a reply depends; ``expected`` is asked for every client where it is missing.
     """
 
     def init(self, params: Params) -> S:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import torch
@@ -103,12 +104,16 @@ def _require_alike(algorithm: FedSep, x: Tree) -> None:
     for number in range(_ALIKE):
         ctx = at(0, 0.5)._replace(key=random.key(number))
         try:
-            form, found = algorithm.form(ctx), shape(algorithm.view.like(x, ctx))
+            found = shape(algorithm.view.like(x, ctx))
         except Exception:  # a half is no sub-model of this view, and nobody may ask for one
             return
+        view = named(algorithm, "view")
+        form = attempt(f"{view}.form", functools.partial(algorithm.form, ctx))
+        if not isinstance(form, Hashable) or isinstance(form, Tensor):  # a tensor equals no other
+            raise Unfit(f"{view}: form(ctx) must be a number, a text, or a tuple of such (got {type(form).__name__})")
         if forms.setdefault(form, found) != found:
             raise Unfit(
-                f"{named(algorithm, 'view')}: clients of one capability change parts of other names or shapes, and its "
+                f"{view}: clients of one capability change parts of other names or shapes, and its "
                 "method form(ctx) does not say on what these depend: the server would refuse their replies"
             )
 

@@ -19,6 +19,7 @@ from fedsep.servers.announce import Announce, announcing
 from fedsep.servers.reduce import coverage_mean
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.whole import Whole
+from fedsep.wires.by_name import ByName
 from fedsep.wires.dense import Dense
 from fedsep.wires.momentum_correction import MomentumCorrection
 from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise, within
@@ -50,7 +51,7 @@ def findings(algorithm: object, params: Params) -> list[Finding]:
         return found
     algorithm = sketchless(brief(algorithm))
     try:
-        found = [*_downlink(algorithm, params), *_announced(algorithm, params)]
+        found = [*_lengths(algorithm), *_downlink(algorithm, params), *_announced(algorithm, params)]
         return found if any(each.fatal for each in found) else [*found, *_round(algorithm, params)]
     except Unfit as error:
         return [Finding(str(error))]
@@ -90,6 +91,18 @@ def _disagreements(algorithm: FedSep) -> Iterator[Finding]:
                 if first != second and name in own and name in other and not _alike(own[name], other[name]):
                     pair = f"{named(algorithm, first)} and {named(algorithm, second)}"
                     yield Finding(f"{pair} do not fit: each has a {name} of its own, and must have the other's")
+
+
+def _lengths(algorithm: FedSep) -> Iterator[Finding]:
+    """A wire that reads a message by shapes, under a view of which clients choose how long vectors are."""
+    chosen = [part for part in within(algorithm.view) if hasattr(part, "paste") and getattr(part, "varies", False)]
+    wires = [wire for wire in within(algorithm.uplink) if hasattr(wire, "unpack")]
+    rigid = [type(wire).__name__ for wire in wires if not isinstance(wire, Dense | ByName)]
+    if chosen and rigid:
+        yield Finding(
+            f"uplink {rigid[0]} does not fit view {type(chosen[0]).__name__}: clients choose how many weights of each "
+            "layer they send, and the wire reads a message by the shapes that are expected; fedsep.wires.dense fits"
+        )
 
 
 def _downlink(algorithm: FedSep, params: Params) -> Iterator[Finding]:

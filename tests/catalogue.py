@@ -521,6 +521,8 @@ CATALOGUE = [
     row("flash by spdst", density=0.5, variant="spdst", first_epochs=2, outputs=HEAD, converged=None,
         sizes={**_later, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0), "places_up": 0,
                "places_down": places_sent(always=False)}),
+    row("flash by spdst in few bits", density=0.5, variant="spdst", first_epochs=2, outputs=HEAD, converged=None,
+        uplink=wires.error_feedback(wires.qsgd(15)), narrow=True),
     row("flash of all outputs", density=0.5, first_epochs=2, own_classes=False, converged=None,
         sizes={"classes": 0, "numbers": 0, "sent_up": weights_sent(first=2), "sent_down": weights_sent(first=0),
                "places_up": places_sent(always=True), "places_down": places_sent(always=False)}),

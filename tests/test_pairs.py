@@ -71,9 +71,9 @@ class Drawn(Halves):
     """A view in which weaker clients change one parameter, drawn by their keys, and that does not say so."""
 
     def like(self, x, ctx):
-        at = int(random.integers(ctx.key, len(x), 1)) if ctx.capability < 1 else slice(None)
-        names = list(x)[at]
-        return {n: x[n] for n in x if n in names or n == names}
+        at = int(random.integers(ctx.key, len(x), 1))
+        held = list(x) if ctx.capability == 1 else list(x)[at : at + 1]
+        return {name: x[name] for name in held}
 
 
 def stc(**changed):
@@ -184,6 +184,9 @@ REFUSED = {
     "more coordinates down than there are": (
         lambda: replace(algorithms.fedsep_personal(network), downlink=wires.topk(99)),
         "downlink TopK does not fit view Whole"),
+    "lengths that clients choose, by a wire that knows others": (
+        lambda: algorithms.flash(network, density=0.5, own_classes=False, uplink=wires.by_name(values=wires.topk(3))),
+        "uplink TopK does not fit view KeptWeights: clients choose how many weights of each layer they send"),
     "replies of unlike form from clients of one capability": (
         lambda: replace(algorithms.fedavg(network), view=Drawn()),
         r"view Drawn: clients of one capability change parts of other names or shapes, and its method form\(ctx\)"),

@@ -111,7 +111,7 @@ def flash(
     Reference:
         Babakniya et al. 2023, "Revisiting Sparsity Hunting in Federated Learning", arXiv:2304.11112 (TMLR). Of the
         public code are repaired or changed (numbers as in docs/sub-models.md): it averages with masks everywhere
-        (FMA), and never by the number of clients, which shrinks what few hold, its default (B8.1); a weight that
+        (FMA), and never by the number of clients, which is its default and shrinks what few hold (B8.1); a weight that
         nobody holds keeps its value instead of falling to 0 (B8.2); levels follow from the clients' capability, not
         from their place in the cohort (B8.3); the learning rate reaches its end in the run's own number of rounds
         (``learners.exponential``), not in 1000 (B8.4); only counts leave the
@@ -129,7 +129,7 @@ def flash(
     rows = found(task, outputs) if own_classes else None
     by = by_unit(task, reduce, units, scale)
     profile = Agreed(names, density) if first == "sensitivity" else Spread(names, density, first)
-    masking = Masking(names, scale, profile, place_code(places), moves, rows, by, varies=moving)
+    masking = Masking(names, scale, profile, place_code(places), moves, rows, by)
     plain = sgd(task, **local)
     learner = weighing(by, plain)
     early = ByChance(moves, rows) if moving else None
@@ -141,7 +141,7 @@ def flash(
     return FedSep(
         learner if rows is None else OwnClasses(learner, rows.classes),
         codec=Agree(codec, plain, first_epochs, rate, agreed, key),
-        view=UntilAgreed(KeptWeights(masking)),
+        view=UntilAgreed(KeptWeights(masking, varies=moving)),
         uplink=beside(uplink, rows is not None or by is not None),
         downlink=downlink or Dense(),
         server=AgreeThen(start, names, density, key, SparseMean(renew)),

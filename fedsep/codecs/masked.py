@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from fedsep.sparsity.growth import Readjustment, grown_by_chance, grown_by_gradi
 from fedsep.sparsity.masking import Masking, Sparse, started
 from fedsep.sparsity.masks import Masks, masked
 from fedsep.sparsity.places import Kept, Places, read_masks, with_places, with_zeros, without_zeros
+from fedsep.wires.promises import varies
 
 _GROWTH = 8101  # what the client's key is folded with to draw for a readjustment
 
@@ -76,7 +77,7 @@ class Masked:
             masks = self.late(own, masks, shard, ctx)
         kept = without_zeros(tree.sub(own, start.y), masks)
         if self.masking.moving(ctx):
-            kept = with_places(kept, masks, self.masking.code, whole=self.masking.varies)
+            kept = with_places(kept, masks, self.masking.code, whole=varies(self.early))
         return weighed.told(self.masking.by, class_rows.told(self.masking.rows, kept, shard), y), memory, {}
 
     def advance(self, x: Sparse, round: int) -> tuple[Sparse, bool]:
@@ -125,7 +126,10 @@ class ByChance:
     Attributes:
         moves: How much moves in which round.
         rows: As for ``ByGradient``.
+        varies: Weights move from layer to layer.
     """
+
+    varies: ClassVar[bool] = True
 
     moves: Readjustment
     rows: ClassRows | None = None

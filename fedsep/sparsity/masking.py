@@ -69,7 +69,6 @@ class Masking:
         moves: When clients change their own masks.
         rows: Of the classes, where replies say which of them the client has; else None.
         by: Of the units, where replies say how much each matters to the client; else None.
-        varies: Whether clients move weights from layer to layer, so that only the number of all is known.
     """
 
     layers: tuple[str, ...]
@@ -79,7 +78,6 @@ class Masking:
     moves: Readjustment
     rows: ClassRows | None = None
     by: ByUnit | None = None
-    varies: bool = False
 
     def given(self, x: Sparse, ctx: Ctx) -> Masks:
         """What a client is given: the server's masks, or the largest weights in them as far as it can hold them."""

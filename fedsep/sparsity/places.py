@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep.core import Params
 from fedsep.sparsity.masks import Masks
 from fedsep.wires import bits
-from fedsep.wires.indices import IndexCode, index_code
+from fedsep.wires.indices import IndexCode, index_code, require_places
 
 PlaceCode = Literal["bitmask", "int32", "packed", "golomb"]
 """A bit for every coordinate of a layer, or one of ``fedsep.wires.indices``' codes for every kept one."""
@@ -58,17 +58,6 @@ def without_zeros(params: Params, masks: Masks) -> Kept:
     return {"values": values, "rest": {name: part for name, part in params.items() if name not in masks}}
 
 
-def places_of(masks: Masks, code: IndexCode) -> Places:
-    """The positions in every layer; none where it is kept whole."""
-    found = {name: mask.reshape(-1).nonzero()[:, 0] for name, mask in masks.items()}
-    return {name: _coded(at, masks[name].numel(), code) for name, at in found.items()}
-
-
-def _coded(positions: Tensor, size: int, code: IndexCode) -> Tensor:
-    packed = code.pack(positions, size)
-    return packed.new_empty(0) if len(positions) == size else packed
-
-
 def with_places(kept: Kept, masks: Masks, code: IndexCode, *, whole: bool = False) -> Kept:
     """The same with its positions.
 
@@ -79,9 +68,16 @@ def with_places(kept: Kept, masks: Masks, code: IndexCode, *, whole: bool = Fals
         whole: Whether layers that are kept whole are named like the others: where clients move weights between
             layers, which are whole is theirs to say.
     """
-    places = places_of(masks, code)
-    told = {name: at for name, at in places.items() if whole or len(kept["values"][name]) < masks[name].numel()}
-    return {"values": kept["values"], "rest": kept["rest"], "places": told}
+    found = {name: mask.reshape(-1).nonzero()[:, 0] for name, mask in masks.items()}
+    some = {name: at for name, at in found.items() if whole or len(at) < masks[name].numel()}
+    places = {name: _coded(at, masks[name].numel(), code) for name, at in some.items()}
+    return {"values": kept["values"], "rest": kept["rest"], "places": places}
+
+
+def _coded(positions: Tensor, size: int, code: IndexCode) -> Tensor:
+    if len(positions) < size:
+        return code.pack(positions, size)
+    return code.pack(positions[:0], size).new_empty(0)  # of the code's type
 
 
 def read_masks(kept: Kept, places: Places, like: Params, code: IndexCode) -> Masks:
@@ -92,6 +88,7 @@ def read_masks(kept: Kept, places: Places, like: Params, code: IndexCode) -> Mas
         if count == part.numel():
             return torch.ones_like(part)
         at = code.unpack(places[name], count, part.numel())
+        require_places(at, count, part.numel())
         return torch.zeros_like(part).reshape(-1).index_fill(0, at, 1.0).reshape(part.shape)
 
     return {name: mask(name, part) for name, part in like.items() if name in kept["values"]}

@@ -244,7 +244,8 @@ def check_algorithm(
     model(algorithm, task, played)
     payloads(algorithm, played)
     expected(algorithm, played)
-    expected(algorithm, rehearse(algorithm, task, shards, capabilities=[min(capabilities)]))  # who sends alike?
+    if len(set(capabilities)) > 1:  # clients of one capability may reply in unlike forms, too
+        expected(algorithm, rehearse(algorithm, task, shards, capabilities=[min(capabilities)]))
     crosses(algorithm, task, shards, played, allowed, capabilities)
     empty_round(algorithm, task, shards, played, capabilities)
     order(algorithm, shards, played, allowed)

@@ -25,6 +25,7 @@ class KeptWeights:
 
     Attributes:
         masking: What both ends know about masks.
+        varies: Whether clients move weights from layer to layer, so that only the number of all is known.
 
     Bytes:
         Down: 4 for every weight inside the client's masks and for every other parameter; the positions where they are
@@ -33,6 +34,7 @@ class KeptWeights:
     """
 
     masking: Masking
+    varies: bool = False
 
     def cut(self, x: Sparse, ctx: Ctx) -> Kept:
         """The model inside the client's masks."""
@@ -45,7 +47,7 @@ class KeptWeights:
         given = self.masking.given(x, ctx)
         kept = without_zeros(tree.zeros_like(x["model"]), given)
         if self.masking.moving(ctx):
-            kept = with_places(kept, given, self.masking.code, whole=self.masking.varies)
+            kept = with_places(kept, given, self.masking.code, whole=self.varies)
         return weighed.like(self.masking.by, class_rows.like(self.masking.rows, kept, x["model"]), x["model"])
 
     def paste(self, dx: Any, x: Sparse, ctx: Ctx) -> tuple[dict[str, Tree], dict[str, Tree]]:

@@ -24,9 +24,11 @@ class ByName:
 
     def pack(self, tree: Tree, memory: dict[str, Any], ctx: Ctx) -> tuple[Payload, dict[str, Any]]:
         """Each part by its wire, under its name."""
+        parts = {name: (self._wire(name), part) for name, part in _named(tree).items()}
+        # A part that was not in the messages before, as after a first stage, starts without a memory.
         packed = {
-            name: self._wire(name).pack(part, memory[name] if memory else (), ctx)
-            for name, part in _named(tree).items()
+            name: wire.pack(part, memory[name] if name in memory else wire.init(part), ctx)
+            for name, (wire, part) in parts.items()
         }
         return {name: sent for name, (sent, _) in packed.items()}, {name: own for name, (_, own) in packed.items()}
 

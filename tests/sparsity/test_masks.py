@@ -22,7 +22,7 @@ from fedsep.sparsity import (
     share_of,
 )
 from fedsep.sparsity.growth import shared_out
-from fedsep.sparsity.places import places_of, read_masks, with_places, with_zeros, without_zeros
+from fedsep.sparsity.places import read_masks, with_places, with_zeros, without_zeros
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 LIKE = {"a": torch.zeros(6, 7), "bias": torch.zeros(5), "b": torch.zeros(3, 5)}
@@ -167,15 +167,22 @@ def test_kept_weights_and_their_positions_come_back(name, counts):
 
 
 def test_a_layer_that_is_kept_whole_has_no_positions():
-    held = masks((42, 15))
-    kept = without_zeros(weights(), held)
-    assert with_places(kept, held, place_code("int32"))["places"] == {}
-    assert set(with_places(kept, held, place_code("int32"), whole=True)["places"]) == set(held)
-    for code in ("bitmask", "int32"):
-        whole, part = (places_of(masks((42, count)), place_code(code)) for count in (15, 3))
-        assert [len(whole["a"]), len(whole["b"])] == [0, 0]
-        assert len(part["b"]) > 0
-        assert whole["b"].dtype == part["b"].dtype
+    for code in map(place_code, ("bitmask", "int32", "packed", "golomb")):
+        part, some, every = (
+            with_places(without_zeros(weights(), masks(counts)), masks(counts), code, whole=whole)["places"]
+            for counts, whole in (((42, 3), False), ((42, 15), False), ((42, 15), True))
+        )
+        assert (list(part), some, list(every)) == (["b"], {}, ["a", "b"])
+        assert [at.numel() for at in every.values()] == [0, 0]
+        assert every["b"].dtype == part["b"].dtype
+
+
+@pytest.mark.parametrize("at", [[-1, 2, 3], [0, 2, 15], [3, 2, 1], [1, 1, 2]])
+def test_positions_that_are_none_are_refused(at):
+    held = masks((42, 3))
+    kept = with_places(without_zeros(weights(), held), held, place_code("int32"))
+    with pytest.raises(FedSepError, match="not increasing numbers below 15"):
+        read_masks(kept, {"b": torch.tensor(at, dtype=torch.int32)}, LIKE, place_code("int32"))
 
 
 def test_which_layers_are_sparse():
