@@ -124,7 +124,10 @@ def record(found: Found, ours: str) -> dict[str, Any]:
 
 
 def _mean_of_last(folder: Path, model: str) -> float:
-    value = figures(read_run(folder), MODELS[model])["mean_last"]
+    run = read_run(folder)
+    if run.status != "done" or run.summary.get("failures"):
+        raise FedSepError(f"{folder}: the run is {run.status}, and {run.summary.get('failures')} of its replies failed")
+    value = figures(run, MODELS[model])["mean_last"]
     if value is None:
         raise FedSepError(f"{folder}: the run has no {MODELS[model]}")
     return value

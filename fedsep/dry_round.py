@@ -14,7 +14,9 @@ from fedsep.core import Ctx, FedSepError, Params, Reply, Shard, Tree, Update
 from fedsep.digest import sealed
 from fedsep.fedsep import FedSep, ServerState
 
-ROUNDS = 2  # in the first one there may be nothing to send, and in the second there is
+ROUNDS = (
+    3  # in the first one there may be nothing to send, in the second there is, in the third what is due every other
+)
 
 _EXAMPLES = 8  # that a client is said to have
 _ALIKE = 4  # clients of one capability, whose replies are compared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from fedsep.holding import kept, narrows, units_of
 from fedsep.options import Evaluate
 from fedsep.saving import Point
 from fedsep.serving import Judge, densities, judged
+
+_log = logging.getLogger("fedsep")
 
 _AT_ONCE = 256  # clients that are invited at a time, so that memory does not grow with the fleet
 
@@ -91,6 +94,10 @@ def evaluate_clients(
     if not good:
         stage, reason = rows[0]["failure"].values()
         raise RunFailed(f"round {round}: no client could be evaluated (client {rows[0]['client']}, {stage}: {reason})")
+    lost = [row for row in rows if "failure" in row]
+    if lost:
+        told = (round, len(lost), len(rows), lost[0]["client"], *lost[0]["failure"].values())
+        _log.warning("round %d: %d of %d clients could not be evaluated, and are in no mean (client %d, %s: %s)", *told)
     columns = {
         f"client_{name}_{when}": _mean([row[when][name] for row in good])
         for name in good[0]["before"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -125,10 +126,15 @@ def best_width(judge: Judge, models: Mapping[float, Params]) -> float:
 
 
 def _best(task: Task, found: dict[float, Metrics]) -> float:
-    """The width with the best first metric."""
+    """The width with the best first metric; what is no number is worse than any."""
     first = next(iter(next(iter(found.values()))))
     sign = 1 if getattr(task, "higher_is_better", {}).get(first, first == "accuracy") else -1
-    return max(found, key=lambda width: sign * found[width][first])
+
+    def merit(width: float) -> float:
+        value = float(found[width][first])
+        return sign * value if math.isfinite(value) else -math.inf
+
+    return max(found, key=merit)
 
 
 def _named(found: Mapping[str, Metrics], name: str) -> dict[str, float]:

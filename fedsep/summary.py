@@ -28,9 +28,10 @@ def summarise(rows: Sequence[Row], last: int, higher: Mapping[str, bool]) -> dic
         By metric: those of the server's test set under their own names, then ``validation_...`` and ``client_...``.
     """
     columns = _evaluated(rows)
-    chosen = _selected_round(rows, columns, higher)
     return {
-        name.removeprefix("test_"): _figures(_series(rows, name), last, _better_higher(name, higher), chosen)
+        name.removeprefix("test_"): _figures(
+            _series(rows, name), last, _better_higher(name, higher), _selected_round(name, rows, columns, higher)
+        )
         for name in sorted(columns, key=_order)
     }
 
@@ -62,11 +63,12 @@ def _best(series: dict[int, float], higher: bool) -> int:
     return (max if higher else min)(series, key=lambda round: series[round])
 
 
-def _selected_round(rows: Sequence[Row], columns: list[str], higher: Mapping[str, bool]) -> int | None:
-    """The best round by the task's first metric on validation data; None if there were none."""
-    names = [name for name in columns if name.startswith("validation_")]
-    series = _series(rows, names[0]) if names else {}
-    return _best(series, _better_higher(names[0], higher)) if series else None
+def _selected_round(column: str, rows: Sequence[Row], columns: list[str], higher: Mapping[str, bool]) -> int | None:
+    """The best round by the same metric on validation data, or else by the task's first; None if there were none."""
+    own = column.replace("test_", "validation_", 1)
+    name = own if own in columns else next((name for name in columns if name.startswith("validation_")), None)
+    series = {} if name is None else _series(rows, name)
+    return _best(series, _better_higher(name, higher)) if name is not None and series else None
 
 
 def _figures(series: dict[int, float], last: int, higher: bool, chosen: int | None) -> dict[str, float | None]:

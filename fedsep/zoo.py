@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fedsep.core import FedSepError, Params, Samples, Task
+from fedsep import tree
+from fedsep.core import FedSepError, Params, Samples, Task, Wire
 from fedsep.learners.descent import Descent
 from fedsep.models import calibration
 from fedsep.tasks.around import Around
 from fedsep.tasks.pure import Pure, pure
+from fedsep.wires.dense import Dense
 
 Modules = Mapping[float, nn.Module]
 """Modules by the least capability that a client needs for them."""
@@ -112,6 +115,19 @@ def zoo_of(method: str, task: Task, modules: Modules | None, public: Samples, *,
     levels = tuple(sorted(members, reverse=True))
     _require_alike(method, task, members, public)
     return Zoo({_name(level): members[level] for level in levels}, levels)
+
+
+def forgetful(method: str, uplink: Wire[Any] | None, zoo: Zoo) -> Wire[Any]:
+    """The wire of a reply; what it remembered of one architecture would mean nothing for another.
+
+    Raises:
+        FedSepError: It has a memory, and there are several architectures.
+    """
+    wire = uplink or Dense()
+    if len(zoo.members) > 1 and tree.leaves(wire.init(next(iter(zoo.members.values())).init())):
+        raise FedSepError(f"{method}: uplink must be a wire without memory, since a client has another architecture "
+                          f"whenever its capability is another (got {type(wire).__name__})")  # fmt: skip
+    return wire
 
 
 def _level(method: str, level: float | str) -> float:

@@ -15,7 +15,7 @@ from fedsep.ranges import Count, NonNegativeInt, Positive, checked
 from fedsep.servers.ensemble import EnsembleDistil
 from fedsep.views.prototypes import Prototypes
 from fedsep.wires.dense import Dense
-from fedsep.zoo import Modules, shared, zoo_of
+from fedsep.zoo import Modules, forgetful, shared, zoo_of
 
 
 @checked(takes=sgd)
@@ -81,7 +81,7 @@ def feddf(
         ByCapability(sgd(task, **local), models),
         codec=Population(models, served="1"),
         view=Prototypes(models),
-        uplink=uplink or Dense(),
+        uplink=forgetful("feddf", uplink, models),
         downlink=downlink or Dense(),
         server=EnsembleDistil(models, public, descent, random.fold(random.key(seed), 8501)),
         weighting=weighting,

@@ -15,7 +15,7 @@ from fedsep.ranges import Count, NonNegative, NonNegativeInt, Positive, checked
 from fedsep.servers.consensus import SERVER, Consensus, heads_of
 from fedsep.views.prototypes import Prototypes
 from fedsep.wires.dense import Dense
-from fedsep.zoo import Modules, shared, zoo_of
+from fedsep.zoo import Modules, forgetful, shared, zoo_of
 
 
 @checked(takes=sgd)
@@ -86,7 +86,7 @@ def fedet(
         ByCapability(sgd(task, **local), models),
         codec=Population(models, served=SERVER),
         view=Prototypes(models),
-        uplink=uplink or Dense(),
+        uplink=forgetful("fedet", uplink, models),
         downlink=downlink or Dense(),
         server=Consensus(models, task, public, descent, diversity, heads, key),
         weighting=weighting,

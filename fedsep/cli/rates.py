@@ -10,6 +10,7 @@ from typing import Any
 from fedsep.cli.carry_out import How
 from fedsep.cli.options import Reading, Talk
 from fedsep.cli.sweep import Survey, survey, sweep
+from fedsep.core import FedSepError
 from fedsep.paper.table1.grid import METRIC, Part, wider
 
 
@@ -55,4 +56,8 @@ def choose(tried: Trying, how: How, talk: Talk) -> dict[str, Any]:
     grid = tried.wider(tried.survey(tried.grid))
     if not swept or grid != tried.grid:
         sweep_over(grid)
+    left = [name for name, runs in tried.survey(grid).left.items() if runs]
+    if left:  # to choose among the others would be another choice
+        raise FedSepError(f"{tried.to}: not all runs that choose the learning rates of {', '.join(left)} are done: "
+                          "the same command goes on with them")  # fmt: skip
     return json.loads((tried.to / "sweep.json").read_text(encoding="utf-8"))

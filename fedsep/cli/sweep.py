@@ -14,7 +14,7 @@ from fedsep.cli.grid import Axis, Point, parse_axes, points
 from fedsep.cli.options import Reading, Talk
 from fedsep.cli.plan import TOP, Job, plan, probe, standing, state_of
 from fedsep.cli.screen import Screen
-from fedsep.cli.verdict import conclude, verdict
+from fedsep.cli.verdict import OVER, conclude, verdict
 from fedsep.core import FedSepError
 from fedsep.recipes import Recipe, RecipeError, Sources, build, write
 from fedsep.recipes.text import parse
@@ -80,12 +80,9 @@ def survey(reading: Reading, grid: Sequence[str], out: Path, metric: str | None 
     todo = points(parse_axes(grid, recipe), recipe)
     recipes = _read_all(reading, todo, recipe)
     tried = [(point, recipes[point], plan(recipes[point], out / point.slug)) for point in todo]
-    missing = [job.method for _, one, jobs in tried for job in jobs if standing(job, one, bare=True)[0] not in _OVER]
+    missing = [job.method for _, one, jobs in tried for job in jobs if standing(job, one, bare=True)[0] not in OVER]
     over = [name for name in recipe.methods if name not in missing]
     return Survey({name: missing.count(name) for name in recipe.methods}, verdict(over, tried, metric).settings)
-
-
-_OVER = ("done", "failed")
 
 
 def _check_select(select: str) -> None:
@@ -99,7 +96,7 @@ def _check_select(select: str) -> None:
 
 
 def _unfinished(jobs: Sequence[Job], recipe: Recipe) -> list[Job]:
-    return [job for job in jobs if state_of(job, recipe) not in _OVER]
+    return [job for job in jobs if state_of(job, recipe) not in OVER]
 
 
 def _refuse_foreign(recipe: Recipe, todo: Sequence[Point], out: Path) -> None:

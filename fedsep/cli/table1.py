@@ -136,13 +136,16 @@ def _conclude(
 ) -> int:
     results: list[Result] = []
     failed: list[tuple[str, str]] = []
+    missing: list[str] = []
     for part, one in found.values():
         runs = [read_run(job.folder) for job in one.jobs if job.folder.is_dir()]
         failed += [(str(run.folder), run.reason) for run in runs if run.status == "failed"]
+        missing += [str(job.folder) for job in one.jobs if job.folder not in {run.folder for run in runs if _over(run)}]
         results += _results(work, part, one, [run for run in runs if run.status == "done"])
     if not results:
         raise FedSepError(f"{out}: every run failed: there is nothing to show")
-    drawn = Drawn(work.scale, results, rates, [*failures(failed), *lost(results)])
+    notes = [*failures(failed), *(f"{each}: not done" for each in missing), *lost(results)]
+    drawn = Drawn(work.scale, results, rates, notes)
     for setting in work.scale.settings:
         if rows := [short_cells(result) for result in drawn.of(setting)]:
             work.screen.result(f"\n{setting.words}; {work.scale.told.partition(':')[0]}")
@@ -157,6 +160,10 @@ def _conclude(
     for failure in drawn.failed:
         work.screen.warn(failure)
     return FAILED if failed else DONE
+
+
+def _over(run: RunData) -> bool:
+    return run.status in ("done", "failed")
 
 
 def _results(work: Work, part: Part, one: Folder, runs: Sequence[RunData]) -> list[Result]:

@@ -18,7 +18,10 @@ from fedsep.files import write_json
 from fedsep.recipes import Recipe, write
 from fedsep.report import RunData, read_run
 from fedsep.report.spread import figures, higher_is_better
-from fedsep.report.wording import NONE, seconds_text, value_text
+from fedsep.report.wording import NONE, plural, seconds_text, value_text
+
+OVER = ("done", "failed")
+"""Of runs with which nothing goes on."""
 
 Tried = tuple[Point, Recipe, list[Job]]
 
@@ -36,6 +39,12 @@ class _Trial:
     seconds: float | None
     folders: list[str]
     statuses: list[str]
+    failed_replies: int
+
+    @property
+    def over(self) -> bool:
+        """Whether every run is done, or failed."""
+        return all(status in OVER for status in self.statuses)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -45,6 +54,7 @@ class _Trial:
             "validation": self.validation,
             "test": self.test,
             "seconds": self.seconds,
+            "failed_replies": self.failed_replies,
             "runs": dict(zip(self.folders, self.statuses, strict=True)),
         }
 
@@ -55,7 +65,7 @@ class Verdict:
 
     Attributes:
         trials: Of every method: the settings that were tried.
-        chosen: Of every method of which a run is done throughout: the best of them.
+        chosen: Of every method all of whose runs are over: the best of those that are done.
     """
 
     trials: dict[str, list[_Trial]]
@@ -76,7 +86,8 @@ def verdict(methods: Iterable[str], tried: Sequence[Tried], metric: str | None =
         metric: Whose validation figure decides; None: the task's first.
     """
     trials = {name: [_trial(item, name, metric) for item in tried if name in item[0].methods] for name in methods}
-    return Verdict(trials, {name: best for name, of in trials.items() if (best := _best(of)) is not None})
+    over = {name: of for name, of in trials.items() if all(trial.over for trial in of)}
+    return Verdict(trials, {name: best for name, of in over.items() if (best := _best(of)) is not None})
 
 
 def conclude(
@@ -140,6 +151,7 @@ def _trial(item: Tried, method: str, metric: str | None) -> _Trial:
         _mean([_seconds(run) for run in done]) if complete else None,
         [str(job.folder) for job in mine],
         [run.status for run in runs] + ["not run"] * (len(mine) - len(runs)),
+        sum(int(run.summary.get("failures") or 0) for run in done),
     )
 
 
@@ -169,5 +181,7 @@ def _table(trials: dict[str, list[_Trial]], chosen: dict[str, _Trial]) -> Table:
         for trial in of:
             mark = "*" if chosen.get(name) is trial else ""
             figures_ = (value_text(trial.validation), value_text(trial.test), seconds_text(trial.seconds))
-            table.add_row(mark, name, trial.point.slug, *figures_, ", ".join(dict.fromkeys(trial.statuses)) or NONE)
+            lost = [f"{plural(trial.failed_replies, 'reply', 'replies')} failed"] if trial.failed_replies else []
+            told = ", ".join([*dict.fromkeys(trial.statuses), *lost]) or NONE
+            table.add_row(mark, name, trial.point.slug, *figures_, told)
     return table

@@ -17,6 +17,9 @@ SEEDS = ("seed", "seeds")
 _WAYS = ("name", "engine", "checkpoint", "stop", "states")
 """Blocks of a recipe that say how a run is done and not what it gives: seeds may have been run in different ways."""
 
+_BUT = ("engine.faults", "stop.min_replies", "stop.patience")
+"""Settings in these blocks on which it depends, nevertheless, which replies count."""
+
 _ADDED = ("evaluate.levels",)
 """Settings that add figures and change none."""
 
@@ -116,7 +119,11 @@ def _identity(run: RunData) -> str:
 
 def _what(settings: Record) -> Record:
     """Settings without those of how a run is done."""
-    return {key: value for key, value in settings.items() if key.split(".")[0] not in _WAYS and key not in _ADDED}
+    return {key: value for key, value in settings.items() if _tells(key, value) and key not in _ADDED}
+
+
+def _tells(key: str, value: Any) -> bool:
+    return key.split(".")[0] not in _WAYS or (key.startswith(_BUT) and value is not None)
 
 
 def _place(run: RunData) -> str:

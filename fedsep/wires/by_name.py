@@ -25,12 +25,13 @@ class ByName:
     def pack(self, tree: Tree, memory: dict[str, Any], ctx: Ctx) -> tuple[Payload, dict[str, Any]]:
         """Each part by its wire, under its name."""
         parts = {name: (self._wire(name), part) for name, part in _named(tree).items()}
-        # A part that was not in the messages before, as after a first stage, starts without a memory.
+        # A part need not be in every message: it starts without a memory, and what it has is kept meanwhile.
         packed = {
             name: wire.pack(part, memory[name] if name in memory else wire.init(part), ctx)
             for name, (wire, part) in parts.items()
         }
-        return {name: sent for name, (sent, _) in packed.items()}, {name: own for name, (_, own) in packed.items()}
+        own = {name: after for name, (_, after) in packed.items()}
+        return {name: sent for name, (sent, _) in packed.items()}, {**(memory or {}), **own}
 
     def unpack(self, payload: Payload, like: Tree, ctx: Ctx) -> Tree:
         """Each part by its wire, in the order of ``like``."""

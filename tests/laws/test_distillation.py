@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from catalogue import network, shards
 from weak import INPUTS, OUTPUTS, narrow_net, public
 
-from fedsep import algorithms, data, models, random, tasks, tree
+from fedsep import algorithms, data, models, random, tasks, tree, wires
 from fedsep.cohort import Cohort
 from fedsep.core import FedSepError, Reply, Update
 from fedsep.learners.descent import Descent, divergence
@@ -328,6 +328,15 @@ def test_heads_of_other_shapes_are_refused():
         algorithms.fedet(network, public=public(), zoo={0.5: narrow_net(2)})
     with pytest.raises(FedSepError, match=r"head must be how names of parameters begin: .*got 'classifier\.'"):
         algorithms.fedet(network, public=public(), head="classifier.")
+
+
+@pytest.mark.parametrize("make", [algorithms.feddf, algorithms.fedet])
+def test_a_wire_that_remembers_one_architecture_is_refused_beside_another(make):
+    wire = wires.error_feedback(wires.topk(3))
+    with pytest.raises(FedSepError, match=r"uplink must be a wire without memory, since .* \(got ErrorFeedback\)"):
+        make(network, public=public(), zoo={0.5: narrow_net(3)}, uplink=wire)
+    assert make(network, public=public(), uplink=wire).uplink is wire
+    make(network, public=public(), zoo={0.5: narrow_net(3)}, uplink=wires.topk(3))
 
 
 @pytest.mark.parametrize("make", [algorithms.feddf, algorithms.dsfl, algorithms.fedet])

@@ -78,6 +78,14 @@ def test_runs_of_the_table_are_used_and_differences_are_of_one_seed(confirm, tmp
     assert f"| {SMOKE.words} | HeteroFL, importance-weighted (ours) | 2 | " in text
     assert "with the whole interval above 0: in 0 of 1 settings." in text
 
+    # A run that has failed, or lost replies, is no figure.
+    for changed in ({"status": "failed"}, {"failures": 3}):
+        (ours / "seed0/summary.json").write_text(json.dumps(summary | changed))
+        with pytest.raises(
+            FedSepError, match=r"the run is (failed|done), and \d of its replies failed"
+        ):
+            confirm._mean_of_last(ours / "seed0", "served")
+
 
 def test_a_verdict_needs_every_rival_in_the_whole_interval(confirm):
     def one(*lows):

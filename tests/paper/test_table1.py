@@ -490,6 +490,18 @@ def test_rates_are_chosen_by_the_served_model_and_runs_at_others_make_way(few, t
     assert not kept.exists()
 
 
+def test_rates_are_not_chosen_before_every_run_is_over(few, tmp_path, capsys, monkeypatch):
+    assert few() == 0
+    [file] = (tmp_path / "runs/paper/table1_tiny/tuning").glob(
+        "digits_tuned/all/heterofl.lr=0.2/*/seed100/summary.json"
+    )
+    file.write_text(json.dumps({"status": "interrupted", "method": "heterofl", "seed": 100}))
+    monkeypatch.setattr("fedsep.cli.sweep.carry_out", lambda *rest, **more: 0)  # as if it had died once more
+    assert few() == 2
+    told = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "not all runs that choose the learning rates of heterofl are done" in told
+
+
 def test_a_further_rate_is_run_once_and_counts_where_it_is_the_best(few, tmp_path, capsys, monkeypatch):
     from fedsep.cli import paper
 

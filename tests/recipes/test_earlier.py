@@ -82,3 +82,19 @@ def test_seeds_of_two_versions_are_of_one_group_where_both_did_the_same(tmp_path
         (folder / "summary.json").write_text('{"status": "done", "method": "splitmix"}')
     groups = group_runs([read_run(tmp_path / "seed0"), read_run(tmp_path / "seed1")])
     assert len(groups) == (2 if changed else 1)
+
+
+@pytest.mark.parametrize(("block", "changed", "groups"), [
+    ("engine", {"faults": {"drop": 0.2}}, 2), ("engine", {"faults": None}, 1), ("engine", {"threads": 2}, 1),
+    ("stop", {"min_replies": 9}, 2), ("stop", {"patience": 9}, 2), ("stop", {"seconds": 9.0}, 1),
+])  # fmt: skip
+def test_which_replies_count_tells_groups_apart_and_not_how_a_run_is_done(tmp_path, block, changed, groups):
+    recipe, _ = older(tmp_path, "splitmix")
+    for seed in (0, 1):
+        written = json.loads(json.dumps(recipe.single("splitmix", seed)))
+        written[block] |= changed if seed else {}
+        folder = tmp_path / f"seed{seed}"
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(written))
+        (folder / "summary.json").write_text('{"status": "done", "method": "splitmix"}')
+    assert len(group_runs([read_run(tmp_path / "seed0"), read_run(tmp_path / "seed1")])) == groups

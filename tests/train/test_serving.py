@@ -1,5 +1,6 @@
 """Which width is served is decided on validation data; the average of the parameters goes on through a resume."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 
 from fedsep import algorithms, data, models, tasks
 from fedsep.core import FedSepError
-from fedsep.serving import Densities, Judge, averaged, judged
+from fedsep.serving import Densities, Judge, _best, averaged, judged
 from fedsep.train import Checkpoint, Cohort, Evaluate, fit
 
 WIDTHS = (0.25, 0.5, 1.0)
@@ -56,6 +57,12 @@ def test_the_served_width_is_the_best_on_validation_data_and_the_test_set_does_n
         assert row["served_width"] == wrong["served_width"]
         assert row["test_served_accuracy"] != wrong["test_served_accuracy"]
         assert row["validation_served_accuracy"] >= row["validation_accuracy"]
+
+
+def test_a_width_whose_figure_is_no_number_is_not_served(task):
+    figures = {1.0: math.nan, 0.5: 0.2, 0.25: 0.3}
+    assert _best(task, {width: {"accuracy": figure} for width, figure in figures.items()}) == 0.25
+    assert _best(task, {width: {"loss": figure} for width, figure in figures.items()}) == 0.5
 
 
 def test_served_metrics_are_those_of_the_slice(task, federation):

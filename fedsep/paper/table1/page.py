@@ -44,7 +44,7 @@ class Drawn:
         scale: What was run.
         results: Rows by setting, in the order of the table.
         tuned: Learning rates that were chosen, by setting and row.
-        failed: Runs that failed, and rows whose replies did.
+        failed: Runs that failed or are not done, and rows whose replies failed.
     """
 
     scale: Scale
