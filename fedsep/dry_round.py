@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,9 +14,7 @@ from fedsep.core import Ctx, FedSepError, Params, Reply, Shard, Tree, Update
 from fedsep.digest import sealed
 from fedsep.fedsep import FedSep, ServerState
 
-ROUNDS = (
-    3  # in the first one there may be nothing to send, in the second there is, in the third what is due every other
-)
+ROUNDS = 2  # in the first one there may be nothing to send, and in the second there is
 
 _EXAMPLES = 8  # that a client is said to have
 _ALIKE = 4  # clients of one capability, whose replies are compared
@@ -111,13 +109,21 @@ def _require_alike(algorithm: FedSep, x: Tree) -> None:
             return
         view = named(algorithm, "view")
         form = attempt(f"{view}.form", functools.partial(algorithm.form, ctx))
-        if not isinstance(form, Hashable) or isinstance(form, Tensor):  # a tensor equals no other
-            raise Unfit(f"{view}: form(ctx) must be a number, a text, or a tuple of such (got {type(form).__name__})")
+        _require_plain(form, view)
         if forms.setdefault(form, found) != found:
             raise Unfit(
                 f"{view}: clients of one capability change parts of other names or shapes, and its "
                 "method form(ctx) does not say on what these depend: the server would refuse their replies"
             )
+
+
+def _require_plain(form: object, view: str) -> None:
+    """A form must be the same whenever it is asked for: a tensor equals no other, and a list cannot be looked up."""
+    if isinstance(form, tuple):
+        for part in cast(tuple[object, ...], form):
+            _require_plain(part, view)
+    elif not isinstance(form, str | int | float | None):
+        raise Unfit(f"{view}: form(ctx) must be a number, a text or a tuple of such (got {type(form).__name__})")
 
 
 def client_through(algorithm: FedSep, params: Params) -> None:

@@ -20,9 +20,11 @@ from fedsep.servers.reduce import coverage_mean
 from fedsep.servers.sgd import SGDRule
 from fedsep.views.whole import Whole
 from fedsep.wires.by_name import ByName
+from fedsep.wires.clip import Clip
 from fedsep.wires.dense import Dense
 from fedsep.wires.momentum_correction import MomentumCorrection
 from fedsep.wires.promises import Contraction, Exact, advice, promise_of, unwise, within
+from fedsep.wires.staged import Staged
 
 SHARED = ("space", "calendar", "wire", "key", "sketch", "learner", "ranks")
 """What two parts that both have it must have alike: both ends rely on it."""
@@ -97,7 +99,7 @@ def _lengths(algorithm: FedSep) -> Iterator[Finding]:
     """A wire that reads a message by shapes, under a view of which clients choose how long vectors are."""
     chosen = [part for part in within(algorithm.view) if hasattr(part, "paste") and getattr(part, "varies", False)]
     wires = [wire for wire in within(algorithm.uplink) if hasattr(wire, "unpack")]
-    rigid = [type(wire).__name__ for wire in wires if not isinstance(wire, Dense | ByName)]
+    rigid = [type(wire).__name__ for wire in wires if not isinstance(wire, Dense | ByName | Clip | Staged)]
     if chosen and rigid:
         yield Finding(
             f"uplink {rigid[0]} does not fit view {type(chosen[0]).__name__}: clients choose how many weights of each "

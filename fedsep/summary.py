@@ -64,11 +64,17 @@ def _best(series: dict[int, float], higher: bool) -> int:
 
 
 def _selected_round(column: str, rows: Sequence[Row], columns: list[str], higher: Mapping[str, bool]) -> int | None:
-    """The best round by the same metric on validation data, or else by the task's first; None if there were none."""
-    own = column.replace("test_", "validation_", 1)
+    """The best round by the same metric on validation data, or else by the task's first; None if there were none.
+
+    Of the rounds in which the metric has a figure itself.
+    """
+    own = column.replace("test_", "validation_", 1) if not column.startswith("client_") else ""
     name = own if own in columns else next((name for name in columns if name.startswith("validation_")), None)
-    series = {} if name is None else _series(rows, name)
-    return _best(series, _better_higher(name, higher)) if name is not None and series else None
+    if name is None:
+        return None
+    there = _series(rows, column)
+    series = {round: value for round, value in _series(rows, name).items() if round in there}
+    return _best(series, _better_higher(name, higher)) if series else None
 
 
 def _figures(series: dict[int, float], last: int, higher: bool, chosen: int | None) -> dict[str, float | None]:

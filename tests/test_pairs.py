@@ -76,6 +76,14 @@ class Drawn(Halves):
         return {name: x[name] for name in held}
 
 
+@dataclass(frozen=True)
+class Listed(Halves):
+    """A view that says on what the form of its replies depends in a way that nothing can be looked up by."""
+
+    def form(self, ctx):
+        return ctx.capability, [1]
+
+
 def stc(**changed):
     method = algorithms.stc(network, k=3)
     return replace(method, **{part: change(method) for part, change in changed.items()})
@@ -184,6 +192,9 @@ REFUSED = {
     "more coordinates down than there are": (
         lambda: replace(algorithms.fedsep_personal(network), downlink=wires.topk(99)),
         "downlink TopK does not fit view Whole"),
+    "a form that cannot be looked up": (
+        lambda: replace(algorithms.fedavg(network), view=Listed()),
+        r"view Listed: form\(ctx\) must be a number, a text or a tuple of such \(got list\)"),
     "lengths that clients choose, by a wire that knows others": (
         lambda: algorithms.flash(network, density=0.5, own_classes=False, uplink=wires.by_name(values=wires.topk(3))),
         "uplink TopK does not fit view KeptWeights: clients choose how many weights of each layer they send"),
@@ -306,6 +317,16 @@ def test_a_wire_is_refused_or_plays(row):
     for wire in WIRES:
         for direction in ("uplink", "downlink"):
             refused_or_played((row, direction, wire), replace(method, **{direction: wire}), clients)
+
+
+@pytest.mark.parametrize("uplink", [
+    wires.dense(dtype="bfloat16"), wires.staged((wires.dense(), wires.dense(dtype="bfloat16"))),
+    wires.by_name(values=wires.clip(9.0)),
+])  # fmt: skip
+def test_lengths_that_clients_choose_go_by_wires_that_leave_them(uplink):
+    method = algorithms.flash(network, density=0.5, first_epochs=1, own_classes=False, uplink=uplink, lr=0.1, steps=1)
+    assert [each.text for each in findings(method, network.init()) if each.fatal] == []
+    assert play(method, network.init(), shards(network), everybody(2, 3)).states
 
 
 def test_what_fits_after_all_is_left_alone():

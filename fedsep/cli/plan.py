@@ -18,7 +18,7 @@ from fedsep.recipes.text import parse
 TOP = "recipe.yaml"
 Standing = Literal["new", "done", "failed", "unfinished", "other"]
 
-_MACHINE = ("name", "engine", "checkpoint")
+_MACHINE = ("name", "engine", "checkpoint", "stop")
 """Keys that do not tell two runs apart: what is computed does not depend on them."""
 
 
@@ -169,8 +169,6 @@ def _compared(recipe: Any) -> Any:
     kept = {key: _with_defaults(key, value) for key, value in recipe.items() if key not in _MACHINE}
     if isinstance(recipe.get("engine"), Mapping) and "faults" in recipe["engine"]:
         kept["faults"] = recipe["engine"]["faults"]
-    if isinstance(kept.get("stop"), Mapping):
-        kept["stop"] = {key: value for key, value in kept["stop"].items() if key != "seconds"}
     if isinstance(kept.get("data"), Mapping):
         kept["data"] = {key: value for key, value in kept["data"].items() if key not in ("data_dir", "download")}
     return json.loads(json.dumps(kept))

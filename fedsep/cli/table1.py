@@ -143,7 +143,7 @@ def _conclude(
         missing += [str(job.folder) for job in one.jobs if job.folder not in {run.folder for run in runs if _over(run)}]
         results += _results(work, part, one, [run for run in runs if run.status == "done"])
     if not results:
-        raise FedSepError(f"{out}: every run failed: there is nothing to show")
+        raise FedSepError(f"{out}: no run is done: there is nothing to show")
     notes = [*failures(failed), *(f"{each}: not done" for each in missing), *lost(results)]
     drawn = Drawn(work.scale, results, rates, notes)
     for setting in work.scale.settings:

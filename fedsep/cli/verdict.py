@@ -113,6 +113,12 @@ def conclude(
     """
     found = verdict(recipe.methods, tried, metric)
     trials, chosen = found.trials, found.chosen
+    for name, of in trials.items():
+        if name not in chosen:
+            (out / "best" / f"{name}.yaml").unlink(missing_ok=True)  # of an earlier, smaller grid
+            over = all(trial.over for trial in of)
+            why = "of no setting all runs are done" if over else "not all of its runs are over"
+            screen.warn(f"{name}: nothing is chosen: {why}")
     for name, best in chosen.items():
         (out / "best").mkdir(parents=True, exist_ok=True)
         write({**best.recipe.resolved(), "name": f"{recipe.name}_best_{name}"}, out / "best" / f"{name}.yaml")

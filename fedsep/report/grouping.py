@@ -17,8 +17,10 @@ SEEDS = ("seed", "seeds")
 _WAYS = ("name", "engine", "checkpoint", "stop", "states")
 """Blocks of a recipe that say how a run is done and not what it gives: seeds may have been run in different ways."""
 
-_BUT = ("engine.faults", "stop.min_replies", "stop.patience")
+_BUT = ("engine.faults", "stop.min_replies")
 """Settings in these blocks on which it depends, nevertheless, which replies count."""
+_UNSAID = (None, {}, 1)
+"""Their values where nothing is said."""
 
 _ADDED = ("evaluate.levels",)
 """Settings that add figures and change none."""
@@ -123,7 +125,7 @@ def _what(settings: Record) -> Record:
 
 
 def _tells(key: str, value: Any) -> bool:
-    return key.split(".")[0] not in _WAYS or (key.startswith(_BUT) and value is not None)
+    return key.split(".")[0] not in _WAYS or (key.startswith(_BUT) and value not in _UNSAID)
 
 
 def _place(run: RunData) -> str:

@@ -84,6 +84,32 @@ def test_a_sweep_chooses_and_can_be_repeated(here, capsys):
     assert "holds a run of another recipe (rounds: 2 there, 3 here)" in capsys.readouterr().err
 
 
+def test_nothing_is_chosen_while_a_run_is_not_over(here, capsys, monkeypatch):
+    words = ["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr=1e-6,0.5", "--out", "s"]
+    assert invoke(words) == 0
+    assert (here / "s/best/fedavg.yaml").is_file()
+    file = here / "s/fedavg.lr=0.5/fedavg/seed0/summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "interrupted"}))
+    monkeypatch.setattr("fedsep.cli.sweep.carry_out", lambda *rest, **more: 0)  # as if it had died once more
+    capsys.readouterr()
+    assert invoke(words) == 1
+    assert "fedavg: nothing is chosen: not all of its runs are over" in capsys.readouterr().err
+    assert "fedavg" not in json.loads((here / "s/sweep.json").read_text())["chosen"]
+    assert not (here / "s/best/fedavg.yaml").exists()
+
+
+def test_replies_that_failed_are_told_beside_a_setting(here, capsys):
+    words = ["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr=0.5", "--out", "s"]
+    assert invoke(words) == 0
+    file = here / "s/fedavg.lr=0.5/fedavg/seed0/summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"failures": 3}))
+    capsys.readouterr()
+    assert invoke(words) == 0
+    assert "3 replies failed" in " ".join(capsys.readouterr().out.split())
+    [trial] = json.loads((here / "s/sweep.json").read_text())["points"]["fedavg"]
+    assert trial["failed_replies"] == 3
+
+
 def test_diverging_settings_are_not_chosen_nor_tried_again(here, capsys):
     words = ["sweep", "tiny.yaml", "--grid", "methods.fedavg.lr=1e308,0.1", "--out", "s"]
     assert invoke(words) == 0

@@ -81,9 +81,7 @@ def test_runs_of_the_table_are_used_and_differences_are_of_one_seed(confirm, tmp
     # A run that has failed, or lost replies, is no figure.
     for changed in ({"status": "failed"}, {"failures": 3}):
         (ours / "seed0/summary.json").write_text(json.dumps(summary | changed))
-        with pytest.raises(
-            FedSepError, match=r"the run is (failed|done), and \d of its replies failed"
-        ):
+        with pytest.raises(FedSepError, match=r"the run is (failed|done), and \d of its replies failed"):
             confirm._mean_of_last(ours / "seed0", "served")
 
 

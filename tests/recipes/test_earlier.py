@@ -85,8 +85,9 @@ def test_seeds_of_two_versions_are_of_one_group_where_both_did_the_same(tmp_path
 
 
 @pytest.mark.parametrize(("block", "changed", "groups"), [
-    ("engine", {"faults": {"drop": 0.2}}, 2), ("engine", {"faults": None}, 1), ("engine", {"threads": 2}, 1),
-    ("stop", {"min_replies": 9}, 2), ("stop", {"patience": 9}, 2), ("stop", {"seconds": 9.0}, 1),
+    ("engine", {"faults": {"drop": 0.2}}, 2), ("engine", {"faults": None}, 1), ("engine", {"faults": {}}, 1),
+    ("engine", {"threads": 2}, 1), ("stop", {"min_replies": 9}, 2), ("stop", {"patience": 9}, 1),
+    ("stop", {"seconds": 9.0}, 1),
 ])  # fmt: skip
 def test_which_replies_count_tells_groups_apart_and_not_how_a_run_is_done(tmp_path, block, changed, groups):
     recipe, _ = older(tmp_path, "splitmix")

@@ -25,9 +25,12 @@ def test_figures():
     found = summarise(ROWS, 2, {})
     assert list(found) == ["accuracy", "loss", "validation_accuracy", "validation_loss"]
     assert found["accuracy"] == {"last": 0.8, "best": 0.8, "mean_last": pytest.approx(0.7), "selected": 0.6}
-    # Of each metric the round that is its own best on validation data: of the loss the last, where the test has none.
-    assert found["loss"] == {"last": 1.0, "best": 1.0, "mean_last": 1.5, "selected": None}
-    assert summarise([*ROWS[:3], {**ROWS[3], "test_loss": 0.5}], 2, {})["loss"]["selected"] == 0.5
+    assert found["loss"] == {"last": 1.0, "best": 1.0, "mean_last": 1.5, "selected": 1.0}
+    # Of each metric the round that is best by itself on validation data; of a client's by the first there.
+    more = [*ROWS[:3], {**ROWS[3], "test_loss": 0.5}]
+    assert summarise(more, 2, {})["loss"]["selected"] == 0.5
+    own = [{**row, "client_accuracy_after": number} for number, row in enumerate(more)]
+    assert summarise(own, 2, {})["client_accuracy_after"]["selected"] == 2
     assert found["validation_accuracy"]["best"] == 0.7
     assert found["validation_loss"]["best"] == 1.0
 
