@@ -24,7 +24,7 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 
 # The tests and the workers use processes; threads inside them would only compete for the same cores.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help run test slow flower laws lint format docs bench install dev clean distclean
+.PHONY: help run test slow gpu flower laws lint format docs bench install dev clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ test: $(DEV) ## environment if missing, then the tests
 
 slow: $(DEV) ## the tests that take longer
 	$(THREADS) $(PY) -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not gpu and not flower" || [ $$? -eq 5 ]  # 5: there are none
+
+gpu: $(DEV) ## the tests that need a CUDA device
+	$(PY) -m pytest -q -m gpu
 
 flower: $(DEV) ## sites over the loopback interface, with certificates: some minutes
 	$(THREADS) $(PY) -m pytest -q -m flower || [ $$? -eq 5 ]  # 5: Flower is not installed
@@ -59,7 +62,8 @@ docs: $(DEV) ## the documentation, in site/
 
 bench: $(DEV) ## rounds per second against a plain PyTorch loop: records and docs/results
 	$(PY) -m benchmarks.rounds --out records/rounds.json
-	$(PY) -m benchmarks.speed --out records/speed.json
+	$(PY) -m benchmarks.speed --rounds 10 --out records/speed.json
+	$(PY) -m benchmarks.speed --rounds 10 --out records/speed_bfloat16.json bfloat16
 	$(PY) -m benchmarks.steps --out records/steps.json
 	$(PY) -m benchmarks.draws --out records/draws.json
 	$(PY) -m benchmarks.tables

@@ -9,7 +9,10 @@
 - ``start``: seconds from the command to the opening of round 1, imports included: recipes/mnist_cnn/fedavg.yaml, which
   is W1 on the real images, with decoded data in the cache.
 
+- ``bfloat16``, when it is asked for: W1 and W2 in ``workers`` with local steps in bfloat16.
+
 Usage: python -m benchmarks.speed [--rounds 30] [--processes 2] [--out records/speed.json] [PART ...]
+       python -m benchmarks.speed --rounds 10 --out records/speed_bfloat16.json bfloat16
        python -m benchmarks.speed --device cuda --out records/speed_gpu.json engines clients width
 """
 
@@ -41,6 +44,7 @@ from benchmarks.workloads import W1, W2, W3, PlainLoop, SingleLoop, Workload
 from fedsep import algorithms, data, engines, models, tasks
 from fedsep.cli.device import use_device
 from fedsep.environment import environment
+from fedsep.learners.precision import Precision
 
 LOOPS = {
     "plain": ("plain loop", "of the plain loop's"),
@@ -98,10 +102,10 @@ def cast(processes: int, device: str) -> dict[str, Any]:
     }
 
 
-def method(workload: Workload, fleet: data.Federation) -> tuple[Any, Any]:
+def method(workload: Workload, fleet: data.Federation, precision: Precision = "float32") -> tuple[Any, Any]:
     """FedAvg and its task."""
-    task = tasks.classification(workload.model(fleet.shape, fleet.classes))
-    return algorithms.fedavg(task, lr=0.1, steps=workload.steps, batch_size=workload.batch_size), task
+    task, local = tasks.classification(workload.model(fleet.shape, fleet.classes)), {"steps": workload.steps}
+    return algorithms.fedavg(task, lr=0.1, batch_size=workload.batch_size, precision=precision, **local), task
 
 
 def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
@@ -115,11 +119,26 @@ def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, An
             yield in_ranks(workload, rounds, processes)
 
 
+def in_bfloat16(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
+    """The workers with the local steps in bfloat16, beside the plain loops, which stay in float32."""
+    for workload in (W1, W2):
+        engine, name = engines.workers(processes=processes), f"workers, {processes} processes, bfloat16"
+        yield beside(workload, workload.federation(), name, engine, rounds, processes, device, 1, "bfloat16")
+
+
 def beside(
-    workload: Workload, fleet: Any, name: str, engine: Any, rounds: int, processes: int, device: str, threads: int
+    workload: Workload,
+    fleet: Any,
+    name: str,
+    engine: Any,
+    rounds: int,
+    processes: int,
+    device: str,
+    threads: int,
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Rounds a second of an engine, and of the plain loops that take turns with it."""
-    algorithm, task = method(workload, fleet)
+    algorithm, task = method(workload, fleet, precision)
     loops = by_hand(workload, fleet, processes, device)
     ours, plain = in_turn(algorithm, task, fleet, workload, engine, loops, rounds, threads)
     for loop in loops.values():
@@ -244,7 +263,7 @@ def page_table(part: str, record: Path = Path("records/speed.json")) -> str:
     if part not in found:
         return "Not measured yet."
     rows = found[part]
-    if part == "engines":
+    if part in ("engines", "bfloat16"):
         loops = [loop for loop in LOOPS if any(loop in row for row in rows)]
         head = ["workload", "engine", "rounds a second", *(word for loop in loops for word in LOOPS[loop])]
         lines = [[row["workload"], row["engine"], f"{row['rounds_per_second']:.2f}",
@@ -281,7 +300,7 @@ def main() -> None:
     record: dict[str, Any] = {"environment": environment("all", 0), "device": options.device}
     for part in options.parts:
         makers: dict[str, Callable[..., Iterator[dict[str, Any]]]]
-        makers = {"engines": by_engine, "start": lambda rounds, processes, device: starts(5)}
+        makers = {"engines": by_engine, "bfloat16": in_bfloat16, "start": lambda rounds, processes, device: starts(5)}
         rows = makers.get(part, partial(scaling, part))(options.rounds, options.processes, options.device)
         record[part] = []
         for row in rows:

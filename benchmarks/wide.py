@@ -62,6 +62,8 @@ def page_table() -> str:
     if not RECORD.is_file():
         return "Not run yet."
     rows: Mapping[str, Any] = json.loads(RECORD.read_text())
+    if not rows:
+        return "No run is done yet."
     head = ["method", *FIGURES, *(f"served, {at} rounds" for at in EARLY), "rounds", "seconds a round"]
     lines = [
         [LABELS[name], *(_last(row["at"], figure) for figure in FIGURES),

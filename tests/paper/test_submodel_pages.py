@@ -174,7 +174,7 @@ def test_the_picture_is_drawn_from_a_run_with_levels_and_from_its_record_alone(i
     assert max(y + height for _, y, _, height in panels[:2]) <= min(y for _, y, _, _ in panels[2:])
 
 
-def test_runs_on_a_gpu_are_told_as_far_as_they_came(monkeypatch, tmp_path):
+def test_runs_on_a_gpu_are_told_when_they_are_done(monkeypatch, tmp_path):
     from benchmarks import wide
 
     def round(number, **figures):
@@ -183,22 +183,26 @@ def test_runs_on_a_gpu_are_told_as_far_as_they_came(monkeypatch, tmp_path):
             "wall_seconds": 2.0 * number,
             "bytes_up": 10 * number,
             "bytes_down": 30 * number,
+            "failures": 0,
         } | figures
 
-    seen = dict.fromkeys(wide.FIGURES.values(), 0.25)
-    for row, rounds in {"heterofl": 21, "fedsep_mask": 2}.items():
+    def seen(number):
+        return dict.fromkeys(wide.FIGURES.values(), number / 100)
+
+    evaluated = (20, 40, *range(55, 101, 5))
+    for row, status in {"heterofl": "done", "fedsep_mask": "interrupted"}.items():
         folder = tmp_path / f"{wide.SETTING.name}/all/{row}/seed0"
         folder.mkdir(parents=True)
-        lines = [round(n + 1, **(seen if n + 1 == 20 else {})) for n in range(rounds)]
+        lines = [round(n, **(seen(n) if n in evaluated else {})) for n in range(1, 101)]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         environment = {"machine": {"cpu": "c", "cores": 2, "gpu": "a GPU"}, "torch": "2", "started": "today"}
         (folder / "environment.json").write_text(json.dumps(environment))
-        (folder / "summary.json").write_text(json.dumps({"status": "interrupted"}))
+        (folder / "summary.json").write_text(json.dumps({"status": status}))
         (folder / "recipe.yaml").write_text("seed: 0\n")
     monkeypatch.setattr(wide, "RECORD", tmp_path / "wide.json")
     assert wide.page_table() == "Not run yet."
     wide.keep(tmp_path)
     text = wide.page_table()
-    assert cells(text, "HeteroFL") == ["25.0", "–", "–"] * 3 + ["21", "2.0", "40 B"]
-    assert cells(text, "FedSep mask") == ["–"] * 9 + ["2", "2.0", "40 B"]
+    assert cells(text, "HeteroFL") == ["77.5 ± 15.1"] * 3 + ["20.0", "40.0", "100", "2.0", "40 B"]
+    assert "FedSep mask" not in text
     assert text.endswith("Seed 0; a GPU, torch 2, today.")
