@@ -74,10 +74,17 @@ def draw() -> None:
         return
     run = read_run(RECORD)
     figures = make_submodel_figures([Group(LABELS[ROW], (run,), {})])
-    panels = [Panel(figure.title, figure.svg) for figure in figures]
+    titles = [_title(figure.title) for figure in figures]
+    panels = [Panel(title, figure.svg) for title, figure in zip(titles, figures, strict=True)]
     keys = dict.fromkeys(key for figure in figures[:1] for key in figure.methods)  # of the levels: the others have one
-    told = " ".join(f"{figure.title.rstrip('?')}: {figure.caption}" for figure in figures)
+    told = " ".join(f"{title.rstrip('?')}: {figure.caption}" for title, figure in zip(titles, figures, strict=True))
     (IMAGES / PICTURE).write_text(sheet(f"Inside {LABELS[ROW]}", panels, list(keys), told), encoding="utf-8")
+
+
+def _title(text: str) -> str:
+    """Without the row's name, which stands above all: a panel has room for some words."""
+    bare = text.removeprefix(f"{LABELS[ROW]}: ").removesuffix(" of the server's sub-models")
+    return bare[0].upper() + bare[1:]
 
 
 def inside() -> str:
