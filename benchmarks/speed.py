@@ -104,8 +104,9 @@ def cast(processes: int, device: str) -> dict[str, Any]:
 
 def method(workload: Workload, fleet: data.Federation, precision: Precision = "float32") -> tuple[Any, Any]:
     """FedAvg and its task."""
-    task, local = tasks.classification(workload.model(fleet.shape, fleet.classes)), {"steps": workload.steps}
-    return algorithms.fedavg(task, lr=0.1, batch_size=workload.batch_size, precision=precision, **local), task
+    task = tasks.classification(workload.model(fleet.shape, fleet.classes))
+    steps, batch_size = workload.steps, workload.batch_size
+    return algorithms.fedavg(task, lr=0.1, steps=steps, batch_size=batch_size, precision=precision), task
 
 
 def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
@@ -155,7 +156,7 @@ def by_hand(workload: Workload, fleet: data.Federation, processes: int, device: 
         return {"plain": SingleLoop(workload, fleet)}
     return {
         "plain": PlainLoop(workload, fleet, processes),
-        "usual": PlainLoop(workload, fleet, processes, model=usual),
+        "usual": PlainLoop(replace(workload, model=usual), fleet, processes),
     }
 
 

@@ -47,25 +47,11 @@ class PlainLoop:
 
     It keeps no ledger, checks nothing, and its images are floats from the start. Weights are channels_last here;
     the CNN puts its activations into that layout itself.
-
-    Args:
-        workload: What a round is.
-        federation: Its clients.
-        processes: That share a round.
-        lr: Learning rate.
-        model: Another network than the workload's.
     """
 
-    def __init__(
-        self,
-        workload: Workload,
-        federation: data.Federation,
-        processes: int,
-        lr: float = 0.1,
-        model: Callable[..., nn.Module] | None = None,
-    ) -> None:
+    def __init__(self, workload: Workload, federation: data.Federation, processes: int, lr: float = 0.1) -> None:
         self.workload = workload
-        net = (model or workload.model)(federation.shape, federation.classes)
+        net = workload.model(federation.shape, federation.classes)
         self.x = flat(net).share_memory_()
         self.out = torch.zeros(workload.cohort, self.x.numel()).share_memory_()
         shards = [federation.shard(client).train.all() for client in range(workload.clients)]

@@ -20,6 +20,7 @@ from fedsep.cli.other_rates import set_aside
 from fedsep.cli.probe import announce, probes
 from fedsep.cli.rates import Trying, choose, seen
 from fedsep.cli.screen import Screen
+from fedsep.cli.verdict import OVER
 from fedsep.core import FedSepError
 from fedsep.files import write_file
 from fedsep.paper.cells import Cell, named
@@ -140,7 +141,8 @@ def _conclude(
     for part, one in found.values():
         runs = [read_run(job.folder) for job in one.jobs if job.folder.is_dir()]
         failed += [(str(run.folder), run.reason) for run in runs if run.status == "failed"]
-        missing += [str(job.folder) for job in one.jobs if job.folder not in {run.folder for run in runs if _over(run)}]
+        over = {run.folder for run in runs if run.status in OVER}
+        missing += [str(job.folder) for job in one.jobs if job.folder not in over]
         results += _results(work, part, one, [run for run in runs if run.status == "done"])
     if not results:
         raise FedSepError(f"{out}: no run is done: there is nothing to show")
@@ -160,10 +162,6 @@ def _conclude(
     for failure in drawn.failed:
         work.screen.warn(failure)
     return FAILED if failed else DONE
-
-
-def _over(run: RunData) -> bool:
-    return run.status in ("done", "failed")
 
 
 def _results(work: Work, part: Part, one: Folder, runs: Sequence[RunData]) -> list[Result]:
