@@ -1,6 +1,7 @@
 """Runs or resumes Table 1 at the small scale, setting by setting, keeps what it gives, and makes the page's tables.
 
-Usage: python -m benchmarks.heterogeneity [--jobs N] [SETTING ...]   (all without a name; with one, what is there stays)
+Usage: python -m benchmarks.heterogeneity [--jobs N] [SETTING ...] [--rows ROW ...]
+(all without a name; with one, what is there stays)
 """
 
 from __future__ import annotations
@@ -37,12 +38,16 @@ DRAWN = (OURS, "fedsep_shared", "fedsep_mask", "heterofl", "fedrolex", "federate
 
 
 def keep(settings: Sequence[str]) -> None:
-    """Copies what is worth keeping: of each setting a file of rows, what tuning found, and the environment."""
+    """Copies what is worth keeping: of each setting a file of rows, what tuning found, and the environment.
+
+    Rows that were not run this time stay.
+    """
     RECORD.mkdir(parents=True, exist_ok=True)
     rows = json.loads((RUNS / "table1.json").read_text())
     for name in settings:
-        own = [row for row in rows if row["setting"] == name]
-        (RECORD / f"{name}.json").write_text(json.dumps(own, indent=1) + "\n")
+        own = kept(name) | {row["row"]: row for row in rows if row["setting"] == name}
+        ordered = sorted(own.values(), key=_place)
+        (RECORD / f"{name}.json").write_text(json.dumps(ordered, indent=1) + "\n")
         for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
             shutil.copy(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json")
         shutil.copy(next(RUNS.glob(f"{name}/**/seed0/environment.json")), RECORD / f"{name}_environment.json")
@@ -183,11 +188,15 @@ def main() -> None:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings", nargs="*", metavar="SETTING", default=list(SETTINGS))
+    parser.add_argument("--rows", nargs="*", metavar="ROW", default=[])
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     if unknown := set(options.settings) - set(SETTINGS):
         parser.error(f"there are {', '.join(SETTINGS)} (got {', '.join(sorted(unknown))})")
+    if options.rows and (tuned := [name for name in options.settings if SETTINGS[name].tries]):
+        parser.error(f"rows of a tuned setting are run together, since they share a record (got {', '.join(tuned)})")
     wanted = [argument for name in options.settings for argument in ("--setting", name)]
+    wanted += [argument for name in options.rows for argument in ("--row", name)]
     command = [sys.executable, "-m", "fedsep", "paper", "table1", "--scale", "small", "--jobs", str(options.jobs)]
     if subprocess.run([*command, *wanted], check=False).returncode == DONE:
         keep(options.settings)

@@ -141,6 +141,7 @@ def paper(
     setting: Annotated[
         list[str] | None, typer.Option("--setting", help="Of table1: this setting alone. Repeatable.")
     ] = None,
+    row: Annotated[list[str] | None, typer.Option("--row", help="Of table1: this row alone. Repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with bytes and estimated time.")] = False,
     quiet: o.Quiet = False,
     json: o.Json = False,
@@ -151,7 +152,8 @@ def paper(
     changes = o.reading("", None, engine, None, None, None, jobs).changes
     sources = o.machine(data_dir, download, device)
     told = o.talk(quiet, json)
-    return start(figure, scale, changes, sources, told, out, dry_run=dry_run, jobs=jobs, settings=setting or ())
+    parts = {"settings": setting or (), "rows": row or ()}
+    return start(figure, scale, changes, sources, told, out, dry_run=dry_run, jobs=jobs, **parts)
 
 
 @app.command()

@@ -28,6 +28,7 @@ from fedsep.paper.page import Drawn, failures, write_figure
 from fedsep.paper.page import cells as text_cells
 from fedsep.paper.results import Result
 from fedsep.paper.scales import SCALES, Scale
+from fedsep.paper.table1.rows import ROWS
 from fedsep.paper.table1.scales import SCALES as TABLE_SCALES
 from fedsep.recipes import Change, Sources
 from fedsep.recipes.mistakes import nearest
@@ -51,25 +52,30 @@ def paper(
     dry_run: bool,
     jobs: int = 1,
     settings: Sequence[str] = (),
+    rows: Sequence[str] = (),
 ) -> int:
-    """Runs or resumes a figure's grid, or some settings of the table, and draws it; the exit code."""
+    """Runs or resumes a figure's grid, or some rows and settings of the table, and draws it; the exit code."""
     known: dict[str, Any] = {**SCALES, "ablation": ablation.SCALES, "table1": TABLE_SCALES}
     scales = known[_known(figure, known, "paper")]
     chosen = scales[_known(scale, scales, "--scale")]
-    if settings and figure != "table1":
-        raise FedSepError(f"--setting: only table1 has settings (got {figure})")
+    for option, given in (("--setting", settings), ("--row", rows)):
+        if given and figure != "table1":
+            raise FedSepError(f"{option}: only table1 has {option.removeprefix('--')}s (got {figure})")
     out = out or Path("runs") / "paper" / f"{figure}_{chosen.name}"
     how, screen = How(sources, jobs=jobs), Screen(talk)
     try:
         if figure == "table1":
             names = [one.name for one in chosen.settings]
             wanted = frozenset(_known(setting, names, "--setting") for setting in settings or names)
-            return table1.table1(chosen, wanted, engine, how, screen, out, dry_run=dry_run)
+            every = {row.name: row for row in ROWS}
+            own = frozenset(_known(row, every, "--row") for row in rows or every)
+            lines = [row for row in ROWS if row.name in own]
+            return table1.table1(chosen, wanted, lines, engine, how, screen, out, dry_run=dry_run)
         work = Work(figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), how, screen)
         return (_ablation if figure == "ablation" else _figure)(work, out, dry_run)
     except KeyboardInterrupt:
         if not dry_run:
-            parts = "".join(f" --setting {setting}" for setting in settings)
+            parts = "".join(f" --setting {one}" for one in settings) + "".join(f" --row {one}" for one in rows)
             made = "table" if figure == "table1" else "figure"
             screen.warn(f"fedsep paper {figure} --scale {chosen.name}{parts} --out {out} goes on with the {made}")
         raise

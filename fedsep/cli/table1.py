@@ -29,6 +29,7 @@ from fedsep.paper.table1 import costs
 from fedsep.paper.table1.grid import Part, cells, chosen, tuning
 from fedsep.paper.table1.page import Drawn, picked, tuned, write_table
 from fedsep.paper.table1.results import Result, lost, short_cells
+from fedsep.paper.table1.rows import Row
 from fedsep.paper.table1.settings import Scale
 from fedsep.plan import task_of
 from fedsep.recipes import Change, build
@@ -45,6 +46,7 @@ class Work:
 
     scale: Scale
     wanted: frozenset[str]
+    rows: tuple[Row, ...]
     engine: tuple[Change, ...]
     how: How
     screen: Screen
@@ -57,13 +59,14 @@ class Work:
         self, blocks: Mapping[str, Any], rates: Mapping[tuple[str, str], float], out: Path
     ) -> dict[str, tuple[Part, Folder]]:
         """Parts with their recipes and runs, by folder."""
-        pairs = [(part, cell) for part, cell in cells(self.scale, blocks, rates) if part.setting.name in self.wanted]
+        every = cells(self.scale, blocks, rates, self.rows)
+        pairs = [(part, cell) for part, cell in every if part.setting.name in self.wanted]
         found = folders(RECIPE, self.engine, [cell for _, cell in pairs], out)
         return {part.folder: (part, one) for (part, _), one in zip(pairs, found, strict=True)}
 
     def tuning(self, blocks: Mapping[str, Any]) -> list[tuple[Part, Cell, list[str]]]:
         """The sweeps that choose the settings' learning rates."""
-        return [found for found in tuning(self.scale, blocks) if found[0].setting.name in self.wanted]
+        return [found for found in tuning(self.scale, blocks, self.rows) if found[0].setting.name in self.wanted]
 
     def trying(self, tried: tuple[Part, Cell, list[str]], out: Path) -> Trying:
         """A part's learning rates, the recipe of the runs that try them, and their folder."""
@@ -74,6 +77,7 @@ class Work:
 def table1(
     scale: Scale,
     wanted: frozenset[str],
+    rows: Sequence[Row],
     engine: Sequence[Change],
     how: How,
     screen: Screen,
@@ -81,8 +85,8 @@ def table1(
     *,
     dry_run: bool,
 ) -> int:
-    """Runs or resumes all rows of the settings that are wanted, then writes and prints the table; the exit code."""
-    work = Work(scale, wanted, tuple(engine), how, screen)
+    """Runs or resumes the rows and settings that are wanted, then writes and prints the table; the exit code."""
+    work = Work(scale, wanted, tuple(rows), tuple(engine), how, screen)
     blocks = work.blocks()
     if dry_run:
         return _announce(work, blocks, out)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsep.core import FedSepError
+from fedsep.models.layout import channels_last
 from fedsep.models.scaler import Scaler
 from fedsep.models.seeded import seeded
 from fedsep.models.static_norm import StaticNorm
@@ -59,8 +60,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (batch, channels, height, width) to outputs (batch, classes)."""
-        x = F.relu(self.norm(self.stages(self.stem(x))))
-        x = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        x = F.relu(self.norm(self.stages(self.stem(channels_last(x)))))
+        x = x.mean((2, 3))
         return self.head(x if self.features is None else F.relu(self.features(x)))
 
 
