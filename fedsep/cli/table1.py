@@ -29,7 +29,7 @@ from fedsep.paper.table1 import costs
 from fedsep.paper.table1.grid import Part, cells, chosen, tuning
 from fedsep.paper.table1.page import Drawn, picked, tuned, write_table
 from fedsep.paper.table1.results import Result, lost, short_cells
-from fedsep.paper.table1.rows import Row
+from fedsep.paper.table1.rows import ROWS, Row
 from fedsep.paper.table1.settings import Scale
 from fedsep.plan import task_of
 from fedsep.recipes import Change, build
@@ -46,10 +46,10 @@ class Work:
 
     scale: Scale
     wanted: frozenset[str]
-    rows: tuple[Row, ...]
     engine: tuple[Change, ...]
     how: How
     screen: Screen
+    rows: tuple[Row, ...] = ROWS
 
     def blocks(self) -> dict[str, Any]:
         """The recipe's methods by name."""
@@ -86,7 +86,7 @@ def table1(
     dry_run: bool,
 ) -> int:
     """Runs or resumes the rows and settings that are wanted, then writes and prints the table; the exit code."""
-    work = Work(scale, wanted, tuple(rows), tuple(engine), how, screen)
+    work = Work(scale, wanted, tuple(engine), how, screen, tuple(rows))
     blocks = work.blocks()
     if dry_run:
         return _announce(work, blocks, out)

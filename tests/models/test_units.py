@@ -178,6 +178,30 @@ def test_layers_of_other_kinds_are_followed():
     assert table.divisors == {"4": ((2, "5"),)}
 
 
+class Pooled(nn.Module):
+    """Images lie channels last, which torch's pooling to one place says once more of what it gives."""
+
+    def __init__(self, at_last):
+        super().__init__()
+        self.conv, self.head, self.at_last = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), at_last
+
+    def forward(self, x):
+        x = self.conv(x.contiguous(memory_format=torch.channels_last)).relu()
+        return self.head(self.at_last(x))
+
+
+def test_images_that_lie_channels_last_may_be_pooled_to_one_place():
+    def pooled(x):
+        return nn.functional.adaptive_avg_pool2d(x, 1).flatten(1)
+
+    def every_other(x):
+        return torch.as_strided(x.contiguous(), (len(x), 4), (36, 9))
+
+    assert units(Pooled(pooled), (3, 5, 5)).sizes == {"conv": 4}
+    with pytest.raises(FedSepError, match="it is not known what torch's as_strided does"):
+        units(Pooled(every_other), (3, 5, 5))
+
+
 @pytest.mark.parametrize(("break_it", "says"), [
     ({"outer.weight": ("other", "inner", None, None), "outer.bias": ("other",)}, r"group 'stream' \(layers stem"),
     ({"outer.weight": (None, "inner", None, None), "outer.bias": (None,)}, r"run: the module itself.*tensor a"),

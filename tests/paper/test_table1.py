@@ -283,6 +283,23 @@ def test_homogeneous_rows_have_no_quarter_of_their_own():
     assert {row: each["own classes at 1/4"] for row, each in told.items()} == {"largest": "–", "heterofl": "90.00"}
 
 
+def test_rows_that_are_run_alone_come_beside_those_that_are_kept(tmp_path, monkeypatch):
+    from benchmarks import heterogeneity as page
+
+    monkeypatch.setattr(page, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(page, "RECORD", tmp_path / "records")
+    run = tmp_path / "runs/mnist_k2/all/heterofl/seed0"
+    run.mkdir(parents=True)
+    (run / "environment.json").write_text("{}")
+    for rows in ({"largest": 1, "heterofl": 2}, {"heterofl": 3, "feddf": 4}):
+        told = [{"setting": "mnist_k2", "row": name, "figure": figure} for name, figure in rows.items()]
+        (tmp_path / "runs/table1.json").write_text(json.dumps([*told, {"setting": "mnist_k5", "row": "heterofl"}]))
+        page.keep(["mnist_k2"])
+    assert {name: row["figure"] for name, row in page.kept("mnist_k2").items()} == {"feddf": 4, "heterofl": 3,
+                                                                                   "largest": 1}  # fmt: skip
+    assert not page.kept("mnist_k5")
+
+
 def test_the_page_of_results_draws_and_tells_what_is_recorded(tmp_path, monkeypatch):
     from benchmarks import heterogeneity as page
 
@@ -418,14 +435,11 @@ TINY = dataclasses.replace(
 def few(monkeypatch, tmp_path):
     """``fedsep paper table1 --scale tiny``, of two rows."""
     from fedsep.cli import invoke, paper
-    from fedsep.cli import table1 as command
 
-    rows = [BY_NAME["heterofl"], BY_NAME["largest"]]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(paper, "TABLE_SCALES", {"tiny": TINY})
-    monkeypatch.setattr(command, "cells", lambda *told: cells(*told, rows))
-    monkeypatch.setattr(command, "tuning", lambda *told: tuning(*told, rows))
-    return lambda *words: invoke(["paper", "table1", "--scale", "tiny", *words])
+    rows = ["--row", "largest", "--row", "heterofl"]
+    return lambda *words: invoke(["paper", "table1", "--scale", "tiny", *rows, *words])
 
 
 def test_a_dry_run_shows_the_rates_that_are_chosen_and_what_is_left_to_choose(few, tmp_path, capsys, monkeypatch):
@@ -559,9 +573,11 @@ def test_some_settings_are_tuned_and_run_alone(tmp_path):
         (["table1", "--setting", "mnist_k3"], "--setting: there are mnist_k2, mnist_k2_weak, "),
         (["table1", "--setting", "mnist_k2_weal"], "(got 'mnist_k2_weal'; did you mean mnist_k2_weak?)"),
         (["fig2", "--setting", "mnist_k2"], "--setting: only table1 has settings (got fig2)"),
+        (["table1", "--row", "heterofi"], "(got 'heterofi'; did you mean heterofl?)"),
+        (["ablation", "--row", "heterofl"], "--row: only table1 has rows (got ablation)"),
     ],
 )
-def test_mistakes_in_settings(arguments, told, tmp_path, capsys, monkeypatch):
+def test_mistakes_in_settings_and_rows(arguments, told, tmp_path, capsys, monkeypatch):
     from fedsep.cli import invoke
 
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from fedsep.models.tracing.marks import Mark, reshaped, resolved, tie
-from fedsep.models.tracing.tracer import Rule, Tracer, tensors_in, tie_all
+from fedsep.models.tracing.tracer import Rule, Tracer, not_known, tensors_in, tie_all
 
 _JOINS = "it concatenates units of several layers"
 
@@ -120,6 +120,15 @@ def viewed(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
         tracer.mark(outs, found)
 
 
+def restrided(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
+    """Pooled maps of one place a channel are given the strides of channels last; the numbers keep their order."""
+    x, size, stride = args[:3]
+    if x.dim() > 2 and tuple(x.shape) == tuple(size) and x[0, 0].numel() == 1 and list(stride[:2]) == [size[1], 1]:
+        tracer.mark(outs, tracer.of(x))
+    else:
+        not_known("as_strided")(tracer, args, kwargs, outs)
+
+
 def permuted(tracer: Tracer, args: Any, kwargs: Any, outs: list[Tensor]) -> None:
     """permute, transpose and t."""
     marks = list(tracer.of(args[0]))
@@ -219,6 +228,7 @@ RULES: dict[str, Rule] = {
     **_each("mean sum amax amin var std logsumexp prod argmax max min linalg_vector_norm", reduced),
     **_each("_softmax _log_softmax cumsum slice", along),
     **_named("empty zeros ones full arange scalar_tensor", made),
+    "as_strided": restrided,
     "convolution": convolution,
     "native_group_norm": group_normalised,
     "native_layer_norm": layer_normalised,
