@@ -75,6 +75,11 @@ class Federation:
         return self.partition.clients
 
     @property
+    def sizes(self) -> Indices:
+        """Number of training examples of each client."""
+        return self.partition.train.sizes
+
+    @property
     def train(self) -> Samples:
         """The training samples of all clients, client after client."""
         return self.dealt[0].given()

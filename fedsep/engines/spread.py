@@ -18,6 +18,9 @@ from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, plain, p
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
 from fedsep.engines.lost import Lost
 
+AHEAD = 8
+"""So many clients for each process are put in order of their cost."""
+
 
 class Hands(Protocol):
     """Processes that do calls."""
@@ -68,6 +71,30 @@ def in_words(call: tuple[Any, ...]) -> str:
     return "the evaluation" if kind == "predict" else f"client {whose}"
 
 
+def costly_first(cohort: Sequence[Invitation], fleet: Fleet, ahead: int) -> list[int]:
+    """Places of a cohort in the order in which clients are begun: the last ones are cheap, and nobody waits long.
+
+    A client's cost is taken to be its examples times the square of its capability, as the multiply-adds of a sub-model
+    are; a rough guess is enough for an order. Clients of one cost are begun in their order. Only so many neighbours
+    are put in order among themselves, since outcomes are told in the cohort's order and have to wait for it.
+
+    Args:
+        cohort: The invitations.
+        fleet: May know how many examples clients have.
+        ahead: How many neighbours.
+    """
+    sizes = getattr(fleet, "sizes", None)
+
+    def cost(place: int) -> float:
+        client, ctx = cohort[place]
+        return ctx.capability**2 * (1 if sizes is None else int(sizes[client]))
+
+    places = range(len(cohort))
+    starts = range(len(cohort) % ahead - ahead, len(cohort), ahead)  # the last block is full: what is begun last counts
+    blocks = (places[max(start, 0) : start + ahead] for start in starts)
+    return [place for block in blocks for place in sorted(block, key=cost, reverse=True)]
+
+
 @dataclass(frozen=True)
 class SpreadSession:
     """What the server does, in the loop's order, while ``hands`` do the clients' part.
@@ -111,7 +138,19 @@ class SpreadSession:
         torch.set_num_threads(self.threads)
 
     def _run(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[tuple[Any, Any]]:
-        """Every job with its outcome, in the order of the cohort."""
+        """Every job with its outcome, in the order of the cohort, whatever the order in which they are begun."""
+        order = costly_first(cohort, self.fleet, AHEAD * self.processes)
+        early: dict[int, tuple[Any, Any]] = {}
+        told = 0
+        with closing(self._begun(kind, state, [cohort[place] for place in order])) as pairs:
+            for place, pair in zip(order, pairs, strict=True):
+                early[place] = pair
+                while told in early:
+                    yield early.pop(told)
+                    told += 1
+
+    def _begun(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Generator[tuple[Any, Any], None, None]:
+        """Every job with its outcome, in the order in which they are begun."""
         jobs: deque[Job | Failure] = deque()
 
         def calls() -> Iterator[tuple[Any, ...]]:
