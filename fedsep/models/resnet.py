@@ -41,9 +41,17 @@ class ResNet(nn.Module):
     """See ``resnet``."""
 
     def __init__(
-        self, channels: int, classes: int, blocks: Sequence[int], width: int, make: Make, features: int | None
+        self,
+        channels: int,
+        classes: int,
+        blocks: Sequence[int],
+        width: int,
+        make: Make,
+        features: int | None,
+        pool: int,
     ) -> None:
         super().__init__()
+        self.pool = pool
         self.stem = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         inputs, stages = width, list[nn.Module]()
         for number, count in enumerate(blocks):
@@ -60,7 +68,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (batch, channels, height, width) to outputs (batch, classes)."""
-        x = F.relu(self.norm(self.stages(self.stem(channels_last(x)))))
+        x = channels_last(F.avg_pool2d(x, self.pool) if self.pool > 1 else x)
+        x = F.relu(self.norm(self.stages(self.stem(x))))
         x = x.mean((2, 3))
         return self.head(x if self.features is None else F.relu(self.features(x)))
 
@@ -76,6 +85,7 @@ def resnet(
     groups: Count = 1,
     scaler: bool = True,
     features: Count | None = None,
+    pool: Count = 1,
     seed: NonNegativeInt = 0,
 ) -> ResNet:
     """Pre-activation ResNet for small images; with the defaults ResNet-18 as in FedRolex.
@@ -96,16 +106,20 @@ def resnet(
         scaler: Whether narrower sub-models are scaled up to the whole model's size, before each normalisation.
         features: Outputs of one more linear layer, with ReLU, before the head: networks of several widths then have
             heads of one shape. None: no such layer.
+        pool: Side of the squares over which the image is averaged first; 1: not.
         seed: Of the initial weights, torch's default; the head's bias starts at 0.
 
     Returns:
         A module from (batch, *shape) to (batch, classes).
 
     Raises:
-        FedSepError: The inputs are not images, groups do not divide the width, or a number is out of range.
+        FedSepError: The inputs are not images, or smaller than ``pool``, groups do not divide the width, or a number is
+            out of range.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise FedSepError(f"resnet: inputs must be images, shape (channels, height, width); got {tuple(shape)}")
+    if min(shape[1:]) < pool:
+        raise FedSepError(f"resnet: pool must be at most a side of the image, {shape[1]} x {shape[2]} (got {pool})")
     if not blocks:
         raise FedSepError("resnet: blocks must hold a number for each stage (got none)")
     if norm == "group" and width % groups:
@@ -120,4 +134,4 @@ def resnet(
         return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
 
     with seeded(seed):
-        return ResNet(shape[0], classes, blocks, width, make, features)
+        return ResNet(shape[0], classes, blocks, width, make, features, pool)

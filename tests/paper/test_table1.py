@@ -207,8 +207,8 @@ def test_the_page_says_what_was_tuned_and_every_setting_its_rates():
     assert tuned(drawn) == (
         "Learning rates were chosen among 0.1, 0.3, 0.6 on validation accuracy of the served model, for each row and "
         "in each setting by itself, with 50 rounds of seed 100. Where the lowest of them is the best, 0.03 was tried, "
-        "too; where the highest, 1. Nothing was tuned for: CIFAR-10, 2 classes a client, "
-        "all five capabilities, ResNet of base width 8."
+        "too; where the highest, 1. Nothing was tuned for: CIFAR-10 at 16 x 16, 2 classes a "
+        "client, all five capabilities, ResNet of base width 8."
     )
     told = [picked(drawn, SETTINGS[name]) for name in ("mnist_k2", "mnist_k2_weak", "cifar10_k2")]
     assert told == ["Learning rates: FedDF 0.6, HeteroFL 0.3.", "Learning rates: HeteroFL 0.1.",
