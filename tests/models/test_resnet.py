@@ -93,6 +93,18 @@ def test_the_small_cnn_pools_mnist_to_14_by_14():
     torch.testing.assert_close(model(params, x), Pure(small_cnn((1, 14, 14), 10, pool=1))(params, pooled))
 
 
+def test_a_resnet_may_average_its_images_over_squares():
+    whole, small = (
+        Pure(resnet(SHAPE, 3, blocks=(1, 1), width=4, pool=2)),
+        Pure(resnet((3, 4, 4), 3, blocks=(1, 1), width=4)),
+    )
+    params, x = whole.init(), random.normal(random.key(1), 5, *SHAPE)
+    torch.testing.assert_close(whole(params, x), small(params, torch.nn.functional.avg_pool2d(x, 2)))
+    assert units(whole.module, SHAPE).sizes == units(small.module, (3, 4, 4)).sizes
+    with pytest.raises(FedSepError, match=r"pool must be at most a side of the image, 8 x 8 \(got 9\)"):
+        resnet(SHAPE, 3, pool=9)
+
+
 def test_batch_statistics_in_training_and_nothing_stored():
     module = resnet(SHAPE, 3, blocks=(1,), width=4)
     x = random.normal(random.key(1), 6, *SHAPE)
