@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from benchmarks.markdown import table
 
 ROUNDS, SPEED = Path("records/rounds.json"), Path("records/speed.json")
+BFLOAT16, AMX = Path("records/speed_bfloat16.json"), Path("records/speed_amx.json")
 PLAIN, HOPED, BATCHED, START = 1.0, 1.3, 0.8, 3.0
 """Of the plain loop's rounds a second on W1 and W2, at least and hoped for; of the batched loop's on W3; seconds."""
 
@@ -43,6 +44,12 @@ def convolutions() -> Iterator[Aim]:
         yield at_least(f"{workload}: `workers`", asked, SPEED, ratios(workload, "workers"), PLAIN)
         usual = ratios(workload, "workers", "usual")
         yield at_least(f"{workload}: `workers`, the loop in the usual order", asked, SPEED, usual, PLAIN)
+        found = ratios(workload, "workers", of=BFLOAT16, part="bfloat16")
+        yield at_least(f"{workload}: `workers` in bfloat16", asked, BFLOAT16, found, PLAIN)
+        found = ratios(workload, "workers", of=AMX)
+        yield at_least(f"{workload}: `workers`, with AMX", asked, AMX, found, PLAIN)
+        found = ratios(workload, "workers", of=AMX, part="bfloat16")
+        yield at_least(f"{workload}: `workers` in bfloat16, with AMX", asked, AMX, found, PLAIN)
 
 
 def stacked() -> Iterator[Aim]:
@@ -59,9 +66,11 @@ def starts() -> Iterator[Aim]:
     yield Aim("W1: start, s", f"at most {START}", SPEED, middle, middle is not None and middle <= START)
 
 
-def ratios(workload: str, engine: str, loop: str = "plain") -> list[float]:
+def ratios(
+    workload: str, engine: str, loop: str = "plain", of: Path | None = None, part: str = "engines"
+) -> list[float]:
     """An engine's rounds a second as parts of a plain loop's, in the same run."""
-    rows = [row for row in read(SPEED).get("engines", []) if row["workload"] == workload and loop in row]
+    rows = [row for row in read(of or SPEED).get(part, []) if row["workload"] == workload and loop in row]
     return [row["rounds_per_second"] / row[loop] for row in rows if row["engine"].startswith(engine)]
 
 

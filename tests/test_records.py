@@ -56,14 +56,22 @@ def test_an_aim_of_speed_is_met_or_missed_as_its_record_says(tmp_path, monkeypat
     stacked = {"workload": "W3", "engine": "vectorised, 1 thread", "rounds_per_second": 7.9, "plain": 10}
     both = {"workload": "W1", "engine": "workers, 2 processes", "rounds_per_second": 4.0, "plain": 4.2, "usual": 3.2}
     start = [{"seconds": 2.0}, {"seconds": 2.5}, {"seconds": 9.0}]
-    records = {"ROUNDS": {"processes": 2, "rounds": rows}, "SPEED": {"engines": [stacked, both], "start": start}}
+    quick = {**both, "rounds_per_second": 6.3}
+    records = {
+        "ROUNDS": {"processes": 2, "rounds": rows},
+        "SPEED": {"engines": [stacked, both], "start": start},
+        "BFLOAT16": {"bfloat16": [quick]},
+        "AMX": {"engines": [both], "bfloat16": [quick, {**both, "workload": "W2"}]},
+    }
     for name, record in records.items():
         (tmp_path / name).write_text(json.dumps(record))
         monkeypatch.setattr(aims, name, tmp_path / name)
     verdicts = [line.split(" | ")[-2:] for line in aims.page_table().splitlines()[2:]]
     unknown = "not measured yet"
     assert [found for found, _ in verdicts] == [
-        "1.250", "0.952", "1.250", "0.909", unknown, unknown, "0.790", unknown, "2.500"
+        "1.250", "0.952", "1.250", "1.500", "0.952", "1.500",
+        "0.909", unknown, unknown, unknown, unknown, "0.952", "0.790", unknown, "2.500",
     ]  # fmt: skip
-    words = ["met", "**missed**", "met", "**missed**", "", "", "**missed**", "", "met"]
+    words = ["met", "**missed**", "met", "met", "**missed**", "met",
+             "**missed**", "", "", "", "", "**missed**", "**missed**", "", "met"]  # fmt: skip
     assert [word.strip(" |") for _, word in verdicts] == words
