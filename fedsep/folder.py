@@ -16,11 +16,12 @@ from fedsep.core import FedSepError
 from fedsep.files import TEMPORARY, write_all, write_file, writing
 
 METRICS, LEDGER, CLIENTS, SUBMODELS = "metrics.jsonl", "ledger.jsonl", "clients.jsonl", "submodels.jsonl"
+DELIVERY = "delivery.jsonl"
 _LOGS = (METRICS, LEDGER, CLIENTS, SUBMODELS)
 _LOCK = ".lock"
 _SUMMARY = "summary.json"
 _OURS = (
-    _SUMMARY, *_LOGS, "metrics.csv", "recipe.yaml", "environment.json", "partition.npz", "model.safetensors",
+    _SUMMARY, *_LOGS, DELIVERY, "metrics.csv", "recipe.yaml", "environment.json", "partition.npz", "model.safetensors",
     f"{TEMPORARY}*", "checkpoint/*/*.safetensors", "checkpoint/*/checkpoint.json", f"checkpoint/*/{TEMPORARY}*",
     "clients/*.safetensors", "clients/*/*.safetensors", "reports/*.safetensors", "reports/*/*.safetensors",
 )  # fmt: skip
@@ -54,6 +55,10 @@ class RunFolder:
             if name not in self._files:
                 self._files[name] = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             write_all(self._files[name], data)
+
+    def delivered(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds to what bringing the run's model to sites took: after the run, so that no resumption cuts it."""
+        self.append(DELIVERY, rows)
 
     def offsets(self) -> dict[str, int]:
         """Bytes of each log that there is."""

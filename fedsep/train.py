@@ -320,7 +320,9 @@ def _deliver(work: _Work, params: Params) -> None:
     if deliver is None:
         return
     try:
-        deliver(params)
+        crossed = deliver(params)
+        if work.keeper.folder is not None:
+            work.keeper.folder.delivered(crossed)
     except KeyboardInterrupt:
         said = "the run is done, but sites may lack its final model: --resume sends it again"
         raise Interrupted(said, work.path, work.plan.rounds) from None

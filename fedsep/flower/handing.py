@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedsep import tree
 from fedsep.errors import RunFailed
 from fedsep.flower.post import Answer
 from fedsep.flower.roster import Member, Roster
@@ -27,6 +28,8 @@ class Handing:
         have: Clients whose sites have it.
         tried: How often each node was sent it.
         why: Of sites that could not take it, by name.
+        crossed: A row for each letter: ``site``, ``payload`` in bytes, ``serialised`` and ``answer`` as Flower counts
+            bytes, and ``problem``, empty where the site took the model.
     """
 
     roster: Roster
@@ -34,6 +37,7 @@ class Handing:
     have: set[int] = field(default_factory=set[int])
     tried: dict[int, int] = field(default_factory=dict[int, int])
     why: dict[str, str] = field(default_factory=dict[str, str])
+    crossed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def lacking(self) -> list[str]:
         """Names of sites that took part and do not have it."""
@@ -45,7 +49,14 @@ class Handing:
         members = {node: member for node, member in self.roster.members.items() if self._wants(node, member)}
         sent = self.roster.post.send("query", dict.fromkeys(members, self.letter))
         for node, each in sent.items():
-            self._told(node, members[node], self.roster.post.answer(each))
+            answer = self.roster.post.answer(each)
+            self.crossed.append(self._row(members[node], each.size, answer))
+            self._told(node, members[node], answer)
+
+    def _row(self, member: Member, sent: int, answer: Answer) -> dict[str, Any]:
+        payload = sum(tree.named_bytes(self.letter["model"]).values())
+        sizes = {"payload": payload, "serialised": sent, "answer": answer.size}
+        return {"site": member.name, **sizes, "problem": answer.problem}
 
     def _wants(self, node: int, member: Member) -> bool:
         return self.tried.get(node, 0) < _TRIES and not self.have.issuperset(member.samples)
@@ -60,11 +71,14 @@ class Handing:
         _log.info("site %s has the final model", member.name)
 
 
-def handed_out(handing: Handing) -> None:
+def handed_out(handing: Handing) -> list[dict[str, Any]]:
     """Sends the model to all sites that took part, waits for those that are away, and logs who does not have it.
 
     It waits as long as the roster does for sites, and up to the post's time-out more for the answers of those that were
     sent it by then; the run is over, whatever comes of it. Sites are known that have called since the roster was made.
+
+    Returns:
+        A row for each letter, see ``Handing``.
     """
     until = time.monotonic() + handing.roster.wait
     try:
@@ -80,3 +94,4 @@ def handed_out(handing: Handing) -> None:
     for name in handing.lacking():
         why = handing.why.get(name, "it is not connected")
         _log.warning("site %s does not have the final model: %s; --resume sends it again", name, why)
+    return handing.crossed

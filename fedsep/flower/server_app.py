@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from fedsep.files import write_json
 from fedsep.flower.announce import announcement
 from fedsep.flower.lock import holding
 from fedsep.flower.order import LOG, VARIABLE, Order, order_at
+from fedsep.folder import open_folder
 from fedsep.recipes.build import Sources, build
 
 app = ServerApp()
@@ -75,9 +76,11 @@ def deliver_again(todo: Todo, engine: Any, sources: Sources) -> None:
     experiment = build(recipe, job.seed, sources, frozenset({job.method}))
     session = engine.open(experiment.algorithms[job.method], experiment.task, experiment.federation, _nothing)
     try:
-        session.deliver(model)
+        crossed = session.deliver(model)
     finally:
         session.close()
+    with closing(open_folder(job.folder, resume=True, overwrite=False)) as folder:
+        folder.delivered(crossed)
 
 
 def _model_at(file: Path) -> Params:

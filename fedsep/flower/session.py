@@ -115,10 +115,10 @@ class FlowerSession:
         traffic = {"evaluation_bytes_down": down + more_down, "evaluation_bytes_up": up + more_up}
         return {**columns(told, name), "evaluated_clients": len(told), **traffic}
 
-    def deliver(self, params: Params) -> None:
-        """Sends every site that took part the model that the run ends with; the run is over anyway."""
+    def deliver(self, params: Params) -> list[dict[str, Any]]:
+        """Sends every site that took part the model that the run ends with; what crossed, letter by letter."""
         run = self.roster.announcement.get("run")
-        handed_out(Handing(self.roster, {"run": run, "kind": "model", "model": settled(params)}))
+        return handed_out(Handing(self.roster, {"run": run, "kind": "model", "model": settled(params)}))
 
     def saved(self, round: int) -> None:
         """A checkpoint of so many rounds is on the disk: sites may forget what only older ones need."""

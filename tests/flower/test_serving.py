@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import threading
@@ -11,6 +12,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
+from safetensors.torch import load_file
 
 from fedsep.cli.entry import invoke
 from fedsep.core import FedSepError
@@ -133,7 +135,13 @@ def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
     assert carried_out(Order("quickstart", str(tmp_path / "out"), **given), grid) == 0
     [model] = (tmp_path / "out").glob("fedavg/seed0/model.safetensors")
     [there] = (tmp_path / "state").glob("*/fedavg.safetensors")
-    results = {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()}
+    delivery = model.parent / "delivery.jsonl"
+    results = {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file() and file != delivery}
+    [crossed] = map(json.loads, delivery.read_text().splitlines())
+    payload = sum(part.nbytes for part in load_file(model).values())
+    assert {**crossed, "serialised": 0, "answer": 0} == {
+        "site": "site", "payload": payload, "serialised": 0, "answer": 0, "problem": ""}  # fmt: skip
+    assert crossed["serialised"] > payload > crossed["answer"] > 0
     assert there.read_bytes() == results[model]
     there.unlink()
     again = Order("quickstart", str(tmp_path / "out"), resume=True, changes=("engine.wait=5",))
@@ -141,7 +149,8 @@ def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
     assert carried_out(again, grid) == 0
     assert "site site has the final model" in capsys.readouterr().err
     assert there.read_bytes() == results[model]
-    assert {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file()} == results
+    assert list(map(json.loads, delivery.read_text().splitlines())) == [crossed, crossed]
+    assert {file: file.read_bytes() for file in results} == results
     model.write_bytes(b"torn")
     capsys.readouterr()
     assert carried_out(again, grid) == 0
