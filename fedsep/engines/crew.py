@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,7 +111,7 @@ class Crew:
             group.tell((OPEN, identity))
             self._greet(group)
 
-    def map(self, kind: str, calls: Iterable[object], count: int) -> Generator[Any, None, None]:
+    def map(self, kind: str, calls: Iterable[object], order: Sequence[int]) -> Generator[Any, None, None]:
         """See ``Hands``: outcomes are told in order, and few wait for one before them.
 
         Raises:
@@ -121,7 +121,7 @@ class Crew:
         if self._busy:
             raise RuntimeError("the round before this has not been read to its end")
         self._busy = True
-        work = Work(calls, count, 4 * (len(self._members) + 1))
+        work = Work(calls, order, len(self._members) + 1)
         try:
             while not work.finished:
                 self._assign(work, kind)

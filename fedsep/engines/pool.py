@@ -6,7 +6,7 @@ import logging
 import math
 import selectors
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from fedsep.core import FedSepError
@@ -58,13 +58,13 @@ class Pool:
             self.close()
             raise
 
-    def map(self, kind: str, calls: Iterable[object], count: int) -> Generator[Any, None, None]:
-        """What ``handle`` gives for each call, in order; ``Lost`` for those that gave nothing.
+    def map(self, kind: str, calls: Iterable[object], order: Sequence[int]) -> Generator[Any, None, None]:
+        """What ``handle`` gives for each call, place by place; ``Lost`` for those that gave nothing.
 
         Args:
             kind: A name for calls that take about the same time.
-            calls: Made on demand: about as many are under way as keep the workers busy.
-            count: About how many there are.
+            calls: Made on demand: about as many are under way as keep the workers busy. None: nothing is to be done.
+            order: The place of each call among the outcomes, see ``Work``.
 
         Raises:
             RuntimeError: Another map is under way.
@@ -73,7 +73,7 @@ class Pool:
         if self._busy:
             raise RuntimeError("the round before this has not been read to its end")
         self._busy = True
-        work = Work(calls, count, 4 * len(self._processes))
+        work = Work(calls, order, len(self._processes))
         try:
             while not work.finished:
                 self._start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,21 +16,19 @@ from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params
 from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, plain, predict, prepare, run, run_local
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
 from fedsep.engines.lost import Lost
-
-AHEAD = 8
-"""So many clients for each process are put in order of their cost."""
+from fedsep.engines.work import AHEAD
 
 
 class Hands(Protocol):
     """Processes that do calls."""
 
-    def map(self, kind: str, calls: Iterable[object], count: int) -> Generator[Any, None, None]:
-        """The outcome of every call, in order; ``Lost`` for those that gave nothing.
+    def map(self, kind: str, calls: Iterable[object], order: Sequence[int]) -> Generator[Any, None, None]:
+        """The outcome of every call, place by place; ``Lost`` for those that gave nothing.
 
         Args:
             kind: A name for calls that take about the same time.
-            calls: Made on demand.
-            count: About how many there are.
+            calls: Made on demand, in the order in which they are begun; None where there is nothing to do.
+            order: The place of each call among the outcomes.
         """
         ...
 
@@ -97,7 +94,7 @@ def costly_first(cohort: Sequence[Invitation], fleet: Fleet, ahead: int) -> list
 
 @dataclass(frozen=True)
 class SpreadSession:
-    """What the server does, in the loop's order, while ``hands`` do the clients' part.
+    """What the server does while ``hands`` do the clients' part.
 
     Attributes:
         processes: How many work at a time.
@@ -128,7 +125,7 @@ class SpreadSession:
         rows = PREDICT_ROWS * max(1, math.ceil(size / PREDICT_ROWS / (4 * self.processes)))
         parts = [(start, min(start + rows, size)) for start in range(0, size, rows)]
         calls = (("predict", params, split, *part) for part in parts)
-        with closing(self.hands.map("predict", calls, len(parts))) as outcomes:
+        with closing(self.hands.map("predict", calls, range(len(parts)))) as outcomes:
             pairs = zip(outcomes, parts, strict=True)
             return torch.cat([self._outputs(outcome, params, split, part) for outcome, part in pairs])
 
@@ -138,37 +135,28 @@ class SpreadSession:
         torch.set_num_threads(self.threads)
 
     def _run(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[tuple[Any, Any]]:
-        """Every job with its outcome, in the order of the cohort, whatever the order in which they are begun."""
+        """Every job with its outcome, in the order of the cohort; costly ones are begun first."""
         order = costly_first(cohort, self.fleet, AHEAD * self.processes)
-        early: dict[int, tuple[Any, Any]] = {}
-        told = 0
-        with closing(self._begun(kind, state, [cohort[place] for place in order])) as pairs:
-            for place, pair in zip(order, pairs, strict=True):
-                early[place] = pair
-                while told in early:
-                    yield early.pop(told)
-                    told += 1
+        jobs: dict[int, Job | Failure] = {}
 
-    def _begun(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Generator[tuple[Any, Any], None, None]:
-        """Every job with its outcome, in the order in which they are begun."""
-        jobs: deque[Job | Failure] = deque()
+        def calls() -> Iterator[tuple[Any, ...] | None]:
+            for place in order:
+                job = prepare(self.algorithm, state, cohort[place], self.recall)
+                if isinstance(job, Failure):
+                    jobs[place] = job
+                    yield None
+                else:
+                    jobs[place] = job._replace(payload={}, memory=None)  # what crosses is kept until it is answered
+                    client, (round, capability, key, *known) = job.invitation
+                    yield kind, client, round, capability, key.item(), known, job.payload, job.memory
 
-        def calls() -> Iterator[tuple[Any, ...]]:
-            for invitation in cohort:
-                job = prepare(self.algorithm, state, invitation, self.recall)
-                jobs.append(job)
-                if isinstance(job, Job):
-                    round, capability, key, *known = job.invitation.ctx
-                    yield kind, invitation.client, round, capability, key.item(), known, job.payload, job.memory
-
-        with closing(self.hands.map(kind, calls(), len(cohort))) as outcomes:
-            for outcome in outcomes:
-                while isinstance(jobs[0], Failure):
-                    yield None, jobs.popleft()
-                job = jobs.popleft()
-                assert isinstance(job, Job)
-                yield job, Failure(*job.invitation, *outcome, job.sent) if isinstance(outcome, Lost) else outcome
-        yield from ((None, failure) for failure in jobs)
+        with closing(self.hands.map(kind, calls(), order)) as outcomes:
+            for place, outcome in enumerate(outcomes):
+                job = jobs.pop(place)
+                if isinstance(job, Failure):
+                    yield None, job
+                else:
+                    yield job, Failure(*job.invitation, *outcome, job.sent) if isinstance(outcome, Lost) else outcome
 
     def _outputs(self, outcome: Tensor | Lost, params: Params, split: Split, part: tuple[int, int]) -> Tensor:
         if not isinstance(outcome, Lost):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from fedsep.engines.process import Answer, Task
+
+AHEAD = 4
+"""For each process so many outcomes may wait for one before them, whatever they take."""
 
 HELD_BYTES = 1 << 28
 """Outcomes that wait for a slower one before them: above this many bytes, no task is begun that is not overdue."""
@@ -17,15 +20,15 @@ class Work:
     """A series of tasks on its way through the workers.
 
     Args:
-        calls: What is to be done, made on demand.
-        count: About how many there are.
-        spread: So many outcomes may wait for one before them whatever they take.
+        calls: What is to be done, made on demand; None where there is nothing to do, whose outcome is None.
+        order: The place of each call among the outcomes; none is further than ``AHEAD`` processes' from its turn.
+        processes: How many share the work.
     """
 
-    def __init__(self, calls: Iterable[object], count: int, spread: int) -> None:
-        self._fresh = self._tasks(calls)
-        self._count = count
-        self._spread = spread
+    def __init__(self, calls: Iterable[object], order: Sequence[int], processes: int) -> None:
+        self._fresh = self._tasks(calls, order)
+        self._count = len(order)
+        self._spread = AHEAD * processes
         self._again: deque[Task] = deque()
         self._outcomes: dict[int, tuple[Any, int]] = {}
         self._held = 0
@@ -76,8 +79,11 @@ class Work:
         self._told += 1
         return outcome
 
-    def _tasks(self, calls: Iterable[object]) -> Iterator[Task]:
-        for number, call in enumerate(calls):
+    def _tasks(self, calls: Iterable[object], order: Sequence[int]) -> Iterator[Task]:
+        for place, call in zip(order, calls, strict=True):
             self._taken += 1
-            yield Task(number, call)
+            if call is None:
+                self._outcomes[place] = None, 0
+            else:
+                yield Task(place, call)
         self._exhausted = True

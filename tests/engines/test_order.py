@@ -73,7 +73,7 @@ def test_workers_begin_costly_clients_first_and_tell_outcomes_in_order(tmp_path)
         found.append(list(session.round(Task().init(), invited)))
         session.close()
     ours, theirs = found
-    assert (tmp_path / "begun").read_text().split() == ["1", "0.75", "0.5", "0.25", "0.25", "1", "0.5", "0.75"]
+    assert (tmp_path / "begun").read_text().split() == ["0.25", "1", "0.75", "0.5", "0.25", "1", "0.5", "0.75"]
     assert [isinstance(each, Failure) for each in ours] == [False, True, False, False, True, False]
     assert [each.client if isinstance(each, Failure) else each.reply.client for each in ours] == list(range(6))
     assert not differences(ours, theirs)

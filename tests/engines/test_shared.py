@@ -205,7 +205,7 @@ def made(count):
             calls.append(number)
             yield number
 
-    return Work(make(), count, spread=4), calls
+    return Work(make(), range(count), processes=1), calls
 
 
 def test_calls_are_made_when_they_are_taken_and_told_in_order():
@@ -248,3 +248,30 @@ def test_no_more_is_held_than_allowed_behind_a_slow_one(monkeypatch):
     while todo.ready:
         todo.tell()
     assert len(todo.take(3)) == 3
+
+
+def test_outcomes_are_told_by_their_places_and_where_nothing_is_to_be_done_there_is_none():
+    todo = Work(["c", None, "b", "a"], [2, 1, 3, 0], processes=1)
+    tasks = todo.take(9)
+    assert [(task.number, task.call) for task in tasks] == [(2, "c"), (3, "b"), (0, "a")]
+    assert not todo.ready
+    todo.end(Answer(tasks, [task.call for task in tasks], 1))
+    assert [todo.tell() for _ in range(4)] == ["a", None, "c", "b"]
+    assert todo.finished
+    assert not todo.take(1)
+
+
+def test_the_cheapest_first_in_its_block_is_begun_however_much_is_held(monkeypatch):
+    """Blocks of as many as may wait: what the outcomes wait for is never held back, and the next block is."""
+    monkeypatch.setattr(work, "HELD_BYTES", 100)
+    todo = Work("cdba" + "hgfe", [2, 3, 1, 0, 7, 6, 5, 4], processes=1)
+    begun = []
+    while tasks := todo.take(1):
+        begun += tasks
+        if tasks[0].number:
+            todo.end(Answer(tasks, [None], 60))
+    assert [task.call for task in begun] == ["c", "d", "b", "a", "h"]
+    todo.end(Answer([begun[3]], [None], 60))
+    while todo.ready:
+        todo.tell()
+    assert [task.call for task in todo.take(3)] == ["g", "f", "e"]
