@@ -37,16 +37,20 @@ DRAWN = (OURS, "fedsep_shared", "fedsep_mask", "heterofl", "fedrolex", "federate
 """Rows of the pictures: as many as there are colours."""
 
 
-def keep(settings: Sequence[str]) -> None:
+def keep(settings: Sequence[str], *, beside: bool = False) -> None:
     """Copies what is worth keeping: of each setting a file of rows, what tuning found, and the environment.
 
-    Rows that were not run this time stay.
+    Args:
+        settings: Those that were run; of one that has none of the rows nothing is written.
+        beside: Rows that were not run this time stay.
     """
     RECORD.mkdir(parents=True, exist_ok=True)
     rows = json.loads((RUNS / "table1.json").read_text())
     for name in settings:
-        own = kept(name) | {row["row"]: row for row in rows if row["setting"] == name}
-        ordered = sorted(own.values(), key=_place)
+        own = {row["row"]: row for row in rows if row["setting"] == name}
+        if not own:
+            continue
+        ordered = sorted((kept(name) | own if beside else own).values(), key=_place)
         (RECORD / f"{name}.json").write_text(json.dumps(ordered, indent=1) + "\n")
         for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
             shutil.copy(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json")
@@ -168,7 +172,7 @@ def ahead_table() -> str:
     lines: list[list[object]] = []
     for name, setting in SETTINGS.items():
         rows = kept(name)
-        if rows:
+        if OURS in rows:
             differences = [_difference(rows[OURS], rows.get(rival)) for rival in RIVALS]
             lines.append([setting.words, percent(rows[OURS]["accuracy"]["served"]["mean of last"]), *differences])
     return table(["setting", LABELS[OURS], *(LABELS[rival] for rival in RIVALS)], lines) if lines else "Not run yet."
@@ -188,7 +192,7 @@ def main() -> None:
     """Runs what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings", nargs="*", metavar="SETTING", default=list(SETTINGS))
-    parser.add_argument("--rows", nargs="*", metavar="ROW", default=[])
+    parser.add_argument("--rows", nargs="+", metavar="ROW", default=[])
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     if unknown := set(options.settings) - set(SETTINGS):
@@ -199,7 +203,7 @@ def main() -> None:
     wanted += [argument for name in options.rows for argument in ("--row", name)]
     command = [sys.executable, "-m", "fedsep", "paper", "table1", "--scale", "small", "--jobs", str(options.jobs)]
     if subprocess.run([*command, *wanted], check=False).returncode == DONE:
-        keep(options.settings)
+        keep(options.settings, beside=bool(options.rows))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,14 @@ class RunFolder:
             write_all(self._files[name], data)
 
     def delivered(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds to what bringing the run's model to sites took: after the run, so that no resumption cuts it."""
+        """Adds to what bringing the run's model to sites took: after the run, so that no resumption cuts it.
+
+        A line that a full disk cut off earlier is ended first.
+        """
+        file = self.path / DELIVERY
+        if file.exists() and not file.read_bytes().endswith(b"\n"):
+            with writing(file), file.open("ab") as torn:
+                torn.write(b"\n")
         self.append(DELIVERY, rows)
 
     def offsets(self) -> dict[str, int]:

@@ -319,10 +319,9 @@ def _deliver(work: _Work, params: Params) -> None:
     deliver = getattr(work.session, "deliver", None)
     if deliver is None:
         return
+    folder = work.keeper.folder
     try:
-        crossed = deliver(params)
-        if work.keeper.folder is not None:
-            work.keeper.folder.delivered(crossed)
+        deliver(params, lambda row: None if folder is None else folder.delivered([row]))
     except KeyboardInterrupt:
         said = "the run is done, but sites may lack its final model: --resume sends it again"
         raise Interrupted(said, work.path, work.plan.rounds) from None

@@ -67,9 +67,11 @@ def paper(
         if figure == "table1":
             names = [one.name for one in chosen.settings]
             wanted = frozenset(_known(setting, names, "--setting") for setting in settings or names)
-            every = {row.name: row for row in ROWS}
+            every = [row.name for row in ROWS]
             own = frozenset(_known(row, every, "--row") for row in rows or every)
             lines = [row for row in ROWS if row.name in own]
+            if rows:
+                table1.require_rows(chosen, wanted, lines)
             return table1.table1(chosen, wanted, lines, engine, how, screen, out, dry_run=dry_run)
         work = Work(figure, chosen, Reading(f"paper/{figure}", (), ()), tuple(engine), how, screen)
         return (_ablation if figure == "ablation" else _figure)(work, out, dry_run)

@@ -26,7 +26,7 @@ from fedsep.files import write_file
 from fedsep.paper.cells import Cell, named
 from fedsep.paper.page import failures
 from fedsep.paper.table1 import costs
-from fedsep.paper.table1.grid import Part, cells, chosen, tuning
+from fedsep.paper.table1.grid import Part, cells, chosen, parts, tuning
 from fedsep.paper.table1.page import Drawn, picked, tuned, write_table
 from fedsep.paper.table1.results import Result, lost, short_cells
 from fedsep.paper.table1.rows import ROWS, Row
@@ -97,6 +97,17 @@ def table1(
         screen.note(told)
     code = carry_out_cells(screen, [one for _, one in found.values()], how)
     return max(code, _conclude(work, found, rates, out))
+
+
+def require_rows(scale: Scale, wanted: frozenset[str], rows: Sequence[Row]) -> None:
+    """Refuses rows that none of the wanted settings has.
+
+    Raises:
+        FedSepError: There are some.
+    """
+    had = {row.name for part in parts(scale, rows) if part.setting.name in wanted for row in part.rows}
+    if lacking := [row.name for row in rows if row.name not in had]:
+        raise FedSepError(f"--row: {', '.join(lacking)} is not run in {', '.join(sorted(wanted))}")
 
 
 def _announce(work: Work, blocks: Mapping[str, Any], out: Path) -> int:

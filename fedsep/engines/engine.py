@@ -14,7 +14,10 @@ Metrics = dict[str, float]
 
 
 class Fleet(Protocol):
-    """The clients' data: a shard is made on demand, so that memory does not grow with the number of clients."""
+    """The clients' data: a shard is made on demand, so that memory does not grow with the number of clients.
+
+    One that has ``sizes``, the number of training examples of every client, lets engines begin costly clients first.
+    """
 
     @property
     def clients(self) -> int:

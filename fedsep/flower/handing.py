@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,19 +25,19 @@ class Handing:
     Attributes:
         roster: The sites.
         letter: With the model.
+        record: Is given a row for each letter that is answered: ``site``, ``payload`` in bytes, ``serialised`` and
+            ``answer`` as Flower counts bytes, and ``problem``, empty where the site took the model.
         have: Clients whose sites have it.
         tried: How often each node was sent it.
         why: Of sites that could not take it, by name.
-        crossed: A row for each letter: ``site``, ``payload`` in bytes, ``serialised`` and ``answer`` as Flower counts
-            bytes, and ``problem``, empty where the site took the model.
     """
 
     roster: Roster
     letter: Mapping[str, Any]
+    record: Callable[[dict[str, Any]], None]
     have: set[int] = field(default_factory=set[int])
     tried: dict[int, int] = field(default_factory=dict[int, int])
     why: dict[str, str] = field(default_factory=dict[str, str])
-    crossed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def lacking(self) -> list[str]:
         """Names of sites that took part and do not have it."""
@@ -50,7 +50,7 @@ class Handing:
         sent = self.roster.post.send("query", dict.fromkeys(members, self.letter))
         for node, each in sent.items():
             answer = self.roster.post.answer(each)
-            self.crossed.append(self._row(members[node], each.size, answer))
+            self.record(self._row(members[node], each.size, answer))
             self._told(node, members[node], answer)
 
     def _row(self, member: Member, sent: int, answer: Answer) -> dict[str, Any]:
@@ -71,14 +71,11 @@ class Handing:
         _log.info("site %s has the final model", member.name)
 
 
-def handed_out(handing: Handing) -> list[dict[str, Any]]:
+def handed_out(handing: Handing) -> None:
     """Sends the model to all sites that took part, waits for those that are away, and logs who does not have it.
 
     It waits as long as the roster does for sites, and up to the post's time-out more for the answers of those that were
     sent it by then; the run is over, whatever comes of it. Sites are known that have called since the roster was made.
-
-    Returns:
-        A row for each letter, see ``Handing``.
     """
     until = time.monotonic() + handing.roster.wait
     try:
@@ -94,4 +91,3 @@ def handed_out(handing: Handing) -> list[dict[str, Any]]:
     for name in handing.lacking():
         why = handing.why.get(name, "it is not connected")
         _log.warning("site %s does not have the final model: %s; --resume sends it again", name, why)
-    return handing.crossed

@@ -74,13 +74,10 @@ def deliver_again(todo: Todo, engine: Any, sources: Sources) -> None:
     recipe, job = todo
     model = _model_at(job.folder / "model.safetensors")
     experiment = build(recipe, job.seed, sources, frozenset({job.method}))
-    session = engine.open(experiment.algorithms[job.method], experiment.task, experiment.federation, _nothing)
-    try:
-        crossed = session.deliver(model)
-    finally:
-        session.close()
     with closing(open_folder(job.folder, resume=True, overwrite=False)) as folder:
-        folder.delivered(crossed)
+        session = engine.open(experiment.algorithms[job.method], experiment.task, experiment.federation, _nothing)
+        with closing(session):
+            session.deliver(model, lambda row: folder.delivered([row]))
 
 
 def _model_at(file: Path) -> Params:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -115,10 +115,15 @@ class FlowerSession:
         traffic = {"evaluation_bytes_down": down + more_down, "evaluation_bytes_up": up + more_up}
         return {**columns(told, name), "evaluated_clients": len(told), **traffic}
 
-    def deliver(self, params: Params) -> list[dict[str, Any]]:
-        """Sends every site that took part the model that the run ends with; what crossed, letter by letter."""
-        run = self.roster.announcement.get("run")
-        return handed_out(Handing(self.roster, {"run": run, "kind": "model", "model": settled(params)}))
+    def deliver(self, params: Params, record: Callable[[dict[str, Any]], None]) -> None:
+        """Sends every site that took part the model that the run ends with; the run is over anyway.
+
+        Args:
+            params: The model.
+            record: Is told what crossed, letter by letter: see ``Handing``.
+        """
+        letter = {"run": self.roster.announcement.get("run"), "kind": "model", "model": settled(params)}
+        handed_out(Handing(self.roster, letter, record))
 
     def saved(self, round: int) -> None:
         """A checkpoint of so many rounds is on the disk: sites may forget what only older ones need."""

@@ -198,8 +198,14 @@ def test_images_that_lie_channels_last_may_be_pooled_to_one_place():
         return torch.as_strided(x.contiguous(), (len(x), 4), (36, 9))
 
     assert units(Pooled(pooled), (3, 5, 5)).sizes == {"conv": 4}
-    with pytest.raises(FedSepError, match="it is not known what torch's as_strided does"):
-        units(Pooled(every_other), (3, 5, 5))
+
+    def shuffled(x):
+        maps = nn.functional.avg_pool2d(x, 3)
+        return torch.as_strided(maps, maps.shape, (1, len(x), 1, 1)).flatten(1)
+
+    for wrong in (every_other, shuffled):
+        with pytest.raises(FedSepError, match="it is not known what torch's as_strided does"):
+            units(Pooled(wrong), (3, 5, 5))
 
 
 @pytest.mark.parametrize(("break_it", "says"), [

@@ -294,10 +294,14 @@ def test_rows_that_are_run_alone_come_beside_those_that_are_kept(tmp_path, monke
     for rows in ({"largest": 1, "heterofl": 2}, {"heterofl": 3, "feddf": 4}):
         told = [{"setting": "mnist_k2", "row": name, "figure": figure} for name, figure in rows.items()]
         (tmp_path / "runs/table1.json").write_text(json.dumps([*told, {"setting": "mnist_k5", "row": "heterofl"}]))
-        page.keep(["mnist_k2"])
+        page.keep(["mnist_k2", "mnist_k2_weak"], beside=True)
     assert {name: row["figure"] for name, row in page.kept("mnist_k2").items()} == {"feddf": 4, "heterofl": 3,
                                                                                    "largest": 1}  # fmt: skip
     assert not page.kept("mnist_k5")
+    assert sorted(file.name for file in (tmp_path / "records").iterdir()) == [
+        "mnist_k2.json", "mnist_k2_environment.json"]  # fmt: skip
+    page.keep(["mnist_k2"])
+    assert set(page.kept("mnist_k2")) == {"feddf", "heterofl"}
 
 
 def test_the_page_of_results_draws_and_tells_what_is_recorded(tmp_path, monkeypatch):
@@ -575,6 +579,10 @@ def test_some_settings_are_tuned_and_run_alone(tmp_path):
         (["fig2", "--setting", "mnist_k2"], "--setting: only table1 has settings (got fig2)"),
         (["table1", "--row", "heterofi"], "(got 'heterofi'; did you mean heterofl?)"),
         (["ablation", "--row", "heterofl"], "--row: only table1 has rows (got ablation)"),
+        (
+            ["table1", "--setting", "cifar10_k2_weak", "--row", "feddf", "--row", "heterofl"],
+            "--row: feddf is not run in cifar10_k2_weak",
+        ),
     ],
 )
 def test_mistakes_in_settings_and_rows(arguments, told, tmp_path, capsys, monkeypatch):

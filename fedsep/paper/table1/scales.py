@@ -85,7 +85,7 @@ _SMALL = Scale(
 
 _WIDE = Scale(
     name="wide",
-    told="wide: CIFAR-10 of small at the paper's base width, five rows, one seed: minutes on a GPU",
+    told="wide: CIFAR-10 at 32 x 32 and the paper's base width, five rows, one seed: minutes on a GPU",
     settings=(
         replace(
             _CIFAR10,
