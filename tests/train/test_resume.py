@@ -197,7 +197,7 @@ def test_an_interruption_while_the_final_model_is_sent_says_that_the_run_is_done
         def __getattr__(self, name):
             return getattr(self.session, name)
 
-        def deliver(self, params):
+        def deliver(self, params, record):
             raise KeyboardInterrupt
 
     class Remote:
