@@ -46,8 +46,6 @@ def convolutions() -> Iterator[Aim]:
         yield at_least(f"{workload}: `workers`, the loop in the usual order", asked, SPEED, usual, PLAIN)
         found = ratios(workload, "workers", of=BFLOAT16, part="bfloat16")
         yield at_least(f"{workload}: `workers` in bfloat16", asked, BFLOAT16, found, PLAIN)
-        found = ratios(workload, "workers", of=AMX)
-        yield at_least(f"{workload}: `workers`, with AMX", asked, AMX, found, PLAIN)
         found = ratios(workload, "workers", of=AMX, part="bfloat16")
         yield at_least(f"{workload}: `workers` in bfloat16, with AMX", asked, AMX, found, PLAIN)
 

@@ -136,11 +136,10 @@ def second_term_table() -> str:
     for row in dict.fromkeys(run["row"] for run in runs):
         own = [run for run in runs if run["row"] == row]
         ahead = [100 * (run["validation_served_accuracy"] - first[run["seed"]]) for run in own if run["seed"] in first]
-        seconds = statistics.median(run["seconds"] for run in own)
         paired = f"{statistics.fmean(ahead):+.2f} ({min(ahead):+.2f} to {max(ahead):+.2f})" if ahead else ""
         figures = (_percent(own, "served"), _percent(own, "average_served"))
-        lines.append([row, len(own), *figures, "" if row == "first" else paired, f"{seconds:.0f}"])
-    return table(["terms", "seeds", "served", "averaged, served", "served, less first (range)", "seconds"], lines)
+        lines.append([row, len(own), *figures, "" if row == "first" else paired])
+    return table(["terms", "seeds", "served", "averaged, served", "served, less first (range)"], lines)
 
 
 def costs_table() -> str:
