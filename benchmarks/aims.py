@@ -44,10 +44,9 @@ def convolutions() -> Iterator[Aim]:
         yield at_least(f"{workload}: `workers`", asked, SPEED, ratios(workload, "workers"), PLAIN)
         usual = ratios(workload, "workers", "usual")
         yield at_least(f"{workload}: `workers`, the loop in the usual order", asked, SPEED, usual, PLAIN)
-        found = ratios(workload, "workers", of=BFLOAT16, part="bfloat16")
-        yield at_least(f"{workload}: `workers` in bfloat16", asked, BFLOAT16, found, PLAIN)
-        found = ratios(workload, "workers", of=AMX, part="bfloat16")
-        yield at_least(f"{workload}: `workers` in bfloat16, with AMX", asked, AMX, found, PLAIN)
+        for words, record in (("in bfloat16", BFLOAT16), ("in bfloat16, with AMX", AMX)):
+            found = ratios(workload, "workers", of=record, part="bfloat16")
+            yield at_least(f"{workload}: `workers` {words}", asked, record, found, PLAIN)
 
 
 def stacked() -> Iterator[Aim]:

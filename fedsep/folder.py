@@ -56,7 +56,7 @@ class RunFolder:
                 self._files[name] = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             write_all(self._files[name], data)
 
-    def delivered(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def delivered(self, row: Mapping[str, Any]) -> None:
         """Adds to what bringing the run's model to sites took: after the run, so that no resumption cuts it.
 
         A line that a full disk cut off earlier is ended first.
@@ -65,7 +65,7 @@ class RunFolder:
         if file.exists() and not file.read_bytes().endswith(b"\n"):
             with writing(file), file.open("ab") as torn:
                 torn.write(b"\n")
-        self.append(DELIVERY, rows)
+        self.append(DELIVERY, [row])
 
     def offsets(self) -> dict[str, int]:
         """Bytes of each log that there is."""

@@ -321,7 +321,7 @@ def _deliver(work: _Work, params: Params) -> None:
         return
     folder = work.keeper.folder
     try:
-        deliver(params, lambda row: None if folder is None else folder.delivered([row]))
+        deliver(params, (lambda _: None) if folder is None else folder.delivered)
     except KeyboardInterrupt:
         said = "the run is done, but sites may lack its final model: --resume sends it again"
         raise Interrupted(said, work.path, work.plan.rounds) from None

@@ -77,7 +77,7 @@ def deliver_again(todo: Todo, engine: Any, sources: Sources) -> None:
     with closing(open_folder(job.folder, resume=True, overwrite=False)) as folder:
         session = engine.open(experiment.algorithms[job.method], experiment.task, experiment.federation, _nothing)
         with closing(session):
-            session.deliver(model, lambda row: folder.delivered([row]))
+            session.deliver(model, folder.delivered)
 
 
 def _model_at(file: Path) -> Params:

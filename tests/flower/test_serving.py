@@ -123,6 +123,11 @@ def test_a_run_over_sites_goes_on_with_another_time_out(tmp_path, monkeypatch):
     assert timeouts == [77]
 
 
+def files(folder, but):
+    """All but one of a folder's files."""
+    return {file: file.read_bytes() for file in folder.iterdir() if file.is_file() and file != but}
+
+
 @needs_flower
 def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
     from fedsep.flower.local import LocalGrid
@@ -136,7 +141,7 @@ def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
     [model] = (tmp_path / "out").glob("fedavg/seed0/model.safetensors")
     [there] = (tmp_path / "state").glob("*/fedavg.safetensors")
     delivery = model.parent / "delivery.jsonl"
-    results = {file: file.read_bytes() for file in model.parent.iterdir() if file.is_file() and file != delivery}
+    results = files(model.parent, delivery)
     [crossed] = map(json.loads, delivery.read_text().splitlines())
     payload = sum(part.nbytes for part in load_file(model).values())
     assert {**crossed, "serialised": 0, "answer": 0} == {
@@ -150,7 +155,7 @@ def test_going_on_with_a_finished_run_sends_its_model_again(tmp_path, capsys):
     assert "site site has the final model" in capsys.readouterr().err
     assert there.read_bytes() == results[model]
     assert list(map(json.loads, delivery.read_text().splitlines())) == [crossed, crossed]
-    assert {file: file.read_bytes() for file in results} == results
+    assert files(model.parent, delivery) == results
     model.write_bytes(b"torn")
     capsys.readouterr()
     assert carried_out(again, grid) == 0
