@@ -2,6 +2,8 @@
 
 import torch
 
+from fedsep import memo as module
+from fedsep.looking import look
 from fedsep.memo import Memo
 
 
@@ -41,6 +43,32 @@ def test_what_the_caller_does_to_its_tensors_does_not_matter():
     assert memo(lambda: compute(x), 0, x)["y"].tolist() == [4.0] * 3
     assert memo(lambda: compute(torch.ones(3)), 0, torch.ones(3))["y"].tolist() == [2.0] * 3
     assert compute.calls == 2
+
+
+def test_of_a_tensor_on_a_device_that_was_changed_nothing_is_remembered(monkeypatch):
+    monkeypatch.setattr(module, "far", lambda value: True)
+    memo, compute = Memo(), Counter()
+    x = torch.ones(3)
+    memo(lambda: compute(x), 0, x)
+    x.add_(1)
+    assert memo(lambda: compute(x), 0, x)["y"].tolist() == [4.0] * 3
+    assert memo(lambda: compute(torch.ones(3)), 0, torch.ones(3))["y"].tolist() == [2.0] * 3
+    assert memo(lambda: compute(x), 0, torch.full((3,), 2.0))["y"].tolist() == [4.0] * 3
+    assert compute.calls == 3
+
+
+def test_on_a_device_the_very_tensors_are_known_without_a_look(monkeypatch):
+    looked = []
+    monkeypatch.setattr(module, "far", lambda value: True)
+    monkeypatch.setattr(module, "look", lambda flags: looked.append(len(flags)) or look(flags))
+    memo, compute = Memo(), Counter()
+    x, equal = torch.ones(4, 3), torch.ones(3)
+    memo(lambda: compute(x[1]), 0, x[1])
+    memo(lambda: compute(x[2]), 0, x[2])  # the same values, elsewhere
+    for part in (x[2], equal, equal, equal[:]):  # views of one place are the same
+        memo(lambda part=part: compute(part), 0, part)
+    assert compute.calls == 1
+    assert [count for count in looked if count] == [1, 1]
 
 
 def test_what_is_no_number_is_computed_every_time():

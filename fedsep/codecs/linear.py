@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import NotRequired, TypedDict
 
@@ -84,12 +85,12 @@ class Linear:
             omega=origin,
             history=origin.new_zeros(0, self.p),
             epoch=torch.tensor(0),
-            digest=seal(self.key),
+            digest=self._sealed,
         )
 
     def enroll(self, x: Received, ctx: Ctx) -> Anchored:
         """The anchor of round 0, not communicated."""
-        return {"anchor": self.start, "digest": seal(self.key)}
+        return {"anchor": self.start, "digest": self._sealed}
 
     def decode(self, x: Received, memory: Anchored, shard: Shard, ctx: Ctx) -> tuple[Decoded, Anchored]:
         """Catches the anchor up with this period, checks it against the server's digest, then adds S^+ x."""
@@ -98,7 +99,7 @@ class Linear:
             memory = Anchored(anchor=x["anchor"], digest=as_digest(ctx.digest or 0))
             current = x.get("omega")
         else:
-            omegas = [omega.clone() for omega in x["omegas"]]  # products round by how their operands are aligned
+            omegas = list(x["omegas"])
             current = None if self.calendar.begins(ctx.round) else omegas.pop()
             for number, omega in enumerate(omegas, start=epoch - len(omegas)):
                 memory = self._folded(memory, omega, number)
@@ -157,8 +158,14 @@ class Linear:
 
     def _fold(self, anchor: Params, omega: Tensor, epoch: int) -> Params:
         """anchor + S^+ omega, S being the sketch of period ``epoch``."""
-        return self._folds(lambda: self._space.lift(anchor, omega, epoch), epoch, omega, anchor)  # the smaller first
+        # The smaller first, and a copy: products round by how their operands are aligned.
+        return self._folds(lambda: self._space.lift(anchor, omega.clone(), epoch), epoch, omega, anchor)
 
-    @property
+    @functools.cached_property
+    def _sealed(self) -> Tensor:
+        """The digest before the first message: one object, so that what is the same need not be compared."""
+        return seal(self.key)
+
+    @functools.cached_property
     def _space(self) -> Sketched:
         return Sketched(self.start, self.p, self.calendar, self.key, self.operator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import Any, NotRequired, TypedDict
 
@@ -67,13 +68,13 @@ class Replay:
         Raises:
             FedSepError: The parameters are not those that the clients will start from.
         """
-        first = self._first()
+        first = self._first
         require_start(params, self._model(first["anchor"], first["sent"], 0))
         return self.started()
 
     def started(self) -> Announced:
         """The space's origin, and no messages yet."""
-        first = self._first()
+        first = self._first
         return {
             "anchor": first["anchor"],
             "omega": first["sent"],
@@ -86,7 +87,7 @@ class Replay:
 
     def enroll(self, x: Received, ctx: Ctx) -> Copy:
         """The copy as it was before the first message, not communicated."""
-        return self._first()
+        return self._first
 
     def decode(self, x: Received, memory: Copy, shard: Shard, ctx: Ctx) -> tuple[Decoded, Copy]:
         """Replays what was missed, checks the copy against the server's digest, and lifts it."""
@@ -111,7 +112,7 @@ class Replay:
         if strange:  # of another view: what it says would be passed over
             raise FedSepError(f"clients are sent missed messages, or anchor and omega (got {', '.join(strange)})")
         if "missed" not in x:
-            first = self._first()
+            first = self._first
             anchor, sent = x.get("anchor", first["anchor"]), x.get("omega", first["sent"])
             return {"anchor": anchor, "sent": sent, "digest": as_digest(ctx.digest or 0)}
         for number, news in enumerate(x["missed"], start=ctx.round - len(x["missed"])):
@@ -152,7 +153,9 @@ class Replay:
         """What every client's copy must agree with."""
         return int(x["digest"])
 
+    @functools.cached_property
     def _first(self) -> Copy:
+        """Everybody's first copy: one object, so that what is the same need not be compared."""
         return {"anchor": self.space.anchor(), "sent": self.space.origin(), "digest": seal(self.key)}
 
     def _replayed(self, copy: Copy, news: News, round: int) -> Copy:
@@ -181,7 +184,7 @@ class Replay:
 
     def _kept(self, history: tuple[News, ...]) -> tuple[News, ...]:
         """No more than the model takes: beyond that, everything is the smaller download."""
-        first = self._first()
+        first = self._first
         room = tree.nbytes([first["anchor"], first["sent"]])
         sizes = [tree.nbytes(news) for news in history]
         drop, total = 0, sum(sizes)

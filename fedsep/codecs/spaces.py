@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol
+from weakref import WeakValueDictionary
 
+import torch
 from torch import Tensor
 
 from fedsep import random, tree
@@ -84,6 +87,9 @@ class Sketched:
     calendar: Calendar
     key: Tensor
     operator: MakeOperator
+    _made: WeakValueDictionary[tuple[int, torch.dtype], LinearOperator] = field(
+        init=False, default_factory=WeakValueDictionary, compare=False, repr=False
+    )
 
     @property
     def scale(self) -> float:
@@ -121,4 +127,11 @@ class Sketched:
         return sketch.solve(sketch.mv(tree.ravel({name: dy[name] for name in self.start})[0]))
 
     def _sketch(self, epoch: int) -> LinearOperator:
-        return self.operator(self.p, tree.size(self.start), random.fold(self.key, epoch))
+        """S of a period; while somebody has it, nobody looks at a key, which may lie on a device, to know it again."""
+        period = (epoch, torch.get_default_dtype())
+        sketch = self._made.get(period)
+        if sketch is None:
+            sketch = self.operator(self.p, tree.size(self.start), random.fold(self.key, epoch))
+            with suppress(TypeError):  # a user's own, without room for a weak reference
+                self._made[period] = sketch
+        return sketch

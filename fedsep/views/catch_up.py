@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import torch
@@ -26,6 +26,26 @@ class SketchState(TypedDict):
     digest: Tensor
 
 
+class _Cuts:
+    """What was cut of the latest state: clients that lack the same are sent one tensor, and need not compare it."""
+
+    def __init__(self) -> None:
+        self._x: tuple[Tensor, Tensor] | None = None
+        self._known: dict[tuple[int, int], Tensor] = {}
+
+    def of(self, x: SketchState, missed: int, rows: list[Tensor]) -> Tensor:
+        """The rows as one tensor, kept while x is the same and they are no more than the model's numbers in all."""
+        if self._x is None or self._x[0] is not x["history"] or self._x[1] is not x["omega"]:
+            self._x, self._known = (x["history"], x["omega"]), {}
+        place = (missed, len(rows))
+        if place in self._known:
+            return self._known[place]
+        cut = torch.cat(rows)
+        if sum(part.numel() for part in self._known.values()) + cut.numel() <= tree.size(x["anchor"]):
+            self._known[place] = cut
+        return cut
+
+
 @dataclass(frozen=True)
 class CatchUp:
     """Sends the coordinates of every period that ended since the client was last seen, then the current ones.
@@ -36,6 +56,7 @@ class CatchUp:
     """
 
     calendar: Calendar
+    _cuts: _Cuts = field(default_factory=_Cuts, compare=False, repr=False)
 
     def cut(self, x: SketchState, ctx: Ctx) -> dict[str, Tree]:
         """``{"omegas": (k, p)}``, or ``{"anchor": ..., "omega": (p,)}`` when that has fewer numbers."""
@@ -45,8 +66,8 @@ class CatchUp:
         dimension = tree.size(x["anchor"])
         if ctx.seen == ASTRAY or missed > len(history) or missed * omega.numel() > dimension:
             return {"anchor": x["anchor"], **({"omega": omega} if current else {})}
-        rows = [*history[len(history) - missed :], *current]
-        return {"omegas": torch.stack(rows) if rows else omega.new_zeros(0, omega.numel())}
+        rows = [history[len(history) - missed :], *(part[None] for part in current)]
+        return {"omegas": self._cuts.of(x, missed, rows)}
 
     def like(self, x: SketchState, ctx: Ctx) -> dict[str, Tensor]:
         """A client's change has the shape of omega."""
