@@ -91,6 +91,9 @@ COMMANDS: dict[str, list[str]] = {
     "mnist_rivals_400_k2": ["run", "recipes/mnist_cnn/rivals_400_k2.yaml"],
     "tune_rivals_low": ["run", "recipes/mnist_cnn/tune_rivals_low.yaml"],
     "mnist_float": ["run", "recipes/mnist_cnn/fedsep_float.yaml", *SEEDS],
+    # Entropy of DS-FL's labels before and after they are sharpened, with 2 classes a client and with 5.
+    "soft_labels_k2": ["run", "recipes/heterogeneous/soft_labels.yaml"],
+    "soft_labels_k5": ["run", "recipes/heterogeneous/soft_labels.yaml", "--set", "data.partition.k=5"],
     "digits_personal_k2": ["run", "recipes/digits/personal_k2.yaml", *SEEDS],
     # Client-level differential privacy: six settings for every method, at one level of noise and so one epsilon.
     **{f"tune_private_{name}_{noise}": private(name, noise) for noise in NOISES for name in PRIVATE},

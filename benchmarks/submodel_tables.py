@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from fedsep.paper.table1.rows import ROWS
 IDEAS, TUNED_IDEAS = Path("records/submodel_ideas.json"), Path("records/submodel_ideas_tuned.json")
 COSTS, SECOND = Path("records/submodel_costs.json"), Path("records/second_term.json")
 NOT_RUN = "Not run yet."
+LOOKED_AT = (1, 10, 100)
+"""Rounds whose labels are told."""
 
 MASK, BEATEN = "fedsep_mask", ("fedrolex", "federated_dropout")
 """On each client's own classes, what must be ahead of what."""
@@ -212,3 +215,22 @@ def _medians(rows: Sequence[Mapping[str, Any]]) -> Medians:
     figures = ("seconds", "refresh_seconds", "peak_mib", "refresh_peak_mib")
     return {key: {name: statistics.median(row[name] for row in own) for name in figures if name in own[0]}
             for key, own in found.items()}  # fmt: skip
+
+
+def soft_labels_table() -> str:
+    """Entropy of DS-FL's labels by round: of the clients' mean, and of what was agreed."""
+    found = [_soft_labels(classes, run) for classes in (2, 5) for run in _runs(f"soft_labels_k{classes}")]
+    heads = [f"{what}, round {number}" for number in LOOKED_AT for what in ("mean", "agreed")]
+    return table(["classes a client", "labels", *heads, "test accuracy"], found) if found else NOT_RUN
+
+
+def _soft_labels(classes: int, run: Path) -> list[object]:
+    rows = {int(row["round"]): row for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())}
+    columns = ("server_entropy_of_mean", "server_entropy_agreed")
+    told = [rows.get(number, {}).get(column) for number in LOOKED_AT for column in columns]
+    entropies = [f"{float(value):.3f}" if value else "–" for value in told]  # none of a void round
+    return [classes, run.parent.name, *entropies, f"{100 * float(rows[max(rows)]['test_accuracy']):.1f}"]
+
+
+def _runs(record: str) -> list[Path]:
+    return sorted(Path("records", record).glob("*/seed0"))

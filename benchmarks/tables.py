@@ -332,6 +332,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "costs of sub-models": submodel_tables.costs_table,
     "ideas for sub-models": submodel_tables.ideas_table,
     "ideas at their own rates": submodel_tables.tuned_ideas_table,
+    "soft labels": submodel_tables.soft_labels_table,
     "second term": submodel_tables.second_term_table,
     "lasso that is re-drawn": communication.lasso_table,
     "private": lambda: f"{privacy.chosen_table(4)}\n\n{made('tune_private_fedavg_4')}",

@@ -126,10 +126,12 @@ class FedSep:
         return reply, ClientState(memory, wire), {**info, **encoded}
 
     def aggregate(self, state: ServerState, replies: Iterable[Reply]) -> tuple[ServerState, Info]:
-        """Line 20, over replies as they come; without replies only the clock moves."""
+        """Line 20, over replies as they come; without replies only the clock moves. A server's ``told`` is logged."""
         x, optimizer = self.server.step(state.x, self._updates(state, replies), state.optimizer)
+        told = getattr(self.server, "told", None)
+        info: Info = {} if told is None else told(x, optimizer)
         x, renewed = self.codec.advance(x, state.round + 1)
-        return ServerState(x, self._renewed(x, optimizer) if renewed else optimizer, state.round + 1), {}
+        return ServerState(x, self._renewed(x, optimizer) if renewed else optimizer, state.round + 1), info
 
     def model(self, state: ServerState) -> Params:
         """The server's model."""

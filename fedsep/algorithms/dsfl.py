@@ -71,6 +71,9 @@ def dsfl(
     n is per_round: nothing depends on the models. Which examples these are follows from the seed and the round, and
     costs nothing; beside the labels stands their round. In the first round nothing is sent down.
 
+    Metrics:
+        server_entropy_of_mean, server_entropy_agreed: -sum p log p of the round's labels in nats, before and after ERA.
+
     Memory:
         Server: its model and n labels. Client: its own model.
 

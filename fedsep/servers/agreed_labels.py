@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from fedsep import random
 from fedsep.codecs.soft_labels import Labelled, Labels, Pool
-from fedsep.core import Task, Update
+from fedsep.core import Info, Task, Update
 from fedsep.learners.descent import Descent
 from fedsep.servers.reduce import mean
 from fedsep.zoo import lone
@@ -21,6 +22,11 @@ Aggregation = Literal["era", "sa"]
 def sharpened(labels: Labels, temperature: float) -> Labels:
     """softmax(labels / T), of probabilities and not of logits: near one-hot for small T, near uniform for large."""
     return (labels / temperature).softmax(-1)
+
+
+def entropy(labels: Labels) -> Tensor:
+    """-sum p log p of one example's probabilities, in nats: the mean over examples."""
+    return torch.special.entr(labels.clamp_min(0)).sum(-1).mean()  # a wire may have made a little less than 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +56,25 @@ class AgreedLabels:
         tasks = {"the server's model": self.task}
         return lone("distil_batch_size", self.descent, self.pool.per_round, "per_round:", tasks)
 
-    def init(self, x: Labelled) -> tuple[()]:
-        """Nothing is remembered."""
-        return ()
+    def init(self, x: Labelled) -> Info:
+        """Nothing was agreed yet."""
+        return {}
 
-    def step(self, x: Labelled, updates: Iterable[Update], state: tuple[()]) -> tuple[Labelled, tuple[()]]:
+    def told(self, x: Labelled, state: Info) -> Info:
+        """The entropy of the round's labels, before and after they are sharpened; nothing if none were agreed."""
+        return state if int(x["labelled"]) == int(x["round"]) else {}
+
+    def step(self, x: Labelled, updates: Iterable[Update], state: Info) -> tuple[Labelled, Info]:
         """x after the round; with no updates, x as it was."""
         labels = mean(updates)
         if labels is None:
             return x, state
         agreed: Labels = labels["labels"]
+        found = {"entropy_of_mean": entropy(agreed)}
         if self.temperature is not None:
             agreed = sharpened(agreed, self.temperature)
         round = int(x["round"])
         key = random.fold(self.key, round)
         model = self.pool.distilled(self.task, x["model"], agreed, round, self.descent, key)
-        return {"model": model, "labels": agreed, "labelled": x["round"], "round": x["round"]}, state
+        found["entropy_agreed"] = entropy(agreed)
+        return {"model": model, "labels": agreed, "labelled": x["round"], "round": x["round"]}, found

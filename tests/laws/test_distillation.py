@@ -165,6 +165,19 @@ def test_era_is_a_softmax_of_probabilities():
     assert float(entropy(sharpened(split, 0.1))) == pytest.approx(0.851, abs=1e-3)
 
 
+def test_the_entropy_of_real_labels_is_told_before_and_after():
+    mine = algorithms.dsfl(network, public=public(), per_round=6, distil_steps=1, **LOCAL)
+    state, labels = mine.init(network.init()), [probabilities(seed, 6, OUTPUTS) for seed in (3, 4)]
+    after, told = mine.aggregate(state, [Reply(c, context(0), {"labels": part}) for c, part in enumerate(labels)])
+    average = sum(labels) / 2
+    assert float(told["entropy_of_mean"]) == pytest.approx(float(entropy(average).mean()))
+    assert float(told["entropy_agreed"]) == pytest.approx(float(entropy((average * OUTPUTS).softmax(-1)).mean()))
+    assert mine.aggregate(after, [])[1] == {}  # nothing was agreed
+    plain = algorithms.dsfl(network, public=public(), per_round=6, distil_steps=1, aggregation="sa", **LOCAL)
+    told = plain.aggregate(state, [Reply(c, context(0), {"labels": part}) for c, part in enumerate(labels)])[1]
+    assert float(told["entropy_agreed"]) == float(told["entropy_of_mean"])
+
+
 @pytest.mark.parametrize(("options", "target"), [
     ({"aggregation": "sa"}, lambda mean: mean),
     ({}, lambda mean: (mean * OUTPUTS).softmax(-1)),

@@ -45,6 +45,17 @@ def test_every_place_on_the_pages_is_filled(file):
     assert (wanted if file.startswith("results") else {"second term"}) <= set(begun)
 
 
+def test_entropies_of_soft_labels(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert page.soft_labels_table() == "Not run yet."
+    place = tmp_path / "records/soft_labels_k5/era/seed0"
+    place.mkdir(parents=True)
+    head = "round,test_accuracy,server_entropy_of_mean,server_entropy_agreed"
+    rows = [head, "1,0.1,2.3,2.25", "10,,,", "100,0.505,1.5,0.25"]
+    (place / "metrics.csv").write_text("\n".join(rows))
+    assert cells(page.soft_labels_table(), "5") == ["era", "2.300", "2.250", "–", "–", "1.500", "0.250", "50.5"]
+
+
 def test_rates_and_the_figure_that_chose_them(page, tmp_path):
     def points(*rates):
         return [{"settings": {"methods.m.lr": rate}} for rate in rates]
