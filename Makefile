@@ -60,12 +60,15 @@ docs: $(DEV) ## the documentation, in site/
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo "site/index.html"
 
-bench: $(DEV) ## rounds per second against a plain PyTorch loop: records and docs/results
+bench: $(DEV) ## speed, scale, memory and faults: records and docs/results (an hour or so)
 	$(PY) -m benchmarks.rounds --out records/rounds.json
 	$(PY) -m benchmarks.speed --rounds 10 --out records/speed.json
 	$(PY) -m benchmarks.speed --rounds 10 --out records/speed_bfloat16.json bfloat16
 	$(PY) -m benchmarks.steps --out records/steps.json
 	$(PY) -m benchmarks.draws --out records/draws.json
+	$(PY) -m benchmarks.scale --out records/scale.json
+	$(PY) -m benchmarks.told --out records/memory.json
+	$(PY) -m benchmarks.faults --out records/faults.json
 	$(PY) -m benchmarks.tables
 
 install: $(BASE) ## the environment for `fedsep`

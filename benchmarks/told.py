@@ -31,6 +31,9 @@ CASES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "MNIST, 2 workers": (
         "recipes/mnist_cnn/fedavg.yaml", "fedavg", ("rounds=20", "engine={use: fedsep.engines.workers, processes: 2}")
     ),
+    "MNIST, stacked": (
+        "recipes/mnist_cnn/fedavg.yaml", "fedavg", ("rounds=6", "engine={use: fedsep.engines.vectorised}")
+    ),
     "10,000 clients, memories on the disk": ("recipes/mnist_cnn/dgc.yaml", "dgc", MANY),
     "text": ("recipes/text/small.yaml", "fedsep_quantised", ("rounds=10",)),
     "1e8 parameters": ("recipes/text/hundred_million.yaml", "fedsep_quantised", ()),

@@ -13,7 +13,7 @@ from fedsep import tree
 from fedsep.cli.entry import BAD_INPUT, DONE
 from fedsep.cli.measure import Cost, measure
 from fedsep.cli.options import Reading, Talk
-from fedsep.cli.rehearse import Peak, rehearse
+from fedsep.cli.rehearse import REMOTE, Peak, rehearse
 from fedsep.cli.screen import Screen
 from fedsep.core import HEADER_BYTES, FedSepError
 from fedsep.data.known import FETCH
@@ -79,6 +79,8 @@ def _check(screen: Screen, reading: Reading, sources: Sources, rehearsal: bool) 
         screen.result("Peak memory is that of each site's own process, and is not told here.")
     elif rehearsal:
         screen.result(peaks_told({name: rehearse(recipe, name, sources) for name in experiment.algorithms}))
+        if recipe.engine.use in REMOTE:
+            screen.result(f"This is one process with the clients' part in it; {recipe.engine.use} has several.")
     else:
         screen.result("--memory tells the peak of memory in all, from rounds that it plays.")
     screen.result("")

@@ -16,6 +16,9 @@ from fedsep.cli.bench_apart import watch
 from fedsep.core import FedSepError
 from fedsep.recipes import Recipe, Sources
 
+REMOTE = ("fedsep.engines.flower", "fedsep.engines.torchrun")
+"""Engines one of whose processes does what ``sequential`` does: that one is told."""
+
 
 class Peak(NamedTuple):
     """Most bytes of main memory in a run.

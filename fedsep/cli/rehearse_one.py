@@ -16,6 +16,7 @@ from torch import Tensor
 import fedsep.cli.run  # noqa: F401 - a run has it all in memory  # pyright: ignore[reportUnusedImport]
 from fedsep import tree
 from fedsep.cli.job import answer
+from fedsep.cli.rehearse import REMOTE
 from fedsep.core import FedSepError
 from fedsep.engines.engine import Engine
 from fedsep.engines.sequential import sequential
@@ -29,8 +30,6 @@ from fedsep.train import fit
 
 ROUNDS = 3
 """Rounds that are played, or all if there are fewer: in the first, clients have no memory and may be sent nothing."""
-
-_REMOTE = ("fedsep.engines.flower", "fedsep.engines.torchrun")  # one of their processes does what sequential does
 
 
 def main(job_file: str, result_file: str) -> None:
@@ -51,7 +50,7 @@ def rehearsed(job: dict[str, Any]) -> dict[str, Any]:
     sources = Sources(None if job["data_dir"] is None else Path(job["data_dir"]))
     experiment = build(recipe, recipe.seeds[0], sources, frozenset([job["method"]]))
     told, fleet = recipe.options(), experiment.federation
-    engine = sequential() if recipe.engine.use in _REMOTE else recipe.engine.build({})
+    engine = sequential() if recipe.engine.use in REMOTE else recipe.engine.build({})
     cohort, rounds, growth = told["cohort"].size(fleet.clients), min(ROUNDS, recipe.rounds), Growth()
     algorithm = experiment.algorithms[job["method"]]
     # What noise a private method adds goes by the size of its cohort, which it must find as it is.

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from fedsep.cli import check, invoke
 from fedsep.cli import rehearse as module
 from fedsep.cli.bench_apart import Watched, watch
 from fedsep.cli.check import peaks_told
@@ -24,7 +25,7 @@ data: {{use: fedsep.data.text, context: 16, limit: 20000, clients: 4}}
 model: {{use: fedsep.models.transformer, width: 512, depth: 4, heads: 8}}
 task: {{use: fedsep.tasks.language}}
 method: {{use: fedsep.algorithms.fedavg, lr: 0.1, steps: 1, batch_size: 4}}
-engine: {{use: fedsep.engines.sequential}}
+engine: {{use: fedsep.engines.{engine}}}
 """
 
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="only Linux tells")
@@ -32,8 +33,9 @@ linux = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason
 
 @linux
 @pytest.mark.slow
-def test_the_peak_of_a_run_in_which_the_model_takes_most_is_told_within_15_percent(tmp_path):
-    (tmp_path / "large.yaml").write_text(RECIPE.format(rounds=6))
+@pytest.mark.parametrize("engine", ["sequential", "vectorised"])
+def test_the_peak_of_a_run_in_which_the_model_takes_most_is_told_within_15_percent(tmp_path, engine):
+    (tmp_path / "large.yaml").write_text(RECIPE.format(rounds=6, engine=engine))
     told = rehearse(read(tmp_path / "large.yaml"), "fedavg", Sources())
     seen = watch([sys.executable, "-m", "fedsep", "run", str(tmp_path / "large.yaml"), "--out", str(tmp_path / "out")])
     assert seen.code == 0, seen.said
@@ -68,7 +70,7 @@ def test_what_is_remembered_grows_to_a_limit():
     [(-9, "", "a round takes more memory than there is"), (3, "out of luck", "ended with exit code 3: out of luck")],
 )
 def test_a_rehearsal_that_ends_badly_is_told(tmp_path, monkeypatch, code, said, message):
-    (tmp_path / "large.yaml").write_text(RECIPE.format(rounds=1))
+    (tmp_path / "large.yaml").write_text(RECIPE.format(rounds=1, engine="sequential"))
     monkeypatch.setattr(module, "watch", lambda words: Watched(1, (1,), code, said))
     with pytest.raises(FedSepError, match=f"methods.fedavg: .*{message}"):
         rehearse(read(tmp_path / "large.yaml"), "fedavg", Sources())
@@ -79,3 +81,11 @@ def test_the_total_of_all_processes_is_told():
     assert not isinstance(table, str)
     assert [next(iter(column.cells)) for column in table.columns] == ["fedavg", "300 MB", "2 x 210 MB", "450 MB"]
     assert "Linux does" in str(peaks_told({"fedavg": None}))
+
+
+@pytest.mark.parametrize(("engine", "said"), [("torchrun", True), ("sequential", False)])
+def test_of_engines_with_ranks_or_nodes_one_process_is_told_and_it_says_so(monkeypatch, capsys, engine, said):
+    monkeypatch.setattr(check, "rehearse", lambda *_: Peak(1 << 20, (), 1 << 20, 3, 4))
+    assert invoke(["check", "quickstart", "--memory", "--engine", engine]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("fedsep.engines.torchrun has several" in out) == said
