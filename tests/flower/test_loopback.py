@@ -65,9 +65,10 @@ class Trial:
         self.until(lambda: self.said("server.log").count("listening") > before, process)
         return process
 
-    def client(self, name, clients, key=None, data="data"):
+    def client(self, name, clients, key=None, data="data", insecure=False):
         (self.folder / "data").mkdir(exist_ok=True)
-        place = ["--data", str(data), "--server", f"127.0.0.1:{self.port}", "--key", key or f"certs/nodes/{name}"]
+        known = ["--insecure"] if insecure else ["--key", key or f"certs/nodes/{name}"]
+        place = ["--data", str(data), "--server", f"127.0.0.1:{self.port}", *known]
         return self.fedsep("flower", "client", *place, "--clients", clients, "--name", name, log=f"{name}.log")
 
     def said(self, log):
@@ -101,15 +102,17 @@ def stack():
         yield stack
 
 
-@pytest.fixture
-def in_float64(tmp_path, monkeypatch):
-    """Every Python that is started computes in double precision, Flower's own programs included."""
+@pytest.fixture(params=["float64", "float32"])
+def precision(request, tmp_path, monkeypatch):
+    """Every Python that is started computes in this precision, Flower's own programs included."""
     (tmp_path / "before").mkdir()
-    (tmp_path / "before/sitecustomize.py").write_text("import torch\n\ntorch.set_default_dtype(torch.float64)\n")
+    lines = f"import torch\n\ntorch.set_default_dtype(torch.{request.param})\n"
+    (tmp_path / "before/sitecustomize.py").write_text(lines)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "before"), os.environ["PYTHONPATH"]]))
+    return getattr(torch, request.param)
 
 
-def test_five_rounds_are_those_of_sequential(tmp_path, stack, in_float64, mnist):
+def test_five_rounds_are_those_of_sequential(tmp_path, stack, precision, mnist):
     trial = Trial(tmp_path, stack, 5, data=MNIST)
     server = trial.server()
     sites = [trial.client("site1", "0-4", data=mnist), trial.client("site2", "5-9", data=mnist)]
@@ -121,7 +124,7 @@ def test_five_rounds_are_those_of_sequential(tmp_path, stack, in_float64, mnist)
     assert alone.wait(PATIENCE) == 0
     models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
     assert models[0] == models[1]
-    assert {part.dtype for part in safetensors.torch.load(models[0]).values()} == {torch.float64}
+    assert {part.dtype for part in safetensors.torch.load(models[0]).values()} == {precision}
     assert all(row["serialised"] > row["payload"] for row in trial.rows("ledger.jsonl"))
     received = [json.loads(line)["received"] for line in trial.said("sites/site1/audit.jsonl").splitlines()]
     assert received == ["hello", *["round"] * 5, "model"]
@@ -168,6 +171,19 @@ def test_a_stranger_is_refused_and_a_server_that_is_killed_goes_on_to_the_result
     assert rounds[-3:] == [3, 4, 5]  # the third again
     [kept] = tmp_path.glob("sites/site1/*/topk_ef.safetensors")
     assert kept.read_bytes() == models[1]
+
+
+def test_without_tls_where_it_is_asked_for_at_both_ends(tmp_path, stack):
+    trial = Trial(tmp_path, stack, 2)
+    server = trial.server("--insecure")
+    trusting = trial.client("site1", "0-4")
+    assert trusting.wait(PATIENCE) == 2
+    assert "was the server started with --insecure?" in trial.said("site1.log")
+    trial.client("site1", "0-4", insecure=True)
+    trial.client("site2", "5-9", insecure=True)
+    assert server.wait(PATIENCE) == 0, trial.said("server.log")
+    assert [row["replies"] for row in trial.rows("metrics.jsonl")] == [10, 10]
+    assert not any("failure" in row for row in trial.rows("ledger.jsonl"))
 
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/deployment.md"

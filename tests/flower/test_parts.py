@@ -325,6 +325,8 @@ def test_a_look_at_a_sites_data(tmp_path, capsys):
     calls = ["flower", "client", "--data", str(tmp_path), "--server", "127.0.0.1:1", "--insecure"]
     assert invoke([*calls, "--clients", "3"]) == 2  # before anybody is called
     assert "--clients must name 2, as the site's data have (got 1)" in capsys.readouterr().err
+    assert invoke([word for word in calls if word != "--insecure"]) == 2  # who a site is has to be shown
+    assert "--key: this site's private key is missing" in capsys.readouterr().err
     (tmp_path / "data.yaml").write_text("{use: fedsep.data.digts}")
     assert invoke(arguments) == 2
     assert (
