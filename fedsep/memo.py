@@ -63,8 +63,10 @@ class Memo:
         return known.result
 
     def nbytes(self) -> int:
-        """Bytes of what is remembered."""
-        return sum(tree.nbytes([call.leaves, call.result]) for call in self._calls)
+        """Bytes of what is remembered; of a view on a device, all that it keeps alive."""
+        parts = (part for call in self._calls for part in tree.leaves([call.leaves, call.result]))
+        blocks = {block.data_ptr(): block.nbytes() for block in (part.untyped_storage() for part in parts)}
+        return sum(blocks.values())
 
 
 def transforming() -> bool:
