@@ -214,13 +214,6 @@ IDEAS: dict[str, Make] = {
     "one plan by Taylor": plain("fedsep_shared", scores="taylor"),
     "one plan by gates, importance": plain("fedsep_shared", scores="gates", reduce="importance"),
     "two clusters, importance": plain("fedsep_shared", scores="taylor", reduce="importance", clusters=2),
-    "one plan, half rolls, importance": plain("fedsep_shared", scores="taylor", reduce="importance", rolling=0.5),
-    "one slow plan, importance": plain("fedsep_shared", scores="taylor", reduce="importance", memory=0.98),
-    "fedrolex, importance": plain("fedrolex", reduce="importance"),
-    "splitmix": plain("splitmix"),
-    "splitmix, importance": plain("splitmix", reduce="importance"),
-    "splitmix, shuffled": plain("splitmix", reduce="shuffled"),
-    "fjord, importance": plain("fjord", reduce="importance"),
 }  # fmt: skip
 
 
