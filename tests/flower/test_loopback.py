@@ -81,6 +81,17 @@ class Trial:
             assert process is None or process.poll() is None, self.said("server.log")
             time.sleep(0.5)
 
+    def require_that_of_sequential(self, dtype):
+        """That the final model is what the recipe gives in one process, bit for bit, in this precision; the model."""
+        alone = self.fedsep("run", "recipe.yaml", "--engine", "sequential", "--out", "alone", log="alone.log")
+        assert alone.wait(PATIENCE) == 0
+        found, model = (
+            (self.folder / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")
+        )
+        assert found == model
+        assert {part.dtype for part in safetensors.torch.load(model).values()} == {dtype}
+        return model
+
     def rows(self, name):
         return [json.loads(line) for line in (self.folder / "out/topk_ef/seed0" / name).read_text().splitlines()]
 
@@ -102,17 +113,15 @@ def stack():
         yield stack
 
 
-@pytest.fixture(params=["float64", "float32"])
-def precision(request, tmp_path, monkeypatch):
-    """Every Python that is started computes in this precision, Flower's own programs included."""
+@pytest.fixture
+def in_float64(tmp_path, monkeypatch):
+    """Every Python that is started computes in double precision, Flower's own programs included."""
     (tmp_path / "before").mkdir()
-    lines = f"import torch\n\ntorch.set_default_dtype(torch.{request.param})\n"
-    (tmp_path / "before/sitecustomize.py").write_text(lines)
+    (tmp_path / "before/sitecustomize.py").write_text("import torch\n\ntorch.set_default_dtype(torch.float64)\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "before"), os.environ["PYTHONPATH"]]))
-    return getattr(torch, request.param)
 
 
-def test_five_rounds_are_those_of_sequential(tmp_path, stack, precision, mnist):
+def test_five_rounds_are_those_of_sequential(tmp_path, stack, in_float64, mnist):
     trial = Trial(tmp_path, stack, 5, data=MNIST)
     server = trial.server()
     sites = [trial.client("site1", "0-4", data=mnist), trial.client("site2", "5-9", data=mnist)]
@@ -120,11 +129,7 @@ def test_five_rounds_are_those_of_sequential(tmp_path, stack, precision, mnist):
     for site in sites:
         site.send_signal(signal.SIGTERM)
         assert site.wait(60) == 0
-    alone = trial.fedsep("run", "recipe.yaml", "--engine", "sequential", "--out", "alone", log="alone.log")
-    assert alone.wait(PATIENCE) == 0
-    models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
-    assert models[0] == models[1]
-    assert {part.dtype for part in safetensors.torch.load(models[0]).values()} == {precision}
+    trial.require_that_of_sequential(torch.float64)
     assert all(row["serialised"] > row["payload"] for row in trial.rows("ledger.jsonl"))
     received = [json.loads(line)["received"] for line in trial.said("sites/site1/audit.jsonl").splitlines()]
     assert received == ["hello", *["round"] * 5, "model"]
@@ -161,28 +166,25 @@ def test_a_stranger_is_refused_and_a_server_that_is_killed_goes_on_to_the_result
     trial.until(lambda: not listening("127.0.0.1", trial.port))
     again = trial.server("--resume")
     assert again.wait(PATIENCE) == 0, trial.said("server.log")
-    alone = trial.fedsep("run", "recipe.yaml", "--engine", "sequential", "--out", "alone", log="alone.log")
-    assert alone.wait(PATIENCE) == 0
-    models = [(tmp_path / out / "topk_ef/seed0/model.safetensors").read_bytes() for out in ("out", "alone")]
-    assert models[0] == models[1]
+    model = trial.require_that_of_sequential(torch.float32)
     received = [json.loads(line) for line in trial.said("sites/site1/audit.jsonl").splitlines()]
     rounds = [line["round"] for line in received if line["received"] == "round"]
     assert rounds[:3] == [1, 2, 3]
     assert rounds[-3:] == [3, 4, 5]  # the third again
     [kept] = tmp_path.glob("sites/site1/*/topk_ef.safetensors")
-    assert kept.read_bytes() == models[1]
+    assert kept.read_bytes() == model
 
 
-def test_without_tls_where_it_is_asked_for_at_both_ends(tmp_path, stack):
-    trial = Trial(tmp_path, stack, 2)
+def test_without_tls_where_it_is_asked_for_at_both_ends_and_in_float32(tmp_path, stack, mnist):
+    trial = Trial(tmp_path, stack, 5, data=MNIST)
     server = trial.server("--insecure")
     trusting = trial.client("site1", "0-4")
     assert trusting.wait(PATIENCE) == 2
     assert "was the server started with --insecure?" in trial.said("site1.log")
-    trial.client("site1", "0-4", insecure=True)
-    trial.client("site2", "5-9", insecure=True)
+    trial.client("site1", "0-4", data=mnist, insecure=True)
+    trial.client("site2", "5-9", data=mnist, insecure=True)
     assert server.wait(PATIENCE) == 0, trial.said("server.log")
-    assert [row["replies"] for row in trial.rows("metrics.jsonl")] == [10, 10]
+    trial.require_that_of_sequential(torch.float32)
     assert not any("failure" in row for row in trial.rows("ledger.jsonl"))
 
 
