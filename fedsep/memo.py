@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedsep import tree
 from fedsep.core import Tree
-from fedsep.looking import far, look
+from fedsep.looking import Identity, far, identity, look
 
 KEPT_BYTES = 1 << 26
 """What one function may remember beyond its last two calls."""
@@ -21,19 +21,18 @@ KEPT_BYTES = 1 << 26
 class _Call:
     """A call: its number, its arguments, and what came of it.
 
-    An argument on a device is that tensor itself, with the version that it had, so that the host need not wait to know
-    it again; others are copies. A tensor that was changed meanwhile is no longer what it was.
+    An argument on a device is that tensor itself, so that the host need not wait to know it again; others are copies.
+    ``known`` has what told them from others: a tensor that was changed meanwhile is no longer what it was.
     """
 
     number: int
     leaves: list[Tensor]
-    versions: list[int]
+    known: list[Identity]
     result: Tree
 
     @property
     def stale(self) -> bool:
-        return any(leaf._version != version for leaf, version in zip(self.leaves, self.versions, strict=True)  # pyright: ignore[reportPrivateUsage]
-                   if version >= 0)  # fmt: skip
+        return [identity(leaf) for leaf in self.leaves] != self.known
 
 
 @dataclass
@@ -75,18 +74,19 @@ def transforming() -> bool:
 
 
 def _called(number: int, leaves: list[Tensor], result: Tree) -> _Call:
-    kept = [leaf if _is_known_again(leaf) else leaf.clone() for leaf in leaves]
-    versions = [leaf._version if _is_known_again(leaf) else -1 for leaf in leaves]  # pyright: ignore[reportPrivateUsage]
-    return _Call(number, kept, versions, result)
+    # torch does not count the changes of an inference tensor: of that a copy, too.
+    kept = [leaf if far(leaf) and not leaf.is_inference() else leaf.clone() for leaf in leaves]
+    return _Call(number, kept, [identity(leaf) for leaf in kept], result)
 
 
 def _found(calls: list[_Call], number: int, leaves: list[Tensor]) -> _Call | None:
     """A call with equal arguments, the latest first; numbers on a device are looked at where nothing else tells."""
-    forms, doubtful = _forms(leaves), list[tuple[_Call, Tensor]]()
+    own, forms, doubtful = [identity(leaf) for leaf in leaves], _forms(leaves), list[tuple[_Call, Tensor]]()
     for call in reversed(calls):
         if call.number != number or _forms(call.leaves) != forms or call.stale:
             continue
-        others = [(u, v) for u, v in zip(call.leaves, leaves, strict=True) if not _same(u, v)]
+        pairs = zip(call.leaves, leaves, call.known, own, strict=True)
+        others = [(kept, leaf) for kept, leaf, known, brought in pairs if known != brought]
         if not all(torch.equal(u, v) for u, v in others if not far(u)):
             continue
         unknown = [(u == v).all() for u, v in others if far(u)]
@@ -99,13 +99,3 @@ def _found(calls: list[_Call], number: int, leaves: list[Tensor]) -> _Call | Non
 
 def _forms(leaves: list[Tensor]) -> list[tuple[Any, ...]]:
     return [(leaf.dtype, leaf.shape, leaf.device) for leaf in leaves]
-
-
-def _is_known_again(leaf: Tensor) -> bool:
-    """Whether to compare a tensor by value is to wait, and a change of it would be seen."""
-    return far(leaf) and not leaf.is_inference()
-
-
-def _same(known: Tensor, leaf: Tensor) -> bool:
-    """Whether two tensors of one form on a device lie in one place: one of them is kept, so that no other does."""
-    return _is_known_again(known) and (known.data_ptr(), known.stride()) == (leaf.data_ptr(), leaf.stride())

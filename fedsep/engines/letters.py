@@ -23,17 +23,9 @@ Place = Note | tuple[Literal["here", "yours"], bytes]
 """A note, or the tensor's own bytes, or the note by which the reader had sent it: it came back as it was."""
 Form = tuple[tuple[int, ...], tuple[int, ...], int, bool]
 """A tensor's shape, strides, the number of its dtype, and whether it lies elsewhere than in main memory."""
-Identity = tuple[int, int, torch.dtype, torch.Size, tuple[int, ...]]
-"""Address, version, dtype, shape and strides: two tensors with equal ones, while both live, have equal values."""
 
 _DTYPES = sorted({kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}, key=str)
 _NUMBERS = {kind: number for number, kind in enumerate(_DTYPES)}
-
-
-def identity(tensor: Tensor) -> Identity:
-    """What tells a tensor from another without a look at its values."""
-    version = 0 if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), version, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def write(values: Iterable[object], put: Callable[[Tensor], Place]) -> bytes:

@@ -13,6 +13,7 @@ from fedsep.engines import letters
 from fedsep.engines.arena import Arena
 from fedsep.engines.letters import Form, Note, Place
 from fedsep.engines.store import Store
+from fedsep.looking import Identity, identity
 from fedsep.settle import ALIGNMENT, host, settled
 
 
@@ -26,7 +27,7 @@ class Inbox:
         self._arena = arena
         self._before: dict[Note, Tensor] = {}
         self._now: dict[Note, Tensor] = {}
-        self._notes: dict[letters.Identity, Note] = {}
+        self._notes: dict[Identity, Note] = {}
 
     def turn(self) -> None:
         """Begins another letter, and forgets what the last one did not use."""
@@ -42,7 +43,7 @@ class Inbox:
 
     def note(self, tensor: Tensor) -> Note | None:
         """The note of a tensor that came with this letter and was not changed."""
-        return self._notes.get(letters.identity(tensor))
+        return self._notes.get(identity(tensor))
 
     def _get(self, note: Note) -> Tensor:
         tensor = self._now.get(note)
@@ -52,7 +53,7 @@ class Inbox:
                 form, offset = letters.opened(note)
                 tensor = letters.placed(self._arena.read(offset, letters.blank(form)), form)
             self._now[note] = tensor
-            self._notes[letters.identity(tensor)] = note
+            self._notes[identity(tensor)] = note
         return tensor
 
 

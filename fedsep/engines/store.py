@@ -12,7 +12,8 @@ from typing import Protocol
 from torch import Tensor
 
 from fedsep.engines import letters
-from fedsep.engines.letters import Identity, Note
+from fedsep.engines.letters import Note
+from fedsep.looking import Identity, identity
 from fedsep.settle import host
 
 _SMALLEST = 512
@@ -90,7 +91,7 @@ class Store:
                     del self._known[block.identity], self._noted[block.note]
 
     def _put(self, blocks: list[Block], tensor: Tensor) -> Note:
-        key = letters.identity(tensor)
+        key = identity(tensor)
         block = self._known.get(key)
         if block is None:
             source = host(tensor)

@@ -69,12 +69,10 @@ class AgreedLabels:
         labels = mean(updates)
         if labels is None:
             return x, state
-        agreed: Labels = labels["labels"]
-        found = {"entropy_of_mean": entropy(agreed)}
-        if self.temperature is not None:
-            agreed = sharpened(agreed, self.temperature)
+        average: Labels = labels["labels"]
+        agreed = average if self.temperature is None else sharpened(average, self.temperature)
         round = int(x["round"])
         key = random.fold(self.key, round)
         model = self.pool.distilled(self.task, x["model"], agreed, round, self.descent, key)
-        found["entropy_agreed"] = entropy(agreed)
-        return {"model": model, "labels": agreed, "labelled": x["round"], "round": x["round"]}, found
+        x = {"model": model, "labels": agreed, "labelled": x["round"], "round": x["round"]}
+        return x, {"entropy_of_mean": entropy(average), "entropy_agreed": entropy(agreed)}
