@@ -40,7 +40,7 @@ class _Cuts:
         place = (missed, len(rows))
         if place in self._known:
             return self._known[place]
-        cut = torch.cat(rows)
+        cut = torch.stack(rows) if rows else x["omega"].new_zeros(0, x["omega"].numel())
         if sum(part.numel() for part in self._known.values()) + cut.numel() <= tree.size(x["anchor"]):
             self._known[place] = cut
         return cut
@@ -66,7 +66,7 @@ class CatchUp:
         dimension = tree.size(x["anchor"])
         if ctx.seen == ASTRAY or missed > len(history) or missed * omega.numel() > dimension:
             return {"anchor": x["anchor"], **({"omega": omega} if current else {})}
-        rows = [history[len(history) - missed :], *(part[None] for part in current)]
+        rows = [*history[len(history) - missed :], *current]
         return {"omegas": self._cuts.of(x, missed, rows)}
 
     def like(self, x: SketchState, ctx: Ctx) -> dict[str, Tensor]:
