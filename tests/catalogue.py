@@ -459,6 +459,8 @@ CATALOGUE = [
     row("fedsep_mask on the sub-model", **_part, scores="taylor", scored_on="held", refresh_every=3,
         rolling=0.5, own_classes=False,
         sizes={**_silent, "p_down": held(), "p_second": 0, "report": turns(3, 2 * HIDDEN + 8, 2 * HIDDEN + 8)}),
+    row("fedsep_mask beside an order in common", **_part, scores="taylor", common=0.5,
+        sizes={**_slices, "p_down": sent_whole(2), "p_second": 0, "report": turns(2, 2 * HIDDEN + 4)}),
     row("fedsep_mask ranked once by importance", **_part, scores="taylor", refresh_every=None, reduce="importance",
         budget="params", uplink=_half, narrow=True),
     row("fedsep_mask of both terms", **_part, **_gates, terms="both",

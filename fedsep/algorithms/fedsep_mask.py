@@ -28,6 +28,7 @@ def fedsep_mask(
     scored_on: ScoredOn = "full",
     refresh_every: Count | None = 2,
     rolling: Part = 0.0,
+    common: Part = 0.0,
     images: Count = 200,
     memory: Momentum = 0.9,
     terms: Terms = "first",
@@ -58,6 +59,9 @@ def fedsep_mask(
             that it has are then ranked before all others, and the whole model is never sent.
         refresh_every: Accepted participations from one refresh to the next; None: only the first is one.
         rolling: Share of a client's units that is not its best, but a window that rolls over the rest.
+        common: Share of an order that all clients have in common, that of the units' numbers, in every ranking: a unit
+            has the mean of its places by both, weighted so. 0: the client's own ranking, as in the paper; 1: nested
+            sub-models, those of ``heterofl``.
         images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50, and
             the second term as many examples as this of the data that they are fitted to.
         memory: Of the server's mean of clients' rankings, which only says what narrower model it would serve: share of
@@ -91,9 +95,9 @@ def fedsep_mask(
     """
 
     def plan(telling: Present, scorer: Scorer, part: Submodel) -> tuple[Codec[Any], View]:
-        second = None if terms == "first" else _second(scores, scorer, scored_on, images, damping, bound)
+        second = None if terms == "first" else _second(scores, scorer, scored_on, common, images, damping, bound)
         view = Personal(part, Refresh(refresh_every), rolling, scored_on == "held", second is not None)
-        return Ranked(telling, scorer, view, second), view
+        return Ranked(telling, scorer, view, second, common), view
 
     return ranked_submodels(
         task, plan, scores=scores, images=images, memory=memory, weighting=weighting, terms=terms, **rest
@@ -101,16 +105,23 @@ def fedsep_mask(
 
 
 def _second(
-    scores: Scores | Scoring, scorer: Scorer, scored_on: ScoredOn, images: int, damping: float, bound: float
+    scores: Scores | Scoring,
+    scorer: Scorer,
+    scored_on: ScoredOn,
+    common: float,
+    images: int,
+    damping: float,
+    bound: float,
 ) -> SecondTerm:
     """The second term of a scorer.
 
     Raises:
-        FedSepError: Its scores have no phi, or there is no whole model to differentiate at.
+        FedSepError: Its scores have no phi, there is no whole model to differentiate at, or phi alone does not decide
+            the mask.
     """
     from fedsep.gates import GateScores, SecondTerm
 
-    if isinstance(scorer, GateScores) and scored_on == "full":
+    if isinstance(scorer, GateScores) and scored_on == "full" and not common:
         return SecondTerm(scorer, images, damping, bound)
     wrong: list[str] = []
     if not isinstance(scorer, GateScores):
@@ -118,4 +129,6 @@ def _second(
         wrong.append(f"scores must be gates, or made by fedsep.gates.gate_scores: others have no phi (got {got})")
     if scored_on != "full":
         wrong.append(f"scored_on must be full: the second term is a change of the whole model (got {scored_on})")
+    if common:
+        wrong.append(f"common must be 0: the second term is of a mask that phi alone decides (got {common:g})")
     raise FedSepError(f"fedsep_mask with terms=both: {'; '.join(wrong)}")

@@ -6,13 +6,15 @@ from typing import Unpack
 
 from fedsep.core import Task
 from fedsep.fedsep import FedSep, Weighting
-from fedsep.ranges import checked
+from fedsep.ranges import Part, checked
 from fedsep.submodels import RankedArguments, submodels
 from fedsep.views.plans import KeptRandom
 
 
 @checked(takes=submodels)
-def kept_random(task: Task, *, weighting: Weighting = "uniform", **rest: Unpack[RankedArguments]) -> FedSep:
+def kept_random(
+    task: Task, *, common: Part = 0.0, weighting: Weighting = "uniform", **rest: Unpack[RankedArguments]
+) -> FedSep:
     r"""Local SGD on random sub-models, each client's being the same for ever.
 
     As ``federated_dropout``, but the order of the units is drawn from the key of a client's first accepted round. What
@@ -20,6 +22,7 @@ def kept_random(task: Task, *, weighting: Weighting = "uniform", **rest: Unpack[
 
     Args:
         task: The local problem f.
+        common: Share of an order that all clients have in common in every client's order, as in ``fedsep_mask``.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
 
@@ -37,4 +40,4 @@ def kept_random(task: Task, *, weighting: Weighting = "uniform", **rest: Unpack[
     Reference:
         None; the control of ``fedsep_mask``.
     """
-    return submodels(task, KeptRandom(), weighting=weighting, **rest)
+    return submodels(task, KeptRandom(common), weighting=weighting, **rest)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsep import tree
 from fedsep.codecs.present import Present
 from fedsep.core import Ctx, Decoded, Info, Params, Shard, Tree
-from fedsep.models.ranking import Ranking, finite, ranked, renewed
+from fedsep.models.ranking import Ranking, finite, in_common, ranked, renewed
 from fedsep.scores.scorer import Scorer
 from fedsep.views.personal import Personal, Scored
 
@@ -33,20 +33,22 @@ class Ranked:
     At a refresh the client has all of x, and phi fitted to it: with ``second`` it then encodes the second term, too,
     unless it keeps every unit, when its mask is 1 whatever x is.
 
-    A ranking is made of scores without noise and kept between refreshes. It is proposed in a report, and holds once
-    the reply is accepted: the client keeps what the server keeps.
+    A ranking is made of scores without noise, and of the order that clients have in common, and kept between refreshes.
+    It is proposed in a report, and holds once the reply is accepted: the client keeps what the server keeps.
 
     Attributes:
         telling: What is told beside the change.
         scorer: Scores the units.
         ranks: The client's plan: the view.
         second: The second term, of the gates that are the scorer; None: it is left out.
+        common: Share of the units' own order in every ranking.
     """
 
     telling: Present
     scorer: Scorer
     ranks: Personal
     second: SecondTerm | None = None
+    common: float = 0.0
 
     def init(self, params: Params) -> Scored:
         """The model, whose units are all alike."""
@@ -66,10 +68,10 @@ class Ranked:
         known = self.ranks.ranking(ctx)
         if self.ranks.held:
             keep = self.ranks.keep(ctx, known)
-            ranking = renewed(known, keep, finite(self.scorer(x, shard, ctx, keep)))
+            ranking = renewed(known, keep, self._mixed(self.scorer(x, shard, ctx, keep)))
             return Decoded(x, residual=Refreshed(ranking)), memory
         scores, phi = self._scores(x, shard, ctx)
-        ranking = ranked(finite(scores))
+        ranking = ranked(self._mixed(scores))
         part = self.ranks.part.units.cut(x, self.ranks.keep(ctx, ranking))
         return Decoded(part, residual=Refreshed(ranking, phi)), memory
 
@@ -94,6 +96,10 @@ class Ranked:
     def model(self, x: Scored) -> Params:
         """The whole model."""
         return x["model"]
+
+    def _mixed(self, scores: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """With what clients have in common."""
+        return in_common(finite(scores), self.common)
 
     def _scores(self, x: Params, shard: Shard, ctx: Ctx) -> tuple[Mapping[str, Tensor], Params | None]:
         """Of all units; with phi, from which the second term goes on, where it is encoded."""

@@ -75,6 +75,27 @@ def renewed(ranking: Ranking, keep: Mapping[str, Tensor], scores: Mapping[str, T
     return {group: each(order, keep[group], scores[group]) for group, order in ranking.items()}
 
 
+def in_common(scores: Mapping[str, Tensor], share: float) -> Mapping[str, Tensor]:
+    """Scores that follow the units' numbers, the same for all clients, by a share, and one's own scores by the rest.
+
+    By each a unit has a place, 0 for the first. Units are scored by the mean of both, with the share as its weight.
+
+    Args:
+        scores: By group: a number for each unit, larger where it shall rather be kept.
+        share: 0: the scores as they are; 1: the order of the numbers.
+    """
+    if not share:
+        return scores
+
+    def each(part: Tensor) -> Tensor:
+        # In float64 a share such as 1/2 or 3/4 is exact, so that equals are equal on every device.
+        number = torch.arange(len(part), dtype=torch.float64, device=part.device)
+        own = torch.empty_like(number).index_copy(0, _order(part), number)
+        return -torch.lerp(own, number, share)
+
+    return {group: each(part) for group, part in scores.items()}
+
+
 def shortened(units: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:
     """As they travel: two bytes a unit, four in groups of more than 32,768."""
     return {group: part.to(torch.int16 if sizes[group] <= _SHORT else torch.int32) for group, part in units.items()}

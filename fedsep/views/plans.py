@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import Ctx
+from fedsep.models.ranking import in_common, places, ranked
 
 _UNITS = int.from_bytes(b"units", "big")  # what the client's key is folded with to draw units
 
@@ -51,14 +52,20 @@ class Random:
 
 @dataclass(frozen=True)
 class KeptRandom:
-    """Units drawn once for every client, from the key of its first accepted round, which it reports: 8 bytes, once."""
+    """Units drawn once for every client, from the key of its first accepted round, which it reports: 8 bytes, once.
 
+    Attributes:
+        common: Share of an order that all clients have in common, that of the units' numbers, in every client's.
+    """
+
+    common: float = 0.0
     keeps_key: ClassVar[bool] = True
 
     def __call__(self, n: int, count: int, group: int, ctx: Ctx) -> Tensor:
-        """As ``Random``, by the key that the client keeps."""
+        """As ``Random``, by the key that the client keeps, and by what clients have in common."""
         key = ctx.key if ctx.report is None else ctx.report["key"]
-        return Random()(n, count, group, ctx._replace(key=key))
+        drawn = {"units": Random()(n, n, group, ctx._replace(key=key))}
+        return ranked(in_common(places(drawn), self.common))["units"][:count]
 
 
 @dataclass(frozen=True)

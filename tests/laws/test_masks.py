@@ -4,6 +4,7 @@ import itertools
 import math
 import weakref
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from fedsep import algorithms, models, random, tasks, tree
 from fedsep.core import Ctx, Failure, FedSepError, Invitation, Reply, Samples, Update
-from fedsep.models.ranking import chosen, natural, places, ranked, read_ranking, renewed
+from fedsep.models.ranking import chosen, in_common, natural, places, ranked, read_ranking, renewed
 from fedsep.models.units import Axis, Units, kept, units
 from fedsep.replies import Gate
 from fedsep.scores import activation, taylor
@@ -26,7 +27,8 @@ from fedsep.tasks.pure import Pure
 from fedsep.testing import check_view, play
 from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
-from fedsep.views import Refresh, Rolling
+from fedsep.views import KeptRandom, Refresh, Rolling
+from fedsep.views.plans import _UNITS
 from fedsep.views.shared import nearest, relative, scaled
 
 WEAK = (0.5, 0.3)
@@ -98,6 +100,58 @@ def test_places_rank_as_the_ranking_does():
     order = {"g": random.permutation(random.key(4), 9)}
     assert torch.equal(ranked(places(order))["g"], order["g"])
     assert places(order)["g"].sort().values.tolist() == pytest.approx([(i + 1) / 9 for i in range(9)])
+
+
+@given(scores=st.lists(st.integers(0, 9), min_size=1, max_size=12), share=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+def test_what_clients_have_in_common_weighs_by_its_share(scores, share):
+    """By hand: every unit's place among the scores and its number, averaged as fractions."""
+    by_scores = sorted(range(len(scores)), key=lambda unit: (-scores[unit], unit))
+    mean = [(1 - Fraction(share)) * by_scores.index(unit) + Fraction(share) * unit for unit in range(len(scores))]
+    by_hand = sorted(range(len(scores)), key=lambda unit: (mean[unit], unit))
+    assert ranked(in_common({"g": torch.tensor(scores)}, share))["g"].tolist() == by_hand
+
+
+@pytest.mark.parametrize("scored_on", ["full", "held"])
+def test_a_client_ranks_by_its_scores_and_by_what_is_in_common(scored_on):
+    rising = by_hand({8: [float(unit) for unit in range(HIDDEN)]})
+    how = {"units": UNITS, "scores": rising, "scored_on": scored_on, **LOCAL}
+
+    def ranking(common):
+        method, ctx = algorithms.fedsep_mask(network, common=common, **how), context(0)
+        sent = method.broadcast(method.init(network.init()), ctx)
+        reply = method.update(sent, method.enroll(sent, ctx), shard(network, size=8), ctx)[0]
+        return reply["report"]["ranking"]["hidden"].tolist()
+
+    numbers = list(range(HIDDEN))
+    assert ranking(0.0) == ranking(0.25) == numbers[::-1]
+    assert ranking(0.5) == ranking(0.75) == ranking(1.0) == numbers  # of equals the first
+
+
+def test_with_all_in_common_it_is_heterofl():
+    how = {"units": UNITS, **LOCAL}
+    masks = [algorithms.fedsep_mask(network, scores="taylor", common=share, **how) for share in (1.0, 0.0)]
+
+    def trained(method):
+        alike = {"shards": shards(network, 4), "attendance": everybody(4, 5), "capabilities": (0.7, 0.2, 1.0, 0.4)}
+        return method.model(play(method, network.init(), **alike).states[-1])["0.weight"]
+
+    nested, same, own = map(trained, [algorithms.heterofl(network, **how), *masks])
+    assert torch.equal(nested, same)
+    assert not torch.equal(nested, own)
+
+
+def test_a_control_draws_what_is_not_in_common():
+    n, ctx = 40, context(0)
+
+    def order(common):
+        return KeptRandom(common)(n, n, 0, ctx)
+
+    numbers = torch.arange(n)
+    assert torch.equal(order(0.0), random.permutation(random.fold(random.fold(ctx.key, _UNITS), 0), n))
+    assert torch.equal(order(1.0), numbers)
+    apart = [int((order(share)[:10] >= 10).sum()) for share in (0.0, 0.5, 0.75, 1.0)]
+    assert apart == sorted(apart, reverse=True)
+    assert apart[0] > apart[2] > 0
 
 
 def test_scored_units_come_first_and_the_others_stay_in_their_order():

@@ -107,7 +107,7 @@ def test_gates_that_contradict_the_method_or_the_data_are_refused(options, says)
 
 
 MASKS = {
-    "fedsep_mask": ["fedsep_mask", "kept_random"],
+    "fedsep_mask": ["fedsep_mask", "in_common", "kept_random"],
     "fedsep_shared": ["fedsep_shared", "held_rolling", "two_clusters", "shared_random"],
 }
 
