@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from fedsep.paper.table1.results import share
 from fedsep.paper.table1.rows import ROWS
 
 IDEAS, TUNED_IDEAS = Path("records/submodel_ideas.json"), Path("records/submodel_ideas_tuned.json")
+PERSONAL_IDEAS = Path("records/personal_ideas.json")
 COSTS, SECOND = Path("records/submodel_costs.json"), Path("records/second_term.json")
 NOT_RUN = "Not run yet."
 LOOKED_AT = (1, 10, 100)
 """Rounds whose labels are told."""
 
-MASK, BEATEN = "fedsep_mask", ("fedrolex", "federated_dropout")
-"""On each client's own classes, what must be ahead of what."""
+MASKS, BEATEN = ("fedsep_mask", "fedsep_mask_common"), ("fedrolex", "federated_dropout")
+"""On each client's own classes, what must be ahead of what: the paper's personal mask, and ours."""
 
 
 def rates_table() -> str:
@@ -68,57 +69,72 @@ def _own(rows: Mapping[str, Any], row: str) -> str:
 
 
 def _verdict(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """The mask beside each method that it must beat, in points; level: within the larger deviation over seeds."""
-    lines = [f"{LABELS[MASK]} must beat {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
-    for name, rows in settings.items():
-        pairs = [(rival, _against(rows, rival)) for rival in BEATEN if _has_own(rows, rival) and _has_own(rows, MASK)]
-        told = ", ".join(f"{word} {LABELS[rival]} ({points:+.2f})" for rival, (word, points) in pairs)
-        met = all(word == "ahead of" for _, (word, _) in pairs)
-        lines += [f"- `{name}`: {told}: {'met' if met else 'not met'}."] if pairs else []
-    return "\n".join(lines)
+    """Each mask beside each method that it must beat, in points; level: within the larger deviation over seeds."""
+    parts: list[str] = []
+    for mask in MASKS:
+        lines = [line for name, rows in settings.items() if (line := _beaten(mask, name, rows))]
+        head = f"{LABELS[mask]} must beat {' and '.join(LABELS[rival] for rival in BEATEN)}:"
+        parts += ["\n".join([head, "", *lines])] if lines else []
+    return "\n\n".join(parts)
 
 
-def _against(rows: Mapping[str, Any], rival: str) -> tuple[str, float]:
-    mine, theirs = rows[MASK]["own_classes"], rows[rival]["own_classes"]
+def _beaten(mask: str, setting: str, rows: Mapping[str, Any]) -> str:
+    pairs = [(rival, _against(rows, mask, rival)) for rival in BEATEN if _has_own(rows, rival) and _has_own(rows, mask)]
+    told = ", ".join(f"{word} {LABELS[rival]} ({points:+.2f})" for rival, (word, points) in pairs)
+    met = all(word == "ahead of" for _, (word, _) in pairs)
+    return f"- `{setting}`: {told}: {'met' if met else 'not met'}." if pairs else ""
+
+
+def _against(rows: Mapping[str, Any], mask: str, rival: str) -> tuple[str, float]:
+    mine, theirs = rows[mask]["own_classes"], rows[rival]["own_classes"]
     ahead = mine["mean"] - theirs["mean"]
     level = abs(ahead) <= max(mine["std"] or 0.0, theirs["std"] or 0.0)
     return "level with" if level else "ahead of" if ahead > 0 else "behind", 100 * ahead
 
 
+def personal_ideas_table() -> str:
+    """Validation accuracy of quarter models on clients' own classes, and of the served model, of masks tried."""
+    runs = json.loads(PERSONAL_IDEAS.read_text())["runs"] if PERSONAL_IDEAS.is_file() else []
+    return _by_setting(runs, lambda own: f"{_mean(own, 'own_classes')} / {_mean(own, 'validation_served_accuracy')}")
+
+
 def ideas_table() -> str:
     """Validation accuracy of all that was tried beyond importance, at one rate."""
     runs = json.loads(IDEAS.read_text())["runs"] if IDEAS.is_file() else []
-    return _by_setting(runs)
+    return _by_setting(runs, _tried)
 
 
 def tuned_ideas_table() -> str:
     """The same of what was ahead, each at its own rate in each setting; runs that tried rates are left out."""
     runs = json.loads(TUNED_IDEAS.read_text())["runs"] if TUNED_IDEAS.is_file() else []
     longest = max((run["rounds"] for run in runs), default=0)
-    return _by_setting([run for run in runs if run["rounds"] == longest > TUNED])
+    return _by_setting([run for run in runs if run["rounds"] == longest > TUNED], _tried)
 
 
-def _by_setting(runs: Sequence[Mapping[str, Any]]) -> str:
+def _by_setting(runs: Sequence[Mapping[str, Any]], cell: Callable[[Sequence[Mapping[str, Any]]], str]) -> str:
+    """A row for each idea, a column for each setting in which one was run."""
     if not runs:
         return NOT_RUN
     settings = [name.removeprefix("mnist_") for name in SETTINGS if name.startswith("mnist")]
     shown = [setting for setting in settings if any(run["setting"] == setting for run in runs)]
+
+    def told(idea: str, setting: str) -> str:
+        own = [run for run in runs if (run["idea"], run["setting"]) == (idea, setting)]
+        return cell(own) if own else ""
+
     ideas = dict.fromkeys(run["idea"] for run in runs)
-    lines = [[idea, *(_tried(runs, idea, setting) for setting in shown)] for idea in ideas]
-    return table(["idea", *shown], lines)
+    return table(["idea", *shown], [[idea, *(told(idea, setting) for setting in shown)] for idea in ideas])
 
 
-def _tried(runs: Sequence[Mapping[str, Any]], idea: str, setting: str) -> str:
+def _tried(own: Sequence[Mapping[str, Any]]) -> str:
     """Served and averaged accuracy, with the number of seeds, and the rate where it was chosen."""
-    own = [run for run in runs if (run["idea"], run["setting"]) == (idea, setting)]
-    if not own:
-        return ""
     rates = "".join(f", rate {rate:g}" for rate in sorted({run["lr"] for run in own if "lr" in run}))
-    return f"{_percent(own, 'served')} / {_percent(own, 'average_served')} ({len(own)}{rates})"
+    served, average = (_mean(own, f"validation_{model}_accuracy") for model in ("served", "average_served"))
+    return f"{served} / {average} ({len(own)}{rates})"
 
 
-def _percent(runs: Iterable[Mapping[str, Any]], model: str) -> str:
-    values = [run[f"validation_{model}_accuracy"] for run in runs]
+def _mean(runs: Iterable[Mapping[str, Any]], figure: str) -> str:
+    values = [run[figure] for run in runs]
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return percent({"mean": statistics.fmean(values), "std": deviation})
 
@@ -140,7 +156,7 @@ def second_term_table() -> str:
         own = [run for run in runs if run["row"] == row]
         ahead = [100 * (run["validation_served_accuracy"] - first[run["seed"]]) for run in own if run["seed"] in first]
         paired = f"{statistics.fmean(ahead):+.2f} ({min(ahead):+.2f} to {max(ahead):+.2f})" if ahead else ""
-        figures = (_percent(own, "served"), _percent(own, "average_served"))
+        figures = [_mean(own, f"validation_{model}_accuracy") for model in ("served", "average_served")]
         lines.append([row, len(own), *figures, "" if row == "first" else paired])
     return table(["terms", "seeds", "served", "averaged, served", "served, less first (range)"], lines)
 

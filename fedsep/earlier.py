@@ -9,7 +9,8 @@ _WITHOUT_CLASSES = {"own_classes": False, "outputs": None}
 _ALIKE = {"reduce": "coverage_mean"}
 
 BEFORE: Mapping[str, Mapping[str, Any]] = {
-    "fedsep.algorithms.fedsep_mask": {"terms": "first", "damping": 1.0, "bound": 1.0},
+    "fedsep.algorithms.fedsep_mask": {"terms": "first", "damping": 1.0, "bound": 1.0, "common": 0.0},
+    "fedsep.algorithms.kept_random": {"common": 0.0},
     "fedsep.algorithms.splitmix": _ALIKE,
     "fedsep.algorithms.homogeneous": _ALIKE,
     "fedsep.algorithms.zerofl": {**_WITHOUT_CLASSES, **_ALIKE, "units": None},

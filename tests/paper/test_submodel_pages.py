@@ -17,7 +17,7 @@ def page(monkeypatch, tmp_path):
     from benchmarks import heterogeneity, submodel_tables
 
     monkeypatch.setattr(heterogeneity, "RECORD", tmp_path)
-    for name in ("IDEAS", "TUNED_IDEAS", "COSTS", "SECOND"):
+    for name in ("IDEAS", "TUNED_IDEAS", "PERSONAL_IDEAS", "COSTS", "SECOND"):
         monkeypatch.setattr(submodel_tables, name, tmp_path / f"{name}.json")
     return submodel_tables
 
@@ -28,7 +28,7 @@ def cells(text, first):
 
 
 def test_without_records_nothing_is_said_to_have_been_run(page):
-    tables = ("rates", "own_classes", "ideas", "tuned_ideas", "second_term", "costs")
+    tables = ("rates", "own_classes", "ideas", "tuned_ideas", "personal_ideas", "second_term", "costs")
     assert {name: getattr(page, f"{name}_table")() for name in tables} == dict.fromkeys(tables, "Not run yet.")
 
 
@@ -78,7 +78,13 @@ def test_the_mask_on_own_classes_and_what_it_must_beat(page, tmp_path):
     def rows(**means):
         return json.dumps([{"row": row, "own_classes": {"mean": mean, "std": 0.02}} for row, mean in means.items()])
 
-    first = {"fedsep_mask": 0.9, "fedrolex": 0.91, "federated_dropout": 0.8, "largest": 0.99}
+    first = {
+        "fedsep_mask": 0.9,
+        "fedsep_mask_common": 0.95,
+        "fedrolex": 0.91,
+        "federated_dropout": 0.8,
+        "largest": 0.99,
+    }
     (tmp_path / "mnist_k2.json").write_text(rows(**first, feddf=None))
     (tmp_path / "mnist_k5.json").write_text(rows(fedsep_mask=0.9, fedrolex=0.8, federated_dropout=0.8, heterofl=0.9))
     text = page.own_classes_table()
@@ -87,6 +93,16 @@ def test_the_mask_on_own_classes_and_what_it_must_beat(page, tmp_path):
     assert not [label for label in ("largest", "FedDF") if f"| {label} |" in text]
     assert "- `mnist_k2`: level with FedRolex (-1.00), ahead of Federated Dropout (+10.00): not met." in text
     assert "- `mnist_k5`: ahead of FedRolex (+10.00), ahead of Federated Dropout (+10.00): met." in text
+    assert text.endswith(
+        "FedSep mask by Taylor scores, three quarters in common must beat FedRolex and Federated Dropout:\n\n"
+        "- `mnist_k2`: ahead of FedRolex (+4.00), ahead of Federated Dropout (+15.00): met."
+    )
+
+
+def test_masks_that_were_tried_by_own_classes_and_as_served(page):
+    made = [run("gates", seed, 0.9, own_classes=value) for seed, value in ((100, 0.7), (101, 0.8))]
+    page.PERSONAL_IDEAS.write_text(json.dumps({"runs": made}))
+    assert cells(page.personal_ideas_table(), "gates") == ["75.00 ± 7.07 / 90.00"]
 
 
 def run(idea, seed, value, rounds=100, **more):

@@ -48,6 +48,26 @@ def test_leading_ideas_are_there_with_their_controls():
     assert len(set(LEADING)) == 10
 
 
+def test_masks_are_tried_on_validation_data_alone(monkeypatch):
+    from benchmarks import ideas_personal as search
+    from benchmarks import ideas_submodels
+
+    settings, seen = {"k2": SMOKE}, []
+    monkeypatch.setattr(search, "SETTINGS", settings)
+    monkeypatch.setattr(ideas_submodels, "SETTINGS", settings)
+    real = search.fit
+    monkeypatch.setattr(search, "fit", lambda *given, **how: seen.append(given[2]) or real(*given, **how))
+    assert set(search.LEADING) <= set(search.IDEAS)
+    asked = ("k2", "taylor, three quarters in common", 100, 2, 0.1)
+    made = search.run(asked)
+    assert 0 < made["own_classes"] <= 1
+    [fleet] = seen
+    own = ideas_submodels.problem(SMOKE, 100)[0]
+    assert torch.equal(fleet.test.x, own.validation.x)
+    assert all(torch.equal(fleet.shard(client).test.x, own.shard(client).validation.x) for client in range(3))
+    assert search.wanted([made], [asked, (*asked[:2], 101, *asked[3:])]) == [(*asked[:2], 101, *asked[3:])]
+
+
 def test_every_idea_is_tried_at_all_rates_then_at_a_further_one_then_runs_at_the_best(ideas):
     options = ideas.Options(("k2",), ("a", "b"), (100, 101), 9)
     best = {("a", 0.1): 0.5, ("a", 0.2): 0.7, ("a", 0.4): 0.6, ("b", 0.1): 0.9, ("b", 0.2): 0.7, ("b", 0.05): 0.95}

@@ -163,7 +163,8 @@ class TestAnotherRun:
 @pytest.mark.parametrize(("later", "goes_on"), [(1.0, True), (0.5, False)])
 def test_a_run_of_an_earlier_version_goes_on_where_what_came_later_changes_nothing(tmp_path, later, goes_on):
     before = {"method": {"use": "fedsep.algorithms.fedsep_mask"}}
-    now = {"method": {"use": "fedsep.algorithms.fedsep_mask", "terms": "first", "damping": later, "bound": 1.0}}
+    now = {"method": {"use": "fedsep.algorithms.fedsep_mask", "terms": "first", "damping": later, "bound": 1.0,
+                      "common": 0.0}}  # fmt: skip
     run(FedAvg(), tmp_path, rounds=3, recipe=before)
     if goes_on:
         assert len(run(FedAvg(), tmp_path, resume=True, rounds=4, recipe=now).metrics) == 4
