@@ -50,15 +50,16 @@ def keep(settings: Sequence[str], *, beside: bool = False) -> None:
         own = {row["row"]: row for row in rows if row["setting"] == name}
         if not own:
             continue
-        ordered = sorted((kept(name) | own if beside else own).values(), key=_place)
-        (RECORD / f"{name}.json").write_text(json.dumps(ordered, indent=1) + "\n")
         for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
             _keep_tuning(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json", beside=beside)
         for row in own:
             apart = _environment(name, row)
             apart.unlink(missing_ok=True)
-            shutil.copy(next(RUNS.glob(f"{name}/*/{row}/seed0/environment.json")),
-                        apart if beside else _environment(name))  # fmt: skip
+            if beside or row == next(iter(own)):
+                found = next(RUNS.glob(f"{name}/*/{row}/seed0/environment.json"))
+                shutil.copy(found, apart if beside else _environment(name))
+        ordered = sorted((kept(name) | own if beside else own).values(), key=_place)
+        (RECORD / f"{name}.json").write_text(json.dumps(ordered, indent=1) + "\n")
 
 
 def _environment(setting: str, row: str | None = None) -> Path:
@@ -106,7 +107,7 @@ def _failed(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _where(setting: str) -> str:
     """The machine that a setting was run on, and rows that were run apart."""
-    files = {"": _environment(setting), **{f"{row.label}: ": _environment(setting, row.name) for row in ROWS}}
+    files = {"": _environment(setting)} | {f"{LABELS[row]}: ": _environment(setting, row) for row in kept(setting)}
     told = {label: machine(json.loads(file.read_text())) for label, file in files.items() if file.is_file()}
     return "".join(f"\n\n{label}{of}" for label, of in told.items())
 

@@ -1,9 +1,10 @@
 """Looks for a personal mask whose quarter model is better on its client's own classes than what rolls or draws.
 
-Every idea is ``fedsep_mask`` but for what its row says; the methods that it is to beat stand beside it. MNIST pooled to
-14 x 14, 100 clients, 10 a round, 100 rounds, as in Table 1 at the small scale. What is compared is the accuracy of each
-client's sub-model of a quarter of the units on its own validation part, among its own classes, the mean of the last ten
-evaluations. Validation data take the place of test data, which are not looked at.
+Every idea is ``fedsep_mask`` but for what its row says; the methods that it is to beat stand beside it, and HeteroFL,
+which is all in common. MNIST pooled to 14 x 14, 100 clients, 10 a round, 100 rounds, as in Table 1 at the small scale.
+What is compared is the accuracy of each client's sub-model of a quarter of the units on its own validation part, among
+its own classes, the mean of the last ten evaluations. Validation data take the place of test data, which are not looked
+at.
 
 Usage: python -m benchmarks.ideas_personal [--settings k2 k2_weak ...] [--ideas NAME ...] [--seeds 100] [--rates 0.3]
        [--jobs 2] [--rounds 100] [--out records/personal_ideas.json]      (what is in the file is not run again)
@@ -14,19 +15,17 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.filling import fill
-from benchmarks.ideas_submodels import LAST, LOCAL, SETTINGS, problem, told
+from benchmarks.ideas_submodels import SETTINGS, Asked, asked_of, measured
 from benchmarks.reductions_tried import Make, plain
-from fedsep import Cohort, Evaluate, engines, fit, random
+from fedsep import random
 from fedsep.core import Params, Task
 from fedsep.gates import gate_scores
 from fedsep.models.units import Units
@@ -93,41 +92,17 @@ LEADING = (
 )
 """What is run in every setting: the others in that with most to gain, mnist_k5."""
 
-Asked = tuple[str, str, int, int, float]
-"""Setting, idea, seed, rounds and rate of a run."""
-
 
 def run(asked: Asked) -> dict[str, Any]:
     """One run."""
-    torch.set_num_threads(1)
     setting, idea, seed, rounds, rate = asked
-    of, began = SETTINGS[setting], time.perf_counter()
-    fleet, task = problem(of, seed)
-    train, validation, _ = fleet.dealt
-    found = fit(
-        IDEAS[idea](task, LOCAL | dict(of.arguments) | {"lr": rate}),
-        task,
-        replace(fleet, dealt=(train, validation, validation)),
-        rounds=rounds,
-        seed=seed,
-        cohort=Cohort(of.per_round, of.capabilities, draw=of.draw),  # type: ignore[arg-type]
-        engine=engines.sequential(),
-        evaluate=Evaluate(
-            rounds=(*(r for r in of.evaluated if r < rounds), rounds), served=of.levels, held=QUARTER, average=0.8
-        ),
-    )
-    rows = [row["client_held_accuracy"] for row in found.metrics if "client_held_accuracy" in row][-LAST:]
-    return {
-        **dict(zip(("setting", "idea", "seed", "rounds", "lr"), asked, strict=True)),
-        "own_classes": round(sum(rows) / len(rows), 4),
-        **told(found.metrics),
-        "seconds": round(time.perf_counter() - began, 1),
-    }
+    told = {"setting": setting, "idea": idea, "seed": seed, "rounds": rounds, "lr": rate}
+    return {**told, **measured(IDEAS[idea], SETTINGS[setting], seed, rounds, rate, QUARTER)}
 
 
 def wanted(runs: Sequence[Mapping[str, Any]], every: Sequence[Asked]) -> list[Asked]:
     """What is not in the file yet."""
-    done = {tuple(run[name] for name in ("setting", "idea", "seed", "rounds", "lr")) for run in runs}
+    done = {asked_of(run) for run in runs}
     return [asked for asked in every if asked not in done]
 
 

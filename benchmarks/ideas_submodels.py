@@ -21,7 +21,7 @@ import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,20 @@ def run(setting: str, idea: str, seed: int, rounds: int, rate: float) -> dict[st
     return {**asked, **measured(IDEAS[idea], SETTINGS[setting], seed, rounds, rate)}
 
 
-def measured(make: Make, of: Setting, seed: int, rounds: int, rate: float) -> dict[str, float]:
-    """A run's means of the last evaluations on validation data, the best served one, and its seconds."""
+def measured(
+    make: Make, of: Setting, seed: int, rounds: int, rate: float, held: float | None = None
+) -> dict[str, float]:
+    """A run's means of the last evaluations on validation data, the best served one, and its seconds.
+
+    With ``held`` also ``own_classes``, of every client's sub-model of this share of the units on its own validation
+    part: validation data stand in for test data then.
+    """
     torch.set_num_threads(1)
     began = time.perf_counter()
     fleet, task = problem(of, seed)
+    if held is not None:
+        train, validation, _ = fleet.dealt
+        fleet = replace(fleet, dealt=(train, validation, validation))
     found = fit(
         make(task, LOCAL | dict(of.arguments) | {"lr": rate}),
         task,
@@ -61,7 +70,9 @@ def measured(make: Make, of: Setting, seed: int, rounds: int, rate: float) -> di
         seed=seed,
         cohort=Cohort(of.per_round, of.capabilities, draw=of.draw),  # type: ignore[arg-type]
         engine=engines.sequential(),
-        evaluate=Evaluate(rounds=(*(r for r in of.evaluated if r < rounds), rounds), served=of.levels, average=0.8),
+        evaluate=Evaluate(
+            rounds=(*(r for r in of.evaluated if r < rounds), rounds), served=of.levels, held=held, average=0.8
+        ),
     )
     return {**told(found.metrics), "seconds": round(time.perf_counter() - began, 1)}
 
@@ -82,7 +93,9 @@ def told(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     rows = [row for row in metrics if columns[0] in row]
     last = rows[-LAST:]
     means = {name: round(sum(row[name] for row in last) / len(last), 4) for name in columns if name in rows[0]}
-    return {**means, "best": max(row[columns[0]] for row in rows)}
+    held = [row["client_held_accuracy"] for row in last if "client_held_accuracy" in row]
+    own = {"own_classes": round(sum(held) / len(held), 4)} if held else {}
+    return {**means, **own, "best": max(row[columns[0]] for row in rows)}
 
 
 Asked = tuple[str, str, int, int, float]
@@ -91,7 +104,7 @@ Asked = tuple[str, str, int, int, float]
 
 def wanted(runs: Sequence[Mapping[str, Any]], options: Options) -> list[Asked]:
     """The runs that can be made now: of each setting and idea its tries, then a further rate, then all seeds."""
-    done = {_asked(run): run["best"] for run in runs}
+    done = {asked_of(run): run["best"] for run in runs}
     every = itertools.product(options.settings, options.ideas)
     todo = [asked for setting, idea in every for asked in _next(setting, idea, done, options)]
     return sorted(todo, key=lambda asked: (asked[3], asked[2]))  # what others wait for comes first
@@ -115,7 +128,8 @@ def _finite(figure: float) -> float:
     return figure if math.isfinite(figure) else -math.inf
 
 
-def _asked(run: Mapping[str, Any]) -> Asked:
+def asked_of(run: Mapping[str, Any]) -> Asked:
+    """What was asked for, of a run that was made."""
     return (run["setting"], run["idea"], run["seed"], run["rounds"], run["lr"])
 
 

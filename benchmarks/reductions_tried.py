@@ -214,9 +214,6 @@ IDEAS: dict[str, Make] = {
     "one plan by Taylor": plain("fedsep_shared", scores="taylor"),
     "one plan by gates, importance": plain("fedsep_shared", scores="gates", reduce="importance"),
     "two clusters, importance": plain("fedsep_shared", scores="taylor", reduce="importance", clusters=2),
-    "splitmix": plain("splitmix"),
-    "splitmix, importance": plain("splitmix", reduce="importance"),
-    "splitmix, shuffled": plain("splitmix", reduce="shuffled"),
 }  # fmt: skip
 
 

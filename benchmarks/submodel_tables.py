@@ -24,7 +24,7 @@ LOOKED_AT = (1, 10, 100)
 """Rounds whose labels are told."""
 
 MASKS, BEATEN = ("fedsep_mask", "fedsep_mask_common"), ("fedrolex", "federated_dropout")
-"""On each client's own classes, what must be ahead of what: the paper's personal mask, and ours."""
+"""On each client's own classes, what must be ahead of what: the paper's personal mask, and what is tried beside it."""
 
 
 def rates_table() -> str:
@@ -94,7 +94,8 @@ def _against(rows: Mapping[str, Any], mask: str, rival: str) -> tuple[str, float
 
 def personal_ideas_table() -> str:
     """Validation accuracy of quarter models on clients' own classes, and of the served model, of masks tried."""
-    runs = json.loads(PERSONAL_IDEAS.read_text())["runs"] if PERSONAL_IDEAS.is_file() else []
+    found = json.loads(PERSONAL_IDEAS.read_text())["runs"] if PERSONAL_IDEAS.is_file() else []
+    runs = [{**run, "idea": f"{run['idea']} (rate {run['lr']:g}, {run['rounds']} rounds)"} for run in found]
     return _by_setting(runs, lambda own: f"{_mean(own, 'own_classes')} / {_mean(own, 'validation_served_accuracy')}")
 
 

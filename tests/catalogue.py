@@ -479,6 +479,7 @@ CATALOGUE = [
     row("fedsep_shared of clusters on the sub-model", **_part, clusters=2, scored_on="held", refresh_every=3,
         sizes={**_slices, "p_down": held(), "units": numbers(), "told": scored(6, 8, again=True)}),
     row("kept_random", **_part, sizes={**_slices, "first": turns(None, 8)}),
+    row("kept_random beside an order in common", **_part, common=0.5, sizes={**_slices, "first": turns(None, 8)}),
     row("kept_random of all outputs", **_part, own_classes=False, sizes={**_silent, "first": turns(None, 8)}),
     row("shared_random", **_part, seed=3, sizes=_slices),
     # What of dy is sent depends on y: encode is no derivative of decode.

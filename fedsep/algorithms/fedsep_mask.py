@@ -59,9 +59,9 @@ def fedsep_mask(
             that it has are then ranked before all others, and the whole model is never sent.
         refresh_every: Accepted participations from one refresh to the next; None: only the first is one.
         rolling: Share of a client's units that is not its best, but a window that rolls over the rest.
-        common: Share of an order that all clients have in common, that of the units' numbers, in every ranking: a unit
-            has the mean of its places by both, weighted so. 0: the client's own ranking, as in the paper; 1: nested
-            sub-models, those of ``heterofl``.
+        common: Weight of an order that all clients have in common, that of the units' numbers, in a client's ranking:
+            a unit is ranked by the mean of its places in both, among those that are scored. 0: the client's own, as in
+            the paper; 1: nested sub-models, those of ``heterofl``, where nothing rolls.
         images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50, and
             the second term as many examples as this of the data that they are fitted to.
         memory: Of the server's mean of clients' rankings, which only says what narrower model it would serve: share of

@@ -22,7 +22,7 @@ def kept_random(
 
     Args:
         task: The local problem f.
-        common: Share of an order that all clients have in common in every client's order, as in ``fedsep_mask``.
+        common: Weight of the order that all clients have in common in every client's, as in ``fedsep_mask``.
         weighting: ``uniform``, or ``samples``: by a client's number of examples.
         **rest: The reduction, the wires, the local steps: what ``submodels`` takes.
 

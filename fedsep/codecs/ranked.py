@@ -33,15 +33,15 @@ class Ranked:
     At a refresh the client has all of x, and phi fitted to it: with ``second`` it then encodes the second term, too,
     unless it keeps every unit, when its mask is 1 whatever x is.
 
-    A ranking is made of scores without noise, and of the order that clients have in common, and kept between refreshes.
-    It is proposed in a report, and holds once the reply is accepted: the client keeps what the server keeps.
+    A ranking is made of scores without noise, and of an order that all clients have in common, and kept between
+    refreshes. It is proposed in a report, and holds once the reply is accepted: the client keeps what the server keeps.
 
     Attributes:
         telling: What is told beside the change.
         scorer: Scores the units.
         ranks: The client's plan: the view.
         second: The second term, of the gates that are the scorer; None: it is left out.
-        common: Share of the units' own order in every ranking.
+        common: Weight of the order that all clients have in common in a ranking.
     """
 
     telling: Present
@@ -68,10 +68,10 @@ class Ranked:
         known = self.ranks.ranking(ctx)
         if self.ranks.held:
             keep = self.ranks.keep(ctx, known)
-            ranking = renewed(known, keep, self._mixed(self.scorer(x, shard, ctx, keep)))
+            ranking = renewed(known, keep, self._ranking(self.scorer(x, shard, ctx, keep)))
             return Decoded(x, residual=Refreshed(ranking)), memory
         scores, phi = self._scores(x, shard, ctx)
-        ranking = ranked(self._mixed(scores))
+        ranking = self._ranking(scores)
         part = self.ranks.part.units.cut(x, self.ranks.keep(ctx, ranking))
         return Decoded(part, residual=Refreshed(ranking, phi)), memory
 
@@ -97,9 +97,9 @@ class Ranked:
         """The whole model."""
         return x["model"]
 
-    def _mixed(self, scores: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """With what clients have in common."""
-        return in_common(finite(scores), self.common)
+    def _ranking(self, scores: Mapping[str, Tensor]) -> Ranking:
+        """By the scores, and what clients have in common."""
+        return in_common(ranked(finite(scores)), self.common)
 
     def _scores(self, x: Params, shard: Shard, ctx: Ctx) -> tuple[Mapping[str, Tensor], Params | None]:
         """Of all units; with phi, from which the second term goes on, where it is encoded."""

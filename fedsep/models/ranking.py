@@ -13,6 +13,7 @@ Ranking = dict[str, Tensor]
 """By group: all its units, the best first, int64, shape (n,)."""
 
 _SHORT = 1 << 15
+_PARTS = 10**6
 
 
 def ranked(scores: Mapping[str, Tensor]) -> Ranking:
@@ -65,35 +66,35 @@ def places(ranking: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {group: each(order) for group, order in ranking.items()}
 
 
-def renewed(ranking: Ranking, keep: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> Ranking:
-    """The scored units first, in the order of their scores, then the others as they were."""
+def renewed(ranking: Ranking, keep: Mapping[str, Tensor], held: Ranking) -> Ranking:
+    """The units that a client holds first, in the order of its ranking of these, then the others as they were."""
 
-    def each(order: Tensor, held: Tensor, score: Tensor) -> Tensor:
-        best = held[_order(score)]
-        return torch.cat([best, order[~torch.isin(order, held)]])
+    def each(order: Tensor, units: Tensor, best: Tensor) -> Tensor:
+        return torch.cat([units[best], order[~torch.isin(order, units)]])
 
-    return {group: each(order, keep[group], scores[group]) for group, order in ranking.items()}
+    return {group: each(order, keep[group], held[group]) for group, order in ranking.items()}
 
 
-def in_common(scores: Mapping[str, Tensor], share: float) -> Mapping[str, Tensor]:
-    """Scores that follow the units' numbers, the same for all clients, by a share, and one's own scores by the rest.
+def in_common(ranking: Ranking, weight: float) -> Ranking:
+    """A ranking drawn to the order of the units' numbers, which is the same for all clients.
 
-    By each a unit has a place, 0 for the first. Units are scored by the mean of both, with the share as its weight.
+    A unit is ranked by the mean of its places in both, of equals the one with the lower number. With random rankings of
+    32 units, the first quarter of what comes out has .25, .59, .84 and .94 of the first quarter of the units at weights
+    of 0, 1/2, 3/4 and 7/8.
 
     Args:
-        scores: By group: a number for each unit, larger where it shall rather be kept.
-        share: 0: the scores as they are; 1: the order of the numbers.
+        ranking: One's own.
+        weight: Of the numbers, in millionths: integers, so that both ends agree on every machine. 0: the ranking as it
+            is; 1: the numbers.
     """
-    if not share:
-        return scores
+    theirs = round(weight * _PARTS)
 
-    def each(part: Tensor) -> Tensor:
-        # In float64 a share such as 1/2 or 3/4 is exact, so that equals are equal on every device.
-        number = torch.arange(len(part), dtype=torch.float64, device=part.device)
-        own = torch.empty_like(number).index_copy(0, _order(part), number)
-        return -torch.lerp(own, number, share)
+    def each(order: Tensor) -> Tensor:
+        number = torch.arange(len(order), device=order.device)
+        place = torch.empty_like(number).index_copy(0, order, number)
+        return torch.sort((_PARTS - theirs) * place + theirs * number, stable=True).indices
 
-    return {group: each(part) for group, part in scores.items()}
+    return {group: each(order) for group, order in ranking.items()} if theirs else ranking
 
 
 def shortened(units: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import Ctx
-from fedsep.models.ranking import in_common, places, ranked
+from fedsep.models.ranking import in_common
 
 _UNITS = int.from_bytes(b"units", "big")  # what the client's key is folded with to draw units
 
@@ -55,7 +55,7 @@ class KeptRandom:
     """Units drawn once for every client, from the key of its first accepted round, which it reports: 8 bytes, once.
 
     Attributes:
-        common: Share of an order that all clients have in common, that of the units' numbers, in every client's.
+        common: Weight of the order that all clients have in common, that of the units' numbers, in a client's.
     """
 
     common: float = 0.0
@@ -64,8 +64,8 @@ class KeptRandom:
     def __call__(self, n: int, count: int, group: int, ctx: Ctx) -> Tensor:
         """As ``Random``, by the key that the client keeps, and by what clients have in common."""
         key = ctx.key if ctx.report is None else ctx.report["key"]
-        drawn = {"units": Random()(n, n, group, ctx._replace(key=key))}
-        return ranked(in_common(places(drawn), self.common))["units"][:count]
+        drawn = Random()(n, n, group, ctx._replace(key=key))
+        return in_common({"units": drawn}, self.common)["units"][:count]
 
 
 @dataclass(frozen=True)

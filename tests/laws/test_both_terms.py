@@ -183,7 +183,7 @@ def test_a_client_without_the_data_of_its_gates_is_told_so():
     ({"scores": taylor}, r"scores must be gates, .* \(got Taylor\)$"),
     ({"scored_on": "held"}, r"^fedsep_mask with terms=both: scored_on must be full: .* \(got held\)$"),
     ({"common": 0.5}, r"^fedsep_mask with terms=both: common must be 0: .* \(got 0.5\)$"),
-    ({"common": 1.5}, "common must be "),
+    ({"common": 1.5}, "common must be >= 0 and <= 1"),
     ({"scores": "taylor", "scored_on": "held"}, r"scores must be gates, .*; scored_on must be full"),
     ({"terms": "second"}, "terms must be first or both"),
     ({"damping": 0.0}, "damping must be > 0"),

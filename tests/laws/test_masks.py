@@ -4,7 +4,6 @@ import itertools
 import math
 import weakref
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 import torch
@@ -27,8 +26,7 @@ from fedsep.tasks.pure import Pure
 from fedsep.testing import check_view, play
 from fedsep.testing.draws import context
 from fedsep.testing.play import everybody
-from fedsep.views import KeptRandom, Refresh, Rolling
-from fedsep.views.plans import _UNITS
+from fedsep.views import KeptRandom, Random, Refresh, Rolling
 from fedsep.views.shared import nearest, relative, scaled
 
 WEAK = (0.5, 0.3)
@@ -102,28 +100,39 @@ def test_places_rank_as_the_ranking_does():
     assert places(order)["g"].sort().values.tolist() == pytest.approx([(i + 1) / 9 for i in range(9)])
 
 
-@given(scores=st.lists(st.integers(0, 9), min_size=1, max_size=12), share=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
-def test_what_clients_have_in_common_weighs_by_its_share(scores, share):
-    """By hand: every unit's place among the scores and its number, averaged as fractions."""
-    by_scores = sorted(range(len(scores)), key=lambda unit: (-scores[unit], unit))
-    mean = [(1 - Fraction(share)) * by_scores.index(unit) + Fraction(share) * unit for unit in range(len(scores))]
-    by_hand = sorted(range(len(scores)), key=lambda unit: (mean[unit], unit))
-    assert ranked(in_common({"g": torch.tensor(scores)}, share))["g"].tolist() == by_hand
+@given(seed=st.integers(0, 99), n=st.sampled_from([1, 5, 64]), percent=st.integers(0, 100))
+def test_what_clients_have_in_common_weighs_as_much_as_it_is_told(seed, n, percent):
+    """By hand: the mean of every unit's places in two orders, in whole numbers."""
+    order = random.permutation(random.key(seed), n)
+    places_ = order.tolist()
+    mean = [(100 - percent) * places_.index(unit) + percent * unit for unit in range(n)]
+    by_hand = sorted(range(n), key=lambda unit: (mean[unit], unit))
+    assert in_common({"g": order}, percent / 100)["g"].tolist() == (by_hand if percent else places_)
+
+
+def test_how_much_of_a_quarter_is_alike_is_as_the_docstring_says():
+    orders = [random.permutation(random.key(seed), 32) for seed in range(1000)]
+    for weight, alike in ((0.0, 0.25), (0.5, 0.59), (0.75, 0.84), (0.875, 0.94)):
+        quarters = torch.stack([in_common({"g": order}, weight)["g"][:8] for order in orders])
+        assert float((quarters < 8).double().mean()) == pytest.approx(alike, abs=0.01)
 
 
 @pytest.mark.parametrize("scored_on", ["full", "held"])
 def test_a_client_ranks_by_its_scores_and_by_what_is_in_common(scored_on):
+    """Of units 0, 1, 2 the held ones are 0 and 2, which the client ranks 2, 0."""
     rising = by_hand({8: [float(unit) for unit in range(HIDDEN)]})
-    how = {"units": UNITS, "scores": rising, "scored_on": scored_on, **LOCAL}
+    how = {"units": UNITS, "scores": rising, "scored_on": scored_on, "refresh_every": 1, **LOCAL}
+    report = {"ranking": {"hidden": torch.tensor([2, 0, 1], dtype=torch.int16)}}
+    ctx = context(0, capability=0.5)._replace(report=report)
 
     def ranking(common):
-        method, ctx = algorithms.fedsep_mask(network, common=common, **how), context(0)
+        method = algorithms.fedsep_mask(network, common=common, **how)
         sent = method.broadcast(method.init(network.init()), ctx)
         reply = method.update(sent, method.enroll(sent, ctx), shard(network, size=8), ctx)[0]
         return reply["report"]["ranking"]["hidden"].tolist()
 
-    numbers = list(range(HIDDEN))
-    assert ranking(0.0) == ranking(0.25) == numbers[::-1]
+    own, numbers = ([2, 1, 0], [0, 1, 2]) if scored_on == "full" else ([2, 0, 1], [0, 2, 1])
+    assert ranking(0.0) == ranking(0.25) == own
     assert ranking(0.5) == ranking(0.75) == ranking(1.0) == numbers  # of equals the first
 
 
@@ -141,23 +150,16 @@ def test_with_all_in_common_it_is_heterofl():
 
 
 def test_a_control_draws_what_is_not_in_common():
-    n, ctx = 40, context(0)
-
-    def order(common):
-        return KeptRandom(common)(n, n, 0, ctx)
-
-    numbers = torch.arange(n)
-    assert torch.equal(order(0.0), random.permutation(random.fold(random.fold(ctx.key, _UNITS), 0), n))
-    assert torch.equal(order(1.0), numbers)
-    apart = [int((order(share)[:10] >= 10).sum()) for share in (0.0, 0.5, 0.75, 1.0)]
+    ctx = context(0)
+    assert torch.equal(KeptRandom()(40, 10, 0, ctx), Random()(40, 40, 0, ctx)[:10])
+    assert torch.equal(KeptRandom(1.0)(40, 10, 0, ctx), torch.arange(10))
+    apart = [int((KeptRandom(weight)(40, 10, 0, ctx) >= 10).sum()) for weight in (0.0, 0.5, 0.75, 1.0)]
     assert apart == sorted(apart, reverse=True)
     assert apart[0] > apart[2] > 0
 
 
 def test_scored_units_come_first_and_the_others_stay_in_their_order():
-    got = renewed(
-        {"g": torch.tensor([4, 2, 0, 1, 3])}, {"g": torch.tensor([0, 2, 4])}, {"g": torch.tensor([7.0, 1.0, 9.0])}
-    )
+    got = renewed({"g": torch.tensor([4, 2, 0, 1, 3])}, {"g": torch.tensor([0, 2, 4])}, {"g": torch.tensor([2, 0, 1])})
     assert got["g"].tolist() == [4, 0, 2, 1, 3]
 
 

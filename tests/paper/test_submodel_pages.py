@@ -41,7 +41,14 @@ def test_every_place_on_the_pages_is_filled(file):
     begun, ended = (re.findall(rf"<!-- {word} (.+) -->", text) for word in ("begin", "end"))
     assert begun == ended
     assert set(begun) <= set(BLOCKS)
-    wanted = {"confirmed", "own classes", "rates of Table 1", "inside sub-models", "ideas at their own rates"}
+    wanted = {
+        "confirmed",
+        "own classes",
+        "ideas for personal masks",
+        "rates of Table 1",
+        "inside sub-models",
+        "ideas at their own rates",
+    }
     assert (wanted if file.startswith("results") else {"second term"}) <= set(begun)
 
 
@@ -94,15 +101,17 @@ def test_the_mask_on_own_classes_and_what_it_must_beat(page, tmp_path):
     assert "- `mnist_k2`: level with FedRolex (-1.00), ahead of Federated Dropout (+10.00): not met." in text
     assert "- `mnist_k5`: ahead of FedRolex (+10.00), ahead of Federated Dropout (+10.00): met." in text
     assert text.endswith(
-        "FedSep mask by Taylor scores, three quarters in common must beat FedRolex and Federated Dropout:\n\n"
+        "FedSep mask, common order (weight 3/4) must beat FedRolex and Federated Dropout:\n\n"
         "- `mnist_k2`: ahead of FedRolex (+4.00), ahead of Federated Dropout (+15.00): met."
     )
 
 
 def test_masks_that_were_tried_by_own_classes_and_as_served(page):
-    made = [run("gates", seed, 0.9, own_classes=value) for seed, value in ((100, 0.7), (101, 0.8))]
-    page.PERSONAL_IDEAS.write_text(json.dumps({"runs": made}))
-    assert cells(page.personal_ideas_table(), "gates") == ["75.00 ± 7.07 / 90.00"]
+    made = [run("gates", seed, 0.9, own_classes=value, lr=0.3) for seed, value in ((100, 0.7), (101, 0.8))]
+    page.PERSONAL_IDEAS.write_text(json.dumps({"runs": [*made, run("gates", 100, 0.5, own_classes=0.4, lr=0.6)]}))
+    text = page.personal_ideas_table()
+    assert cells(text, "gates (rate 0.3, 100 rounds)") == ["75.00 ± 7.07 / 90.00"]
+    assert cells(text, "gates (rate 0.6, 100 rounds)") == ["40.00 / 50.00"]
 
 
 def run(idea, seed, value, rounds=100, **more):

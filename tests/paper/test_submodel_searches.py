@@ -52,11 +52,9 @@ def test_masks_are_tried_on_validation_data_alone(monkeypatch):
     from benchmarks import ideas_personal as search
     from benchmarks import ideas_submodels
 
-    settings, seen = {"k2": SMOKE}, []
-    monkeypatch.setattr(search, "SETTINGS", settings)
-    monkeypatch.setattr(ideas_submodels, "SETTINGS", settings)
-    real = search.fit
-    monkeypatch.setattr(search, "fit", lambda *given, **how: seen.append(given[2]) or real(*given, **how))
+    seen, real = [], ideas_submodels.fit
+    monkeypatch.setattr(search, "SETTINGS", {"k2": SMOKE})
+    monkeypatch.setattr(ideas_submodels, "fit", lambda *given, **how: seen.append(given[2]) or real(*given, **how))
     assert set(search.LEADING) <= set(search.IDEAS)
     asked = ("k2", "taylor, three quarters in common", 100, 2, 0.1)
     made = search.run(asked)

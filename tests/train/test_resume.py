@@ -160,16 +160,18 @@ class TestAnotherRun:
             run(FedAvg(), out, resume=True, rounds=2, recipe={"seed": 0, "rounds": 2, "model": {"width": 32}})
 
 
-@pytest.mark.parametrize(("later", "goes_on"), [(1.0, True), (0.5, False)])
-def test_a_run_of_an_earlier_version_goes_on_where_what_came_later_changes_nothing(tmp_path, later, goes_on):
-    before = {"method": {"use": "fedsep.algorithms.fedsep_mask"}}
-    now = {"method": {"use": "fedsep.algorithms.fedsep_mask", "terms": "first", "damping": later, "bound": 1.0,
-                      "common": 0.0}}  # fmt: skip
+@pytest.mark.parametrize(("method", "later"), [
+    ("fedsep_mask", {"terms": "first", "damping": 1.0, "bound": 1.0, "common": 0.0}), ("kept_random", {"common": 0.0}),
+])  # fmt: skip
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_run_of_an_earlier_version_goes_on_where_what_came_later_changes_nothing(tmp_path, method, later, goes_on):
+    before = {"method": {"use": f"fedsep.algorithms.{method}"}}
+    now = {"method": {**before["method"], **later, **({} if goes_on else {"common": 0.5})}}
     run(FedAvg(), tmp_path, rounds=3, recipe=before)
     if goes_on:
         assert len(run(FedAvg(), tmp_path, resume=True, rounds=4, recipe=now).metrics) == 4
         return
-    with pytest.raises(FedSepError, match=r'recipe.method.damping: "1\.0" there, "0\.5" here'):
+    with pytest.raises(FedSepError, match=r'recipe.method.common: "0\.0" there, "0\.5" here'):
         run(FedAvg(), tmp_path, resume=True, rounds=4, recipe=now)
 
 
