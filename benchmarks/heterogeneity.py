@@ -50,32 +50,11 @@ def keep(settings: Sequence[str], *, beside: bool = False) -> None:
         own = {row["row"]: row for row in rows if row["setting"] == name}
         if not own:
             continue
-        for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
-            _keep_tuning(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json", beside=beside)
-        for row in own:
-            apart = _environment(name, row)
-            apart.unlink(missing_ok=True)
-            if beside or row == next(iter(own)):
-                found = next(RUNS.glob(f"{name}/*/{row}/seed0/environment.json"))
-                shutil.copy(found, apart if beside else _environment(name))
         ordered = sorted((kept(name) | own if beside else own).values(), key=_place)
         (RECORD / f"{name}.json").write_text(json.dumps(ordered, indent=1) + "\n")
-
-
-def _environment(setting: str, row: str | None = None) -> Path:
-    """Where the machine of a setting's run is kept, or that of a row that was run apart."""
-    return RECORD / ("_".join(part for part in (setting, row, "environment") if part) + ".json")
-
-
-def _keep_tuning(sweep: Path, record: Path, *, beside: bool) -> None:
-    """What tuning found of a setting's rows; beside what it found of others by the same figure and seeds."""
-    found = json.loads(sweep.read_text())
-    if beside and record.is_file():
-        before = json.loads(record.read_text())
-        if any(before[name] != found[name] for name in ("metric", "seeds")):
-            raise SystemExit(f"{record}: other rows were tuned by another figure, or on other seeds")
-        found = before | {name: before[name] | found[name] for name in ("grid", "points", "chosen")}
-    record.write_text(json.dumps(found, indent=2) + "\n")
+        for sweep in RUNS.glob(f"tuning/{name}/*/sweep.json"):
+            shutil.copy(sweep, RECORD / f"{name}_{sweep.parent.name}_tuning.json")
+        shutil.copy(next(RUNS.glob(f"{name}/**/seed0/environment.json")), RECORD / f"{name}_environment.json")
 
 
 def kept(setting: str) -> dict[str, dict[str, Any]]:
@@ -106,10 +85,9 @@ def _failed(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _where(setting: str) -> str:
-    """The machine that a setting was run on, and rows that were run apart."""
-    files = {"": _environment(setting)} | {f"{LABELS[row]}: ": _environment(setting, row) for row in kept(setting)}
-    told = {label: machine(json.loads(file.read_text())) for label, file in files.items() if file.is_file()}
-    return "".join(f"\n\n{label}{of}" for label, of in told.items())
+    """The machine that a setting was run on."""
+    file = RECORD / f"{setting}_environment.json"
+    return f"\n\n{machine(json.loads(file.read_text()))}" if file.is_file() else ""
 
 
 def draw_settings() -> None:
@@ -219,6 +197,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.settings) - set(SETTINGS):
         parser.error(f"there are {', '.join(SETTINGS)} (got {', '.join(sorted(unknown))})")
+    if options.rows and (tuned := [name for name in options.settings if SETTINGS[name].tries]):
+        parser.error(f"rows of a tuned setting are run together, since they share a record (got {', '.join(tuned)})")
     wanted = [argument for name in options.settings for argument in ("--setting", name)]
     wanted += [argument for name in options.rows for argument in ("--row", name)]
     command = [sys.executable, "-m", "fedsep", "paper", "table1", "--scale", "small", "--jobs", str(options.jobs)]

@@ -49,17 +49,24 @@ def run(setting: str, idea: str, seed: int, rounds: int, rate: float) -> dict[st
 
 
 def measured(
-    make: Make, of: Setting, seed: int, rounds: int, rate: float, held: float | None = None
+    make: Make,
+    of: Setting,
+    seed: int,
+    rounds: int,
+    rate: float,
+    held: float | None = None,
+    *,
+    blind: bool = True,
 ) -> dict[str, float]:
     """A run's means of the last evaluations on validation data, the best served one, and its seconds.
 
-    With ``held`` also ``own_classes``, of every client's sub-model of this share of the units on its own validation
-    part: validation data stand in for test data then.
+    With ``held`` also the mean and the best of ``own_classes``, of every client's sub-model of this share of the units
+    on its own test part. ``blind``: validation data stand in for test data.
     """
     torch.set_num_threads(1)
     began = time.perf_counter()
     fleet, task = problem(of, seed)
-    if held is not None:
+    if blind:
         train, validation, _ = fleet.dealt
         fleet = replace(fleet, dealt=(train, validation, validation))
     found = fit(
@@ -93,18 +100,20 @@ def told(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     rows = [row for row in metrics if columns[0] in row]
     last = rows[-LAST:]
     means = {name: round(sum(row[name] for row in last) / len(last), 4) for name in columns if name in rows[0]}
-    held = [row["client_held_accuracy"] for row in last if "client_held_accuracy" in row]
-    own = {"own_classes": round(sum(held) / len(held), 4)} if held else {}
-    return {**means, **own, "best": max(row[columns[0]] for row in rows)}
+    best = {"best": max(row[columns[0]] for row in rows)}
+    if "client_held_accuracy" in rows[0]:
+        means["own_classes"] = round(sum(row["client_held_accuracy"] for row in last) / len(last), 4)
+        best["best_own_classes"] = max(row["client_held_accuracy"] for row in rows)
+    return {**means, **best}
 
 
 Asked = tuple[str, str, int, int, float]
 """Setting, idea, seed, rounds and rate of a run."""
 
 
-def wanted(runs: Sequence[Mapping[str, Any]], options: Options) -> list[Asked]:
+def wanted(runs: Sequence[Mapping[str, Any]], options: Options, figure: str = "best") -> list[Asked]:
     """The runs that can be made now: of each setting and idea its tries, then a further rate, then all seeds."""
-    done = {asked_of(run): run["best"] for run in runs}
+    done = {asked_of(run): run.get(figure, math.nan) for run in runs}
     every = itertools.product(options.settings, options.ideas)
     todo = [asked for setting, idea in every for asked in _next(setting, idea, done, options)]
     return sorted(todo, key=lambda asked: (asked[3], asked[2]))  # what others wait for comes first

@@ -17,14 +17,14 @@ from fedsep.paper.table1.results import share
 from fedsep.paper.table1.rows import ROWS
 
 IDEAS, TUNED_IDEAS = Path("records/submodel_ideas.json"), Path("records/submodel_ideas_tuned.json")
-PERSONAL_IDEAS = Path("records/personal_ideas.json")
+PERSONAL_IDEAS, TUNED_OWN = Path("records/personal_ideas.json"), Path("records/own_classes.json")
 COSTS, SECOND = Path("records/submodel_costs.json"), Path("records/second_term.json")
 NOT_RUN = "Not run yet."
 LOOKED_AT = (1, 10, 100)
 """Rounds whose labels are told."""
 
-MASKS, BEATEN = ("fedsep_mask", "fedsep_mask_common"), ("fedrolex", "federated_dropout")
-"""On each client's own classes, what must be ahead of what: the paper's personal mask, and what is tried beside it."""
+MASK, BEATEN = "fedsep_mask", ("fedrolex", "federated_dropout")
+"""On each client's own classes, what must be ahead of what."""
 
 
 def rates_table() -> str:
@@ -69,27 +69,55 @@ def _own(rows: Mapping[str, Any], row: str) -> str:
 
 
 def _verdict(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """Each mask beside each method that it must beat, in points; level: within the larger deviation over seeds."""
-    parts: list[str] = []
-    for mask in MASKS:
-        lines = [line for name, rows in settings.items() if (line := _beaten(mask, name, rows))]
-        head = f"{LABELS[mask]} must beat {' and '.join(LABELS[rival] for rival in BEATEN)}:"
-        parts += ["\n".join([head, "", *lines])] if lines else []
-    return "\n\n".join(parts)
+    """The mask beside each method that it must beat, in points; level: within the larger deviation over seeds."""
+    lines = [f"{LABELS[MASK]} must beat {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
+    for name, rows in settings.items():
+        own = {row: rows[row]["own_classes"] for row in (MASK, *BEATEN) if _has_own(rows, row)}
+        lines += [f"- `{name}`: {_beaten(own, MASK)}."] if len(own) > 1 and MASK in own else []
+    return "\n".join(lines)
 
 
-def _beaten(mask: str, setting: str, rows: Mapping[str, Any]) -> str:
-    pairs = [(rival, _against(rows, mask, rival)) for rival in BEATEN if _has_own(rows, rival) and _has_own(rows, mask)]
-    told = ", ".join(f"{word} {LABELS[rival]} ({points:+.2f})" for rival, (word, points) in pairs)
-    met = all(word == "ahead of" for _, (word, _) in pairs)
-    return f"- `{setting}`: {told}: {'met' if met else 'not met'}." if pairs else ""
+def _beaten(own: Mapping[str, Mapping[str, float | None]], mask: str) -> str:
+    """Of a mask, by mean and deviation of all: whether it is ahead of what it must beat."""
+    pairs = [(LABELS[rival], _against(own[mask], own[rival])) for rival in BEATEN if rival in own]
+    told = ", ".join(f"{word} {rival} ({points:+.2f})" for rival, (word, points) in pairs)
+    return f"{told}: {'met' if all(word == 'ahead of' for _, (word, _) in pairs) else 'not met'}"
 
 
-def _against(rows: Mapping[str, Any], mask: str, rival: str) -> tuple[str, float]:
-    mine, theirs = rows[mask]["own_classes"], rows[rival]["own_classes"]
-    ahead = mine["mean"] - theirs["mean"]
+def _against(mine: Mapping[str, float | None], theirs: Mapping[str, float | None]) -> tuple[str, float]:
+    ahead = (mine["mean"] or 0.0) - (theirs["mean"] or 0.0)
     level = abs(ahead) <= max(mine["std"] or 0.0, theirs["std"] or 0.0)
     return "level with" if level else "ahead of" if ahead > 0 else "behind", 100 * ahead
+
+
+def tuned_own_classes_table() -> str:
+    """The same of some methods at the rate that is best for it, and whether each mask is ahead of what it must beat."""
+    runs = json.loads(TUNED_OWN.read_text())["runs"] if TUNED_OWN.is_file() else []
+    runs = [run for run in runs if run["rounds"] > TUNED]
+    if not runs:
+        return NOT_RUN
+    names = {name: LABELS.get(name, name) for name in dict.fromkeys(run["idea"] for run in runs)}
+
+    def cell(own: Sequence[Mapping[str, Any]]) -> str:
+        [rate] = {run["lr"] for run in own}
+        return f"{_mean(own, 'own_classes')} (rate {rate:g})"
+
+    told = _by_setting([{**run, "idea": names[run["idea"]]} for run in runs], cell)
+    return f"{told}\n\n{_tuned_verdicts(runs)}"
+
+
+def _tuned_verdicts(runs: Sequence[Mapping[str, Any]]) -> str:
+    parts: list[str] = []
+    for mask in (name for name in dict.fromkeys(run["idea"] for run in runs) if name not in BEATEN):
+        parts += [f"{LABELS.get(mask, mask)}, beside {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
+        for setting in dict.fromkeys(run["setting"] for run in runs):
+            own = {
+                row: _spread([run["own_classes"] for run in runs if (run["setting"], run["idea"]) == (setting, row)])
+                for row in (mask, *BEATEN)
+            }
+            parts += [f"- `{setting}`: {_beaten(own, mask)}."]
+        parts += [""]
+    return "\n".join(parts).strip()
 
 
 def personal_ideas_table() -> str:
@@ -135,9 +163,11 @@ def _tried(own: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _mean(runs: Iterable[Mapping[str, Any]], figure: str) -> str:
-    values = [run[figure] for run in runs]
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return percent({"mean": statistics.fmean(values), "std": deviation})
+    return percent(_spread([run[figure] for run in runs]))
+
+
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    return {"mean": statistics.fmean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def second_term_table() -> str:

@@ -330,6 +330,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "own classes": submodel_tables.own_classes_table,
     "inside sub-models": inside_submodels.inside,
     "costs of sub-models": submodel_tables.costs_table,
+    "own classes at their own rates": submodel_tables.tuned_own_classes_table,
     "ideas for personal masks": submodel_tables.personal_ideas_table,
     "ideas for sub-models": submodel_tables.ideas_table,
     "ideas at their own rates": submodel_tables.tuned_ideas_table,

@@ -17,7 +17,7 @@ def page(monkeypatch, tmp_path):
     from benchmarks import heterogeneity, submodel_tables
 
     monkeypatch.setattr(heterogeneity, "RECORD", tmp_path)
-    for name in ("IDEAS", "TUNED_IDEAS", "PERSONAL_IDEAS", "COSTS", "SECOND"):
+    for name in ("IDEAS", "TUNED_IDEAS", "PERSONAL_IDEAS", "TUNED_OWN", "COSTS", "SECOND"):
         monkeypatch.setattr(submodel_tables, name, tmp_path / f"{name}.json")
     return submodel_tables
 
@@ -28,7 +28,16 @@ def cells(text, first):
 
 
 def test_without_records_nothing_is_said_to_have_been_run(page):
-    tables = ("rates", "own_classes", "ideas", "tuned_ideas", "personal_ideas", "second_term", "costs")
+    tables = (
+        "rates",
+        "own_classes",
+        "ideas",
+        "tuned_ideas",
+        "personal_ideas",
+        "tuned_own_classes",
+        "second_term",
+        "costs",
+    )
     assert {name: getattr(page, f"{name}_table")() for name in tables} == dict.fromkeys(tables, "Not run yet.")
 
 
@@ -100,10 +109,24 @@ def test_the_mask_on_own_classes_and_what_it_must_beat(page, tmp_path):
     assert not [label for label in ("largest", "FedDF") if f"| {label} |" in text]
     assert "- `mnist_k2`: level with FedRolex (-1.00), ahead of Federated Dropout (+10.00): not met." in text
     assert "- `mnist_k5`: ahead of FedRolex (+10.00), ahead of Federated Dropout (+10.00): met." in text
-    assert text.endswith(
-        "FedSep mask, common order (weight 3/4) must beat FedRolex and Federated Dropout:\n\n"
-        "- `mnist_k2`: ahead of FedRolex (+4.00), ahead of Federated Dropout (+15.00): met."
-    )
+
+
+def test_masks_beside_what_they_must_beat_each_at_its_own_rate(page):
+    def runs(idea, rate, *values):
+        tries = [run(idea, 100, 0.1, rounds=50, lr=0.1, own_classes=0.1)]
+        found = [run(idea, seed, 0.5, own_classes=value, lr=rate) for seed, value in enumerate(values)]
+        return [{**each, "setting": "k5"} for each in (*tries, *found)]
+
+    assert page.tuned_own_classes_table() == "Not run yet."
+    made = [*runs("fedrolex", 0.3, 0.8, 0.82), *runs("federated_dropout", 0.1, 0.7, 0.7),
+            *runs("fedsep_mask", 0.3, 0.8, 0.8), *runs("mask, common order", 0.1, 0.9, 0.9)]  # fmt: skip
+    page.TUNED_OWN.write_text(json.dumps({"runs": made}))
+    text = page.tuned_own_classes_table()
+    assert cells(text, "FedRolex") == ["81.00 ± 1.41 (rate 0.3)"]
+    assert cells(text, "mask, common order") == ["90.00 (rate 0.1)"]
+    assert "- `k5`: level with FedRolex (-1.00), ahead of Federated Dropout (+10.00): not met." in text
+    assert "mask, common order, beside FedRolex and Federated Dropout:" in text
+    assert text.endswith("- `k5`: ahead of FedRolex (+9.00), ahead of Federated Dropout (+20.00): met.")
 
 
 def test_masks_that_were_tried_by_own_classes_and_as_served(page):

@@ -66,6 +66,32 @@ def test_masks_are_tried_on_validation_data_alone(monkeypatch):
     assert search.wanted([made], [asked, (*asked[:2], 101, *asked[3:])]) == [(*asked[:2], 101, *asked[3:])]
 
 
+def test_masks_are_compared_at_rates_that_own_classes_choose(monkeypatch, tmp_path):
+    from benchmarks import heterogeneity
+    from benchmarks import own_classes as compared
+
+    monkeypatch.setattr(compared, "SETTINGS", {"k5": SMOKE})
+    monkeypatch.setattr("benchmarks.ideas_submodels.SETTINGS", {"k5": SMOKE})
+    runs = []
+    while todo := compared.left(runs, ["k5"], ["fedrolex"]):
+        last = todo
+        runs += [{"setting": setting, "idea": row, "seed": seed, "rounds": rounds, "lr": rate, "best": -rate,
+                  "best_own_classes": rate} for setting, row, seed, rounds, rate in todo]  # fmt: skip
+    assert [run["lr"] for run in runs] == [0.1, 0.2, 0.4, 0.4, 0.4, 0.4]
+    assert [asked[2] for asked in last] == [0, 1, 2]
+
+    monkeypatch.setattr(heterogeneity, "RECORD", tmp_path)
+    table = [{"row": "fedrolex", "seeds": [0, 1], "own_classes_each": [0.75, 0.5]}]
+    (tmp_path / "mnist_k5.json").write_text(json.dumps(table))
+    tuned = {"chosen": {"fedrolex": {"settings": {"methods.fedrolex.lr": 0.4}}}}
+    (tmp_path / "mnist_k5_all_tuning.json").write_text(json.dumps(tuned))
+    assert compared.run(last[1]) == {"setting": "k5", "idea": "fedrolex", "seed": 1, "rounds": 100, "lr": 0.4,
+                                     "own_classes": 0.5, "from": "Table 1"}  # fmt: skip
+    assert compared.in_table("k5", "fedrolex", 1, 0.2) is None  # another rate
+    assert compared.in_table("k5", "fedrolex", 2, 0.4) is None  # another seed
+    assert compared.in_table("k5", "mask, common order", 1, 0.4) is None  # no row of the table
+
+
 def test_every_idea_is_tried_at_all_rates_then_at_a_further_one_then_runs_at_the_best(ideas):
     options = ideas.Options(("k2",), ("a", "b"), (100, 101), 9)
     best = {("a", 0.1): 0.5, ("a", 0.2): 0.7, ("a", 0.4): 0.6, ("b", 0.1): 0.9, ("b", 0.2): 0.7, ("b", 0.05): 0.95}

@@ -288,32 +288,20 @@ def test_rows_that_are_run_alone_come_beside_those_that_are_kept(tmp_path, monke
 
     monkeypatch.setattr(page, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(page, "RECORD", tmp_path / "records")
-    monkeypatch.setattr(page, "machine", lambda environment: environment["on"])
-    for number, rows in enumerate(({"largest": 1, "heterofl": 2}, {"heterofl": 3, "feddf": 4})):
-        for row in rows:
-            run = tmp_path / f"runs/mnist_k2/all/{row}/seed0"
-            run.mkdir(parents=True, exist_ok=True)
-            (run / "environment.json").write_text(f'{{"on": "machine {number}"}}')
-        tuned = {name: dict.fromkeys(rows, number) for name in ("grid", "points", "chosen")}
-        sweep = tmp_path / "runs/tuning/mnist_k2/all/sweep.json"
-        sweep.parent.mkdir(parents=True, exist_ok=True)
-        sweep.write_text(json.dumps({"metric": "served_accuracy", "seeds": [100], **tuned}))
+    run = tmp_path / "runs/mnist_k2/all/heterofl/seed0"
+    run.mkdir(parents=True)
+    (run / "environment.json").write_text("{}")
+    for rows in ({"largest": 1, "heterofl": 2}, {"heterofl": 3, "feddf": 4}):
         told = [{"setting": "mnist_k2", "row": name, "figure": figure} for name, figure in rows.items()]
         (tmp_path / "runs/table1.json").write_text(json.dumps([*told, {"setting": "mnist_k5", "row": "heterofl"}]))
-        page.keep(["mnist_k2", "mnist_k2_weak"], beside=number == 1)
+        page.keep(["mnist_k2", "mnist_k2_weak"], beside=True)
     assert {name: row["figure"] for name, row in page.kept("mnist_k2").items()} == {"feddf": 4, "heterofl": 3,
                                                                                    "largest": 1}  # fmt: skip
     assert not page.kept("mnist_k5")
-    record = tmp_path / "records/mnist_k2_all_tuning.json"
-    assert json.loads(record.read_text())["points"] == {"largest": 0, "heterofl": 1, "feddf": 1}
-    assert page._where("mnist_k2") == "\n\nmachine 0\n\nFedDF: machine 1\n\nHeteroFL: machine 1"
-    sweep.write_text(json.dumps({"metric": "accuracy", "seeds": [100], **tuned}))
-    with pytest.raises(SystemExit, match="tuned by another figure"):
-        page.keep(["mnist_k2"], beside=True)
+    assert sorted(file.name for file in (tmp_path / "records").iterdir()) == [
+        "mnist_k2.json", "mnist_k2_environment.json"]  # fmt: skip
     page.keep(["mnist_k2"])
     assert set(page.kept("mnist_k2")) == {"feddf", "heterofl"}
-    assert json.loads(record.read_text())["points"] == {"heterofl": 1, "feddf": 1}
-    assert page._where("mnist_k2") == "\n\nmachine 1"
 
 
 def test_the_page_of_results_draws_and_tells_what_is_recorded(tmp_path, monkeypatch):

@@ -140,7 +140,6 @@ ROWS = (
     Row("splitmix", "Split-Mix", "pt", main=True),
     Row("fedsep_mask", "FedSep mask", "fedsep", _paper(71.13, 0.94, 58.16, 0.25, 84.61, 0.37, 61.41, 0.29), main=True),
     Row("fedsep_mask_mean", "FedSep mask, divided by all (Remark 3)", "fedsep"),
-    Row("fedsep_mask_common", "FedSep mask, common order (weight 3/4)", "fedsep"),
     Row("fedsep_shared", "FedSep, one plan by averaged scores", "fedsep"),
     Row("importance", "HeteroFL, importance-weighted (ours)", "fedsep", main=True),
     Row("smallest", "smallest", "bound", _paper(38.82, 0.88, 12.69, 0.50, 46.86, 0.54, 19.70, 0.34), _smallest),
@@ -149,7 +148,6 @@ ROWS = (
     Row("half_and_more", "only clients of 1/2 and more", "control"),
     Row("shuffled", "importance, shuffled", "control"),
     Row("kept_random", "random masks, kept", "control"),
-    Row("kept_random_common", "random masks, kept, common order (weight 3/4)", "control"),
     Row("shared_random", "one random plan a round", "control"),
 )
 """All rows, in the order of the table."""
