@@ -30,6 +30,7 @@ ROWS: dict[str, Make] = {
     "federated_dropout": plain("federated_dropout"),
     "fedsep_mask": plain("fedsep_mask"),
     "mask, common order": plain("fedsep_mask", common=0.75),
+    "mask by Taylor scores, common order": plain("fedsep_mask", scores="taylor", common=0.75),
     "random masks, kept, common order": plain("kept_random", common=0.75),
 }
 """By their names in Table 1, where they are rows of it; else in words."""

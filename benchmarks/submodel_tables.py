@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import heterogeneity
 from benchmarks.heterogeneity import LABELS, SETTINGS, WHOLE, kept, percent
+from benchmarks.ideas_submodels import SETTINGS as IDEA_SETTINGS
 from benchmarks.ideas_submodels import TUNED
 from benchmarks.markdown import table
 from fedsep.paper.table1.results import share
@@ -110,7 +111,7 @@ def _tuned_verdicts(runs: Sequence[Mapping[str, Any]]) -> str:
     parts: list[str] = []
     for mask in (name for name in dict.fromkeys(run["idea"] for run in runs) if name not in BEATEN):
         parts += [f"{LABELS.get(mask, mask)}, beside {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
-        for setting in dict.fromkeys(run["setting"] for run in runs):
+        for setting in (name for name in IDEA_SETTINGS if any(run["setting"] == name for run in runs)):
             own = {
                 row: _spread([run["own_classes"] for run in runs if (run["setting"], run["idea"]) == (setting, row)])
                 for row in (mask, *BEATEN)
@@ -144,8 +145,7 @@ def _by_setting(runs: Sequence[Mapping[str, Any]], cell: Callable[[Sequence[Mapp
     """A row for each idea, a column for each setting in which one was run."""
     if not runs:
         return NOT_RUN
-    settings = [name.removeprefix("mnist_") for name in SETTINGS if name.startswith("mnist")]
-    shown = [setting for setting in settings if any(run["setting"] == setting for run in runs)]
+    shown = [name for name in IDEA_SETTINGS if any(run["setting"] == name for run in runs)]
 
     def told(idea: str, setting: str) -> str:
         own = [run for run in runs if (run["idea"], run["setting"]) == (idea, setting)]
