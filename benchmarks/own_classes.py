@@ -29,9 +29,9 @@ ROWS: dict[str, Make] = {
     "fedrolex": plain("fedrolex"),
     "federated_dropout": plain("federated_dropout"),
     "fedsep_mask": plain("fedsep_mask"),
-    "mask, common order": plain("fedsep_mask", common=0.75),
-    "mask by Taylor scores, common order": plain("fedsep_mask", scores="taylor", common=0.75),
-    "random masks, kept, common order": plain("kept_random", common=0.75),
+    "mask with a common order": plain("fedsep_mask", common=0.75),
+    "mask by Taylor scores with a common order": plain("fedsep_mask", scores="taylor", common=0.75),
+    "random masks, kept, with a common order": plain("kept_random", common=0.75),
 }
 """By their names in Table 1, where they are rows of it; else in words."""
 
@@ -52,7 +52,7 @@ def in_table(setting: str, row: str, seed: int, rate: float) -> float | None:
         return None
     tuned = json.loads((heterogeneity.RECORD / f"mnist_{setting}_all_tuning.json").read_text())
     [its] = tuned["chosen"][row]["settings"].values()
-    return round(found["own_classes_each"][found["seeds"].index(seed)], 4) if its == rate else None
+    return found["own_classes_each"][found["seeds"].index(seed)] if its == rate else None
 
 
 def left(runs: Sequence[Mapping[str, Any]], settings: Sequence[str], rows: Sequence[str]) -> list[Asked]:

@@ -78,15 +78,15 @@ def _verdict(settings: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _beaten(own: Mapping[str, Mapping[str, float | None]], mask: str) -> str:
+def _beaten(own: Mapping[str, Mapping[str, Any]], mask: str) -> str:
     """Of a mask, by mean and deviation of all: whether it is ahead of what it must beat."""
     pairs = [(LABELS[rival], _against(own[mask], own[rival])) for rival in BEATEN if rival in own]
     told = ", ".join(f"{word} {rival} ({points:+.2f})" for rival, (word, points) in pairs)
     return f"{told}: {'met' if all(word == 'ahead of' for _, (word, _) in pairs) else 'not met'}"
 
 
-def _against(mine: Mapping[str, float | None], theirs: Mapping[str, float | None]) -> tuple[str, float]:
-    ahead = (mine["mean"] or 0.0) - (theirs["mean"] or 0.0)
+def _against(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, float]:
+    ahead = mine["mean"] - theirs["mean"]
     level = abs(ahead) <= max(mine["std"] or 0.0, theirs["std"] or 0.0)
     return "level with" if level else "ahead of" if ahead > 0 else "behind", 100 * ahead
 
@@ -110,14 +110,12 @@ def tuned_own_classes_table() -> str:
 def _tuned_verdicts(runs: Sequence[Mapping[str, Any]]) -> str:
     parts: list[str] = []
     for mask in (name for name in dict.fromkeys(run["idea"] for run in runs) if name not in BEATEN):
-        parts += [f"{LABELS.get(mask, mask)}, beside {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
-        for setting in (name for name in IDEA_SETTINGS if any(run["setting"] == name for run in runs)):
-            own = {
-                row: _spread([run["own_classes"] for run in runs if (run["setting"], run["idea"]) == (setting, row)])
-                for row in (mask, *BEATEN)
-            }
-            parts += [f"- `{setting}`: {_beaten(own, mask)}."]
-        parts += [""]
+        parts += ["", f"{LABELS.get(mask, mask)}, beside {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
+        for setting in IDEA_SETTINGS:
+            here = [run for run in runs if run["setting"] == setting]
+            values = {row: [run["own_classes"] for run in here if run["idea"] == row] for row in (mask, *BEATEN)}
+            own = {row: _spread(found) for row, found in values.items() if found}
+            parts += [f"- `{setting}`: {_beaten(own, mask)}."] if mask in own and len(own) > 1 else []
     return "\n".join(parts).strip()
 
 

@@ -63,7 +63,8 @@ def fedsep_mask(
             a unit is ranked by the mean of its places in both, among those that are scored. 0: the client's own, as in
             the paper; 1: nested sub-models, those of ``heterofl``, where nothing rolls. On MNIST a weight of 3/4 makes
             clients' quarter models better on their own classes than FedRolex's and Federated Dropout's in five settings
-            of five, 0 in two; random masks with the same weight do so in four (docs/results/heterogeneity.md).
+            of five, 0 in two at most; random masks with the same weight do so in four, and ``heterofl`` is as good or
+            better (docs/results/heterogeneity.md).
         images: Training examples that a client scores on, at most all that it has; gates take 12 minibatches of 50, and
             the second term as many examples as this of the data that they are fitted to.
         memory: Of the server's mean of clients' rankings, which only says what narrower model it would serve: share of

@@ -119,13 +119,15 @@ def test_masks_beside_what_they_must_beat_each_at_its_own_rate(page):
 
     assert page.tuned_own_classes_table() == "Not run yet."
     made = [*runs("fedrolex", 0.3, 0.8, 0.82), *runs("federated_dropout", 0.1, 0.7, 0.7),
-            *runs("fedsep_mask", 0.3, 0.8, 0.8), *runs("mask, common order", 0.1, 0.9, 0.9)]  # fmt: skip
+            *runs("fedsep_mask", 0.3, 0.8, 0.8), *runs("mask with a common order", 0.1, 0.9, 0.9),
+            run("fedsep_mask", 0, 0.5, own_classes=0.9, lr=0.1)]  # fmt: skip
     page.TUNED_OWN.write_text(json.dumps({"runs": made}))
     text = page.tuned_own_classes_table()
-    assert cells(text, "FedRolex") == ["81.00 ± 1.41 (rate 0.3)"]
-    assert cells(text, "mask, common order") == ["90.00 (rate 0.1)"]
+    assert cells(text, "FedRolex") == ["", "81.00 ± 1.41 (rate 0.3)"]
+    assert "- `k2`" not in text  # nothing stands beside the mask there
+    assert cells(text, "mask with a common order") == ["", "90.00 (rate 0.1)"]
     assert "- `k5`: level with FedRolex (-1.00), ahead of Federated Dropout (+10.00): not met." in text
-    assert "mask, common order, beside FedRolex and Federated Dropout:" in text
+    assert "mask with a common order, beside FedRolex and Federated Dropout:" in text
     assert text.endswith("- `k5`: ahead of FedRolex (+9.00), ahead of Federated Dropout (+20.00): met.")
 
 

@@ -55,7 +55,6 @@ def test_masks_are_tried_on_validation_data_alone(monkeypatch):
     seen, real = [], ideas_submodels.fit
     monkeypatch.setattr(search, "SETTINGS", {"k2": SMOKE})
     monkeypatch.setattr(ideas_submodels, "fit", lambda *given, **how: seen.append(given[2]) or real(*given, **how))
-    assert set(search.LEADING) <= set(search.IDEAS)
     asked = ("k2", "taylor, three quarters in common", 100, 2, 0.1)
     made = search.run(asked)
     assert 0 < made["own_classes"] <= 1
@@ -89,7 +88,23 @@ def test_masks_are_compared_at_rates_that_own_classes_choose(monkeypatch, tmp_pa
                                      "own_classes": 0.5, "from": "Table 1"}  # fmt: skip
     assert compared.in_table("k5", "fedrolex", 1, 0.2) is None  # another rate
     assert compared.in_table("k5", "fedrolex", 2, 0.4) is None  # another seed
-    assert compared.in_table("k5", "mask, common order", 1, 0.4) is None  # no row of the table
+    assert compared.in_table("k5", "mask with a common order", 1, 0.4) is None  # no row of the table
+
+
+def test_rates_are_chosen_without_test_data_which_are_met_by_other_seeds(monkeypatch):
+    from benchmarks import ideas_submodels
+    from benchmarks import own_classes as compared
+
+    seen, real = {}, ideas_submodels.fit
+    monkeypatch.setattr(compared, "SETTINGS", {"k5": SMOKE})
+    monkeypatch.setattr(
+        ideas_submodels, "fit", lambda *given, **how: seen.update({how["seed"]: given[2]}) or real(*given, **how)
+    )
+    for seed in (ideas_submodels.SEED, 2):
+        compared.run(("k5", "fedrolex", seed, 2, 0.1))
+    parts = {seed: fleet.shard(0) for seed, fleet in seen.items()}
+    assert torch.equal(parts[100].test.x, parts[100].validation.x)
+    assert parts[2].test.size != parts[2].validation.size
 
 
 def test_every_idea_is_tried_at_all_rates_then_at_a_further_one_then_runs_at_the_best(ideas):
