@@ -201,7 +201,11 @@ def told_table() -> str:
     ]  # fmt: skip
     head = ["case", "recipe", "method", "rounds", "processes", "told, MiB", "seen, MiB", "off"]
     started = record["environment"]["started"]
-    later = [f"{row['name']}: {row['started']}." for row in record["rows"] if row.get("started", started) != started]
+    later = [
+        f"{row['name']}: {', '.join(row[part] for part in ('cpu', 'started') if part in row)}."
+        for row in record["rows"]
+        if row.get("started", started) != started
+    ]
     return f"{table(head, lines)}\n\n{' '.join([machine(record['environment']), *later])}"
 
 

@@ -85,10 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         record = json.loads(options.out.read_text())
     known = {each["name"]: each for each in record.get("told", {}).get("rows", [])}
     now = environment("each", 0)
-    # Cases that are added later than the others say when; the record's environment is that of the others.
+    # Cases that are added later than the others say when, and where; the record's environment is that of the others.
     of = now if set(options.only) == set(CASES) else record.get("told", {}).get("environment", now)
     for name in options.only:
-        known[name] = {**row(name), "started": now["started"]}
+        known[name] = {**row(name), "started": now["started"], "cpu": now["machine"]["cpu"]}
         rows = [known[name] for name in CASES if name in known]
         record["told"] = {"environment": of, "rows": rows}
         if options.out is not None:
