@@ -23,14 +23,12 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.filling import fill
-from benchmarks.ideas_submodels import SETTINGS, Asked, asked_of, measured
+from benchmarks.ideas_submodels import QUARTER, SETTINGS, Asked, asked_of, measured
 from benchmarks.reductions_tried import Make, plain
 from fedsep import random
 from fedsep.core import Params, Task
 from fedsep.gates import gate_scores
 from fedsep.models.units import Units
-
-QUARTER = 0.25
 
 
 def _gates(**how: Any) -> Any:
@@ -80,9 +78,8 @@ IDEAS: dict[str, Make] = {
 
 def run(asked: Asked) -> dict[str, Any]:
     """One run."""
-    setting, idea, seed, rounds, rate = asked
-    told = {"setting": setting, "idea": idea, "seed": seed, "rounds": rounds, "lr": rate}
-    return {**told, **measured(IDEAS[idea], SETTINGS[setting], seed, rounds, rate, QUARTER)}
+    setting, idea, *how = asked
+    return {**asked._asdict(), **measured(IDEAS[idea], SETTINGS[setting], *how, QUARTER)}
 
 
 def wanted(runs: Sequence[Mapping[str, Any]], every: Sequence[Asked]) -> list[Asked]:
@@ -102,8 +99,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("records/personal_ideas.json"))
     asked = parser.parse_args()
-    every = [(setting, idea, seed, asked.rounds, rate) for setting, idea, seed, rate in itertools.product(
-        asked.settings, asked.ideas, asked.seeds, asked.rates)]  # fmt: skip
+    parts = itertools.product(asked.settings, asked.ideas, asked.seeds, [asked.rounds], asked.rates)
+    every = [Asked(*each) for each in parts]
     fill(asked.out, run, lambda runs: wanted(runs, every), asked.jobs)
 
 

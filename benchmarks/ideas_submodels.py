@@ -23,7 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,14 +38,26 @@ SETTINGS = {part.name.removeprefix("mnist_"): part for part in SCALES["small"].s
 """Those of Table 1."""
 LAST = 10
 LOCAL: dict[str, Any] = {"epochs": 1, "batch_size": 50, "clip": 1.0}
+QUARTER = 0.25
+"""The share of the units whose sub-model is judged on its client's own classes, where that is asked for."""
 TUNED, SEED = 50, 100
 """Rounds and seed of a run that tries a learning rate."""
 
 
+class Asked(NamedTuple):
+    """What is asked for of a run; its record begins with it."""
+
+    setting: str
+    idea: str
+    seed: int
+    rounds: int
+    lr: float
+
+
 def run(setting: str, idea: str, seed: int, rounds: int, rate: float) -> dict[str, Any]:
     """One run of an idea."""
-    asked = {"setting": setting, "idea": idea, "seed": seed, "rounds": rounds, "lr": rate}
-    return {**asked, **measured(IDEAS[idea], SETTINGS[setting], seed, rounds, rate)}
+    asked = Asked(setting, idea, seed, rounds, rate)
+    return {**asked._asdict(), **measured(IDEAS[idea], SETTINGS[setting], seed, rounds, rate)}
 
 
 def measured(
@@ -107,28 +119,24 @@ def told(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {**means, **best}
 
 
-Asked = tuple[str, str, int, int, float]
-"""Setting, idea, seed, rounds and rate of a run."""
-
-
 def wanted(runs: Sequence[Mapping[str, Any]], options: Options, figure: str = "best") -> list[Asked]:
     """The runs that can be made now: of each setting and idea its tries, then a further rate, then all seeds."""
     done = {asked_of(run): run.get(figure, math.nan) for run in runs}
     every = itertools.product(options.settings, options.ideas)
     todo = [asked for setting, idea in every for asked in _next(setting, idea, done, options)]
-    return sorted(todo, key=lambda asked: (asked[3], asked[2]))  # what others wait for comes first
+    return sorted(todo, key=lambda asked: (asked.rounds, asked.seed))  # what others wait for comes first
 
 
 def _next(setting: str, idea: str, done: Mapping[Asked, float], options: Options) -> list[Asked]:
     of = SETTINGS[setting]
     rates: Sequence[float] = of.tries
     for more in (True, False):
-        tries = {rate: (setting, idea, SEED, min(TUNED, options.rounds), rate) for rate in rates}
+        tries = {rate: Asked(setting, idea, SEED, min(TUNED, options.rounds), rate) for rate in rates}
         if left := [asked for asked in tries.values() if asked not in done]:
             return left
         best = max(rates, key=lambda rate: _finite(done[tries[rate]]))
         rates = (*rates, *of.further(best)) if more else rates
-    found = [(setting, idea, seed, options.rounds, best) for seed in options.seeds]
+    found = [Asked(setting, idea, seed, options.rounds, best) for seed in options.seeds]
     return [asked for asked in found if asked not in done]
 
 
@@ -139,7 +147,7 @@ def _finite(figure: float) -> float:
 
 def asked_of(run: Mapping[str, Any]) -> Asked:
     """What was asked for, of a run that was made."""
-    return (run["setting"], run["idea"], run["seed"], run["rounds"], run["lr"])
+    return Asked(*(run[name] for name in Asked._fields))
 
 
 def chosen(runs: Sequence[Mapping[str, Any]], setting: str, idea: str) -> list[Mapping[str, Any]]:

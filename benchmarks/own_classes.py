@@ -21,10 +21,10 @@ from typing import Any
 
 from benchmarks import heterogeneity
 from benchmarks.filling import fill
-from benchmarks.ideas_submodels import SEED, SETTINGS, TUNED, Asked, Options, measured, wanted
+from benchmarks.ideas_submodels import QUARTER, SEED, SETTINGS, TUNED, Asked, Options, measured, wanted
 from benchmarks.reductions_tried import Make, plain
 
-QUARTER, ROUNDS, SEEDS = 0.25, 100, (0, 1, 2)
+ROUNDS, SEEDS = 100, (0, 1, 2)
 ROWS: dict[str, Make] = {
     "fedrolex": plain("fedrolex"),
     "federated_dropout": plain("federated_dropout"),
@@ -39,10 +39,10 @@ ROWS: dict[str, Make] = {
 def run(asked: Asked) -> dict[str, Any]:
     """One run, or that of Table 1 with the same settings."""
     setting, row, seed, rounds, rate = asked
-    told = {"setting": setting, "idea": row, "seed": seed, "rounds": rounds, "lr": rate}
     if rounds > TUNED and (known := in_table(setting, row, seed, rate)) is not None:
-        return {**told, "own_classes": known, "from": "Table 1"}
-    return {**told, **measured(ROWS[row], SETTINGS[setting], seed, rounds, rate, QUARTER, blind=seed == SEED)}
+        return {**asked._asdict(), "own_classes": known, "from": "Table 1"}
+    found = measured(ROWS[row], SETTINGS[setting], seed, rounds, rate, QUARTER, blind=seed == SEED)
+    return {**asked._asdict(), **found}
 
 
 def in_table(setting: str, row: str, seed: int, rate: float) -> float | None:

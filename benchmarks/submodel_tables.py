@@ -58,7 +58,9 @@ def own_classes_table() -> str:
         return NOT_RUN
     shown = [row for row in LABELS if row not in WHOLE and any(_has_own(rows, row) for rows in settings.values())]
     lines = [[LABELS[row], *(_own(rows, row) for rows in settings.values())] for row in shown]
-    return f"{table(['row', *(f'`{name}`' for name in settings)], lines)}\n\n{_verdict(settings)}"
+    own = {name: {row: rows[row]["own_classes"] for row in (MASK, *BEATEN) if _has_own(rows, row)}
+           for name, rows in settings.items()}  # fmt: skip
+    return f"{table(['row', *(f'`{name}`' for name in settings)], lines)}\n\n{_verdict(MASK, ' must beat', own)}"
 
 
 def _has_own(rows: Mapping[str, Any], row: str) -> bool:
@@ -69,13 +71,17 @@ def _own(rows: Mapping[str, Any], row: str) -> str:
     return percent(rows[row]["own_classes"]) if _has_own(rows, row) else "–"
 
 
-def _verdict(settings: Mapping[str, Mapping[str, Any]]) -> str:
-    """The mask beside each method that it must beat, in points; level: within the larger deviation over seeds."""
-    lines = [f"{LABELS[MASK]} must beat {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
-    for name, rows in settings.items():
-        own = {row: rows[row]["own_classes"] for row in (MASK, *BEATEN) if _has_own(rows, row)}
-        lines += [f"- `{name}`: {_beaten(own, MASK)}."] if len(own) > 1 and MASK in own else []
-    return "\n".join(lines)
+def _verdict(mask: str, told: str, settings: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """A mask beside each method that it must beat, in points; level: within the larger deviation over seeds.
+
+    Args:
+        mask: The mask.
+        told: How it stands to the others, in words.
+        settings: By setting and row: mean and deviation, of the rows that have them.
+    """
+    found = {name: own for name, own in settings.items() if mask in own and any(rival in own for rival in BEATEN)}
+    head = f"{LABELS.get(mask, mask)}{told} {' and '.join(LABELS[rival] for rival in BEATEN)}:"
+    return "\n".join([head, "", *(f"- `{name}`: {_beaten(own, mask)}." for name, own in found.items())])
 
 
 def _beaten(own: Mapping[str, Mapping[str, Any]], mask: str) -> str:
@@ -93,8 +99,7 @@ def _against(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, f
 
 def tuned_own_classes_table() -> str:
     """The same of some methods at the rate that is best for it, and whether each mask is ahead of what it must beat."""
-    runs = json.loads(TUNED_OWN.read_text())["runs"] if TUNED_OWN.is_file() else []
-    runs = [run for run in runs if run["rounds"] > TUNED]
+    runs = [run for run in _recorded(TUNED_OWN) if run["rounds"] > TUNED]
     if not runs:
         return NOT_RUN
     names = {name: LABELS.get(name, name) for name in dict.fromkeys(run["idea"] for run in runs)}
@@ -108,33 +113,37 @@ def tuned_own_classes_table() -> str:
 
 
 def _tuned_verdicts(runs: Sequence[Mapping[str, Any]]) -> str:
-    parts: list[str] = []
-    for mask in (name for name in dict.fromkeys(run["idea"] for run in runs) if name not in BEATEN):
-        parts += ["", f"{LABELS.get(mask, mask)}, beside {' and '.join(LABELS[rival] for rival in BEATEN)}:", ""]
-        for setting in IDEA_SETTINGS:
-            here = [run for run in runs if run["setting"] == setting]
-            values = {row: [run["own_classes"] for run in here if run["idea"] == row] for row in (mask, *BEATEN)}
-            own = {row: _spread(found) for row, found in values.items() if found}
-            parts += [f"- `{setting}`: {_beaten(own, mask)}."] if mask in own and len(own) > 1 else []
-    return "\n".join(parts).strip()
+    rows = list(dict.fromkeys(run["idea"] for run in runs))
+    values = {(run["setting"], run["idea"]): list[float]() for run in runs}
+    for run in runs:
+        values[run["setting"], run["idea"]].append(run["own_classes"])
+    settings = {name: {row: _spread(values[name, row]) for row in rows if (name, row) in values}
+                for name in IDEA_SETTINGS}  # fmt: skip
+    return "\n\n".join(_verdict(mask, ", beside", settings) for mask in rows if mask not in BEATEN)
 
 
 def personal_ideas_table() -> str:
     """Validation accuracy of quarter models on clients' own classes, and of the served model, of masks tried."""
-    found = json.loads(PERSONAL_IDEAS.read_text())["runs"] if PERSONAL_IDEAS.is_file() else []
-    runs = [{**run, "idea": f"{run['idea']} (rate {run['lr']:g}, {run['rounds']} rounds)"} for run in found]
+    runs = [
+        {**run, "idea": f"{run['idea']} (rate {run['lr']:g}, {run['rounds']} rounds)"}
+        for run in _recorded(PERSONAL_IDEAS)
+    ]
     return _by_setting(runs, lambda own: f"{_mean(own, 'own_classes')} / {_mean(own, 'validation_served_accuracy')}")
 
 
 def ideas_table() -> str:
     """Validation accuracy of all that was tried beyond importance, at one rate."""
-    runs = json.loads(IDEAS.read_text())["runs"] if IDEAS.is_file() else []
-    return _by_setting(runs, _tried)
+    return _by_setting(_recorded(IDEAS), _tried)
+
+
+def _recorded(record: Path) -> list[dict[str, Any]]:
+    """Those of a record; none where there is no record."""
+    return json.loads(record.read_text())["runs"] if record.is_file() else []
 
 
 def tuned_ideas_table() -> str:
     """The same of what was ahead, each at its own rate in each setting; runs that tried rates are left out."""
-    runs = json.loads(TUNED_IDEAS.read_text())["runs"] if TUNED_IDEAS.is_file() else []
+    runs = _recorded(TUNED_IDEAS)
     longest = max((run["rounds"] for run in runs), default=0)
     return _by_setting([run for run in runs if run["rounds"] == longest > TUNED], _tried)
 
@@ -173,7 +182,7 @@ def second_term_table() -> str:
 
     Of the longest runs, those at the rate of most of them.
     """
-    runs = json.loads(SECOND.read_text())["runs"] if SECOND.is_file() else []
+    runs = _recorded(SECOND)
     if not runs:
         return NOT_RUN
     longest = max(run["rounds"] for run in runs)

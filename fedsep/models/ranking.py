@@ -57,13 +57,13 @@ def chosen(ranking: Tensor, count: int, rolling: float, round: int) -> Tensor:
 def places(ranking: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """By group and unit: 1 for the first, 1/n for the last."""
     default = torch.get_default_dtype()
+    return {group: (len(order) - _places(order)).to(default) / len(order) for group, order in ranking.items()}
 
-    def each(order: Tensor) -> Tensor:
-        n = len(order)
-        falling = torch.arange(n, 0, -1, dtype=default, device=order.device) / n
-        return torch.zeros_like(falling).index_copy(0, order, falling)
 
-    return {group: each(order) for group, order in ranking.items()}
+def _places(order: Tensor) -> Tensor:
+    """By unit: its place, 0 for the first."""
+    number = torch.arange(len(order), device=order.device)
+    return torch.empty_like(number).index_copy(0, order, number)
 
 
 def renewed(ranking: Ranking, keep: Mapping[str, Tensor], held: Ranking) -> Ranking:
@@ -91,8 +91,7 @@ def in_common(ranking: Ranking, weight: float) -> Ranking:
 
     def each(order: Tensor) -> Tensor:
         number = torch.arange(len(order), device=order.device)
-        place = torch.empty_like(number).index_copy(0, order, number)
-        return torch.sort((_PARTS - theirs) * place + theirs * number, stable=True).indices
+        return torch.sort((_PARTS - theirs) * _places(order) + theirs * number, stable=True).indices
 
     return {group: each(order) for group, order in ranking.items()} if theirs else ranking
 

@@ -55,14 +55,15 @@ def test_masks_are_tried_on_validation_data_alone(monkeypatch):
     seen, real = [], ideas_submodels.fit
     monkeypatch.setattr(search, "SETTINGS", {"k2": SMOKE})
     monkeypatch.setattr(ideas_submodels, "fit", lambda *given, **how: seen.append(given[2]) or real(*given, **how))
-    asked = ("k2", "taylor, three quarters in common", 100, 2, 0.1)
+    asked = ideas_submodels.Asked("k2", "taylor, three quarters in common", 100, 2, 0.1)
     made = search.run(asked)
     assert 0 < made["own_classes"] <= 1
     [fleet] = seen
     own = ideas_submodels.problem(SMOKE, 100)[0]
     assert torch.equal(fleet.test.x, own.validation.x)
     assert all(torch.equal(fleet.shard(client).test.x, own.shard(client).validation.x) for client in range(3))
-    assert search.wanted([made], [asked, (*asked[:2], 101, *asked[3:])]) == [(*asked[:2], 101, *asked[3:])]
+    another = asked._replace(seed=101)
+    assert search.wanted([made], [asked, another]) == [another]
 
 
 def test_masks_are_compared_at_rates_that_own_classes_choose(monkeypatch, tmp_path):
@@ -101,7 +102,7 @@ def test_rates_are_chosen_without_test_data_which_are_met_by_other_seeds(monkeyp
         ideas_submodels, "fit", lambda *given, **how: seen.update({how["seed"]: given[2]}) or real(*given, **how)
     )
     for seed in (ideas_submodels.SEED, 2):
-        compared.run(("k5", "fedrolex", seed, 2, 0.1))
+        compared.run(ideas_submodels.Asked("k5", "fedrolex", seed, 2, 0.1))
     parts = {seed: fleet.shard(0) for seed, fleet in seen.items()}
     assert torch.equal(parts[100].test.x, parts[100].validation.x)
     assert parts[2].test.size != parts[2].validation.size
