@@ -1,9 +1,10 @@
 """Rounds per second of every engine on W1, W2 and W3, beside a plain PyTorch loop, and how they scale.
 
-- ``engines``: FedAvg in each engine, one round of the engine and one of each plain loop in turn. W1 and W2 have two:
-  one with ``models.cnn``, one with the same network in the usual order of its layers. On W3 the plain loop is
-  batched: all clients' models are one tensor, their minibatches another, a step is a batched product. On a GPU the
-  plain loop of W1 and W2 is one process that trains the cohort's clients one after the other.
+- ``engines``: FedAvg in each engine, one round of the engine and one of each plain loop in turn. W1 and W2 have three:
+  one with ``models.cnn``, one with the same network in the usual order of its layers, one with it in oneDNN's layout,
+  which local steps give it. On W3 the plain loop is batched: all clients' models are one tensor, their minibatches
+  another, a step is a batched product. On a GPU the plain loop of W1 and W2 is one process that trains the cohort's
+  clients one after the other.
 - ``clients``, ``width``, ``processes``: seconds a round of W3's kind as the cohort grows from 10 to 10,000 clients, of
   one hidden layer as it widens, and of W2 by the number of worker processes.
 - ``start``: seconds from the command to the opening of round 1, imports included: recipes/mnist_cnn/fedavg.yaml, which
@@ -39,7 +40,7 @@ from torch.nn import functional as F
 
 from benchmarks.markdown import machine, table
 from benchmarks.rounds import WARM_UP, seconds
-from benchmarks.steps import usual
+from benchmarks.steps import blocks, usual
 from benchmarks.workloads import W1, W2, W3, PlainLoop, SingleLoop, Workload
 from fedsep import algorithms, data, engines, models, tasks
 from fedsep.cli.device import use_device
@@ -49,6 +50,7 @@ from fedsep.learners.precision import Precision
 LOOPS = {
     "plain": ("plain loop", "of the plain loop's"),
     "usual": ("plain loop, usual order of layers", "of that loop's"),
+    "blocks": ("plain loop, oneDNN's layout", "of that loop's"),
 }
 PARTS = ("engines", "clients", "width", "processes", "start")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "-m", "benchmarks.speed")
@@ -157,6 +159,7 @@ def by_hand(workload: Workload, fleet: data.Federation, processes: int, device: 
     return {
         "plain": PlainLoop(workload, fleet, processes),
         "usual": PlainLoop(replace(workload, model=usual), fleet, processes),
+        "blocks": PlainLoop(replace(workload, model=blocks), fleet, processes),
     }
 
 

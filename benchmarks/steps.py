@@ -1,7 +1,9 @@
-"""What makes a local step of the four-layer CNN quicker on a core: layouts, the order of layers, compilation, bfloat16.
+"""What makes a local step of the four-layer CNN quicker on a core.
 
-Milliseconds of a step of SGD on random images of MNIST's shape, at W1's batch of 64 and W2's of 20, one thread. The
-rows take turns, so that what else the machine does is shared by all.
+Layouts, the order of layers, matrix products, compilation, bfloat16.
+
+Milliseconds of a step of SGD on random images of MNIST's shape, at W1's batch of 64 and W2's of 20, one thread, and by
+the network's width. The rows take turns, so that what else the machine does is shared by all.
 
 Usage: python -m benchmarks.steps [--repeats 15] [--out records/steps.json]
 """
@@ -29,6 +31,7 @@ from fedsep.models.cnn import CNN
 RECORD = Path("records/steps.json")
 STEPS = 10  # between two looks at the clock
 COUNTS = {"W1": 64, "W2": 20}
+WIDTHS = (8, 16, 24, 32, 48, 64)
 
 
 class Usual(CNN):
@@ -49,9 +52,43 @@ class ChannelsLast(Usual):
         return super().forward(models.layout.channels_last(x))
 
 
+class Blocks(CNN):
+    """``models.cnn`` in oneDNN's own layout, as local steps have it, whoever calls it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As ``CNN``."""
+        x = x.to_mkldnn()
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.relu(F.max_pool2d(conv(x), 2, 2))
+        return self.head(F.relu(self.conv4(x)).to_dense().flatten(1))
+
+
+class Products(CNN):
+    """``models.cnn`` with a matrix product for each convolution: every pixel's neighbourhood is a column."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As ``CNN``."""
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.relu(F.max_pool2d(_product(conv, x), 2))
+        return self.head(F.relu(_product(self.conv4, x)).flatten(1))
+
+
+def _product(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    columns = F.unfold(x, conv.kernel_size, padding=conv.padding)  # type: ignore[arg-type]
+    assert conv.bias is not None
+    out = conv.weight.flatten(1) @ columns + conv.bias[:, None]
+    side = x.shape[-1] + 2 * int(conv.padding[0]) - conv.kernel_size[0] + 1
+    return out.unflatten(2, (side, side))
+
+
 def usual(shape: Sequence[int], classes: int) -> nn.Module:
     """``models.cnn`` as it is usually written, and tuned: ReLU, then pooling; channels innermost."""
     return ChannelsLast(*shape, classes, 32)
+
+
+def blocks(shape: Sequence[int], classes: int) -> nn.Module:
+    """``models.cnn`` in oneDNN's layout."""
+    return Blocks(*shape, classes, 32)
 
 
 def stepper(net: nn.Module, x: Tensor, y: Tensor, *, half: bool = False) -> Callable[[], None]:
@@ -88,6 +125,16 @@ def convolutions(net: CNN, x: Tensor) -> Callable[[], None]:
     return play
 
 
+def by_width(repeats: int) -> list[dict[str, float]]:
+    """A step at batch 20 in both layouts, by the number of channels."""
+    x, y = torch.rand(COUNTS["W2"], 1, 28, 28), torch.randint(10, (COUNTS["W2"],))
+    found: list[dict[str, float]] = []
+    for width in WIDTHS:
+        nets = {"channels innermost": CNN(1, 28, 28, 10, width), "oneDNN's layout": Blocks(1, 28, 28, 10, width)}
+        found.append({"width": width, **in_turn({name: stepper(net, x, y) for name, net in nets.items()}, repeats)})
+    return found
+
+
 def variants(batch: int) -> dict[str, Callable[[], None]]:
     """The rows."""
     x, y = torch.rand(batch, 1, 28, 28), torch.randint(10, (batch,))
@@ -96,17 +143,19 @@ def variants(batch: int) -> dict[str, Callable[[], None]]:
         "ReLU, then pooling; channels outermost": stepper(Usual(*shape), x, y),
         "channels innermost": stepper(ChannelsLast(*shape), x, y),
         "pooling, then ReLU (models.cnn)": stepper(CNN(*shape), x, y),
-        "the same in bfloat16": stepper(CNN(*shape), x, y, half=True),
-        "its convolutions alone": convolutions(CNN(*shape), x),
+        "the same in oneDNN's layout (models.cnn in a local step)": stepper(Blocks(*shape), x, y),
+        "convolutions alone, channels innermost": convolutions(CNN(*shape), x),
+        "convolutions alone, in oneDNN's layout": convolutions(Blocks(*shape), x),
+        "models.cnn in bfloat16, channels innermost": stepper(CNN(*shape), x, y, half=True),
+        "models.cnn, its convolutions as matrix products": stepper(Products(*shape), x, y),
     }
     if shutil.which("g++"):
-        rows["models.cnn by torch.compile"] = stepper(torch.compile(CNN(*shape)), x, y)  # type: ignore[arg-type]
+        rows["models.cnn by torch.compile, channels innermost"] = stepper(torch.compile(CNN(*shape)), x, y)  # type: ignore[arg-type]
     return rows
 
 
-def measured(batch: int, repeats: int) -> dict[str, float]:
-    """Median milliseconds of a step."""
-    rows = variants(batch)
+def in_turn(rows: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of a step of each."""
     times: dict[str, list[float]] = {name: [] for name in rows}
     for repeat in range(repeats + 1):
         for name, step in rows.items():
@@ -126,9 +175,13 @@ def page_table() -> str:
     rows = record["milliseconds"]
     names = list(rows["W1"])
     lines = [[name, *(f"{rows[of][name]:.2f}" for of in rows)] for name in names]
+    steps = table(["a step of", *(f"{of}, batch {COUNTS[of]}, ms" for of in rows)], lines)
+    layouts = [name for name in record["widths"][0] if name != "width"]
+    wide = [[row["width"], *(f"{row[name]:.2f}" for name in layouts)] for row in record["widths"]]
+    widths = table(["models.cnn of width, batch 20", *(f"{name}, ms" for name in layouts)], wide)
     made = record["environment"]
     told = f"{made['machine']['cpu']}, one thread, torch {made['torch']}, {made['started']}."
-    return f"{table(['a step of', *(f'{of}, batch {COUNTS[of]}, ms' for of in rows)], lines)}\n\n{told}"
+    return f"{steps}\n\n{widths}\n\n{told}"
 
 
 def main() -> None:
@@ -140,8 +193,10 @@ def main() -> None:
     torch.set_num_threads(1)
     record: dict[str, Any] = {"environment": environment("none", 0), "milliseconds": {}}
     for name, batch in COUNTS.items():
-        record["milliseconds"][name] = measured(batch, options.repeats)
+        record["milliseconds"][name] = in_turn(variants(batch), options.repeats)
         print(name, json.dumps(record["milliseconds"][name]), flush=True)
+    record["widths"] = by_width(options.repeats)
+    print("widths", json.dumps(record["widths"]), flush=True)
     if options.out is not None:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -53,7 +53,7 @@ def terminable() -> Generator[None]:
     def interrupt(number: int, frame: object) -> None:
         if os.getpid() == owner:
             deafen()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(signal.Signals(number).name)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

@@ -15,6 +15,7 @@ from fedsep.core import Algorithm, FedSepError, Params, Task
 from fedsep.coverage import covered
 from fedsep.engines.auto import decide
 from fedsep.engines.engine import Engine, Fleet, Session
+from fedsep.engines.ranks import why
 from fedsep.engines.sequential import sequential
 from fedsep.engines.together import followed, instead, share, within
 from fedsep.environment import chosen_engine, record_resumption, record_start
@@ -202,9 +203,11 @@ def _run(work: _Work, point: Point) -> Run:
         late = f"the limit of {plan.stop.seconds} s was reached" if point.round < plan.rounds else ""
         params = plan.algorithm.model(point.state)
         return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
-    except KeyboardInterrupt:
-        _close(work, point, "interrupted", "interrupted from outside")
-        raise Interrupted(f"interrupted after round {point.round}; {_where(work)}", work.path, point.round) from None
+    except KeyboardInterrupt as interruption:
+        reason = why(interruption)
+        _close(work, point, "interrupted", f"interrupted from outside{reason}")
+        said = f"interrupted after round {point.round}{reason}; {_where(work)}"
+        raise Interrupted(said, work.path, point.round) from None
     except Exception as error:
         with suppress(Exception):  # what ended the run is what counts; its last checkpoint is whole in any case
             # A full disk or a lost process is no fault of the run's: whoever asks again may go on with it.

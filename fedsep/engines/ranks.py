@@ -27,6 +27,7 @@ from fedsep.errors import LostRank, deafen
 
 _MEET_SECONDS = 300  # until all ranks are there
 _PART_SECONDS = 10  # until all have said good-bye
+_WHY_SECONDS = 1.0  # that another rank is gone is known by then, where torchrun ends this one for it
 _NEWS_SECONDS = 1.0  # a follower that waits for news has read them by then
 
 
@@ -101,6 +102,16 @@ class Group:
         """Lets ``hear`` give this message again."""
         self._again = news
 
+    def gone(self) -> str:
+        """Which rank is gone, if that is known within a moment; messages of the others are lost."""
+        until = time.monotonic() + _WHY_SECONDS
+        try:
+            while (left := until - time.monotonic()) > 0:
+                self.hear(left)
+        except LostRank as lost:
+            return str(lost)
+        return ""
+
     def leave(self) -> bool:
         """Parts from the others; whether all of them have answered. A process that was forked off does nothing."""
         global _group
@@ -139,6 +150,12 @@ def meet(place: Place) -> Group:
 def met() -> Group | None:
     """The group, if the ranks have met."""
     return _group
+
+
+def why(interruption: KeyboardInterrupt) -> str:
+    """What ended a run from outside: under torchrun a SIGTERM may come of a lost rank, before that is noticed here."""
+    gone = _group.gone() if _group and interruption.args == ("SIGTERM",) else ""
+    return f": {gone}" if gone else ""
 
 
 def _met() -> tuple[bool, Any]:

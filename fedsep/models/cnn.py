@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsep.core import FedSepError
-from fedsep.models.layout import channels_last
+from fedsep.models.layout import laid_out, plain
 from fedsep.models.seeded import seeded
 from fedsep.ranges import Count, NonNegativeInt, checked
 
@@ -28,11 +28,11 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (batch, channels, height, breadth) to outputs (batch, classes)."""
-        x = channels_last(x)
+        x = laid_out(x, len(self.conv1.weight))
         for conv in (self.conv1, self.conv2, self.conv3):
             # The maximum of ReLUs is the ReLU of the maximum, on a quarter of the numbers.
-            x = F.relu(F.max_pool2d(conv(x), 2))
-        return self.head(F.relu(self.conv4(x)).flatten(1))
+            x = F.relu(F.max_pool2d(conv(x), 2, 2))
+        return self.head(plain(F.relu(self.conv4(x))).flatten(1))
 
 
 @checked

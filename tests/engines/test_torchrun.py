@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +26,7 @@ from fedsep.core import FedSepError
 from fedsep.engines import faulty, sequential, torchrun
 from fedsep.engines.faults import Faults
 from fedsep.engines.together import followed
-from fedsep.errors import LostRank, RunFailed
+from fedsep.errors import Interrupted, LostRank, RunFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -132,6 +134,32 @@ def test_a_lost_rank_stops_the_run_which_goes_on_with_one_rank_to_the_same_bits(
     assert toys.contents(resumed.folder) == toys.contents(whole.folder)
 
 
+class Ended(Mortal):
+    """Before that, it ends rank 0, as torchrun does, which may have seen the end of a rank before rank 0 does."""
+
+    def update(self, payload, client, shard, ctx):
+        if os.environ["RANK"] != "0" and len(_parts) == self.lives:
+            os.kill(int(Path("rank 0").read_text()), signal.SIGTERM)
+        return super().update(payload, client, shard, ctx)
+
+
+def test_a_rank_that_torchrun_ends_for_a_lost_one_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+
+    def act(rank):
+        if rank == 0:
+            Path("rank 0").write_text(str(os.getpid()))
+        try:
+            return toys.run(Ended(), tmp_path / "ended", engine=torchrun())
+        except Interrupted as interrupted:
+            return str(interrupted)
+
+    told, codes = in_ranks(act, tmp_path)
+    assert re.match(r"interrupted after round \d: rank 1 of 2 is gone \(its connection is closed\); fewer ranks", told)
+    assert codes == [0, 9]
+
+
 class Slow(FedAvg):
     def update(self, payload, client, shard, ctx):
         time.sleep(3 * (os.environ["RANK"] != "0"))
@@ -230,7 +258,7 @@ def test_the_command_line_under_torchrun(recipe, monkeypatch, capsys):
     said = run.communicate(timeout=60)[0]
     assert run.returncode == 1
     assert said.count("digits: 1,418 training") == 1
-    assert "topk_ef seed 0: rank 1 of 2 is gone (its connection is closed); fewer ranks can go on" in said
+    assert "rank 1 of 2 is gone (its connection is closed); fewer ranks can go on" in said
     assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
     capsys.readouterr()
     assert invoke(["resume", "lost"]) == 2
