@@ -38,6 +38,10 @@ class Interrupted(KeyboardInterrupt):
         self.round = round
 
 
+class Dismissed(KeyboardInterrupt):
+    """torchrun ends this process: it was asked to end them all, or another one is gone."""
+
+
 @contextmanager
 def terminable() -> Generator[None]:
     """Lets SIGTERM interrupt as Ctrl-C does, in this process and its main thread; children die of it as ever.
@@ -53,7 +57,7 @@ def terminable() -> Generator[None]:
     def interrupt(number: int, frame: object) -> None:
         if os.getpid() == owner:
             deafen()
-            raise KeyboardInterrupt(signal.Signals(number).name)
+            raise Dismissed if number == signal.SIGTERM and _by_torchrun() else KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

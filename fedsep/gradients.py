@@ -5,29 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
 from fedsep.core import Params
+from fedsep.memo import transforming
 
 _watchers: list[Callable[[], None]] = []
-_once: ContextVar[bool] = ContextVar("once", default=False)
+_trial: ContextVar[_Trial | None] = ContextVar("trial", default=None)
 
 
-class DifferentiatedTwice(RuntimeError):
-    """What was computed for one gradient only was asked for the gradient of its gradient."""
+@dataclass
+class _Trial:
+    """A computation that may be done again; ``relied``: whether something in it was made for it alone."""
+
+    relied: bool = False
 
 
 def once() -> bool:
     """Whether what is computed now is for one gradient, by plain autograd, seen by nobody on its way.
 
-    A model may then compute in a way that is quicker and has no second derivative; it raises ``DifferentiatedTwice``
-    where one is asked for after all, and is computed again with ``once`` false.
+    A model may then compute in a way that is quicker and good for nothing else. Where that turns out to be not enough,
+    such as for the gradient of a gradient, all is computed again, with ``once`` false.
     """
-    observed = torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()  # type: ignore[attr-defined]
-    return _once.get() and not observed and not _transformed()
+    trial = None if torch.compiler.is_compiling() else _trial.get()
+    if trial is None or transforming() or _observed():
+        return False
+    trial.relied = True
+    return True
 
 
 @contextmanager
@@ -47,17 +55,19 @@ def value_and_gradient(function: Callable[[Params], Tensor], y: Params) -> tuple
     """
     for watch in _watchers:
         watch()
-    if _transformed():
+    if transforming():
         gradient, value = grad_and_value(function)(y)
         return value, gradient
-    token = _once.set(True)
+    trial = _Trial()
+    token = _trial.set(trial)
     try:
         return _differentiated(function, y)
-    except DifferentiatedTwice:
-        _once.set(False)
-        return _differentiated(function, y)
+    except RuntimeError:
+        if not trial.relied:
+            raise
     finally:
-        _once.reset(token)
+        _trial.reset(token)
+    return _differentiated(function, y)
 
 
 def _differentiated(function: Callable[[Params], Tensor], y: Params) -> tuple[Tensor, Params]:
@@ -68,6 +78,7 @@ def _differentiated(function: Callable[[Params], Tensor], y: Params) -> tuple[Te
     return value.detach(), dict(zip(leaves, parts, strict=True))
 
 
-def _transformed() -> bool:
-    """Whether this runs inside a transform of ``torch.func``, such as vmap."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # type: ignore[attr-defined]
+def _observed() -> bool:
+    """Whether somebody sees every function or kernel on its way, such as a counter of multiply-adds."""
+    seers = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()  # type: ignore[attr-defined]
+    return seers > 0

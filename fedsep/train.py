@@ -15,7 +15,7 @@ from fedsep.core import Algorithm, FedSepError, Params, Task
 from fedsep.coverage import covered
 from fedsep.engines.auto import decide
 from fedsep.engines.engine import Engine, Fleet, Session
-from fedsep.engines.ranks import why
+from fedsep.engines.ranks import missing
 from fedsep.engines.sequential import sequential
 from fedsep.engines.together import followed, instead, share, within
 from fedsep.environment import chosen_engine, record_resumption, record_start
@@ -204,9 +204,10 @@ def _run(work: _Work, point: Point) -> Run:
         params = plan.algorithm.model(point.state)
         return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
     except KeyboardInterrupt as interruption:
-        reason = why(interruption)
-        _close(work, point, "interrupted", f"interrupted from outside{reason}")
-        said = f"interrupted after round {point.round}{reason}; {_where(work)}"
+        gone = missing(interruption)
+        also = f"; {gone}" if gone else ""
+        _close(work, point, "interrupted", f"interrupted from outside{also}")
+        said = f"interrupted after round {point.round}{also}; {_where(work)}"
         raise Interrupted(said, work.path, point.round) from None
     except Exception as error:
         with suppress(Exception):  # what ended the run is what counts; its last checkpoint is whole in any case

@@ -23,7 +23,7 @@ from torch import Tensor
 from fedsep.core import FedSepError, watch_stages
 from fedsep.engines.line import BYE, Line, News
 from fedsep.engines.status import Status
-from fedsep.errors import LostRank, deafen
+from fedsep.errors import Dismissed, LostRank, deafen
 
 _MEET_SECONDS = 300  # until all ranks are there
 _PART_SECONDS = 10  # until all have said good-bye
@@ -152,10 +152,9 @@ def met() -> Group | None:
     return _group
 
 
-def why(interruption: KeyboardInterrupt) -> str:
-    """What ended a run from outside: under torchrun a SIGTERM may come of a lost rank, before that is noticed here."""
-    gone = _group.gone() if _group and interruption.args == ("SIGTERM",) else ""
-    return f": {gone}" if gone else ""
+def missing(interruption: KeyboardInterrupt) -> str:
+    """Which rank is gone, if torchrun ended this one, perhaps for that, before it was noticed here."""
+    return _group.gone() if _group and isinstance(interruption, Dismissed) else ""
 
 
 def _met() -> tuple[bool, Any]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fedsep.gradients import DifferentiatedTwice, once
+from fedsep.gradients import once
 
 BLOCK = 16
 """Channels that oneDNN puts together: layers of other numbers are filled up, and slower than with channels last."""
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "x64")
+_LARGEST = math.log(1e38)  # a float32 is 3.4 times as large at most
 
 
-def laid_out(x: Tensor, channels: int) -> Tensor:
+def laid_out(x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
     """The same images, as convolutions on a CPU have them soonest; ``plain`` ends what this begins.
 
     In a local step (``fedsep.gradients.once``) in float32 on an x86 processor, if channels come in whole blocks: in the
@@ -26,14 +28,14 @@ def laid_out(x: Tensor, channels: int) -> Tensor:
 
     Args:
         x: Shape (images, channels, height, width).
-        channels: Of the convolutions' outputs.
+        layers: All that have weights on the way to ``plain``.
     """
-    return x.contiguous().to_mkldnn() if channels % BLOCK == 0 and _blocks(x) else channels_last(x)
+    return x.contiguous().to_mkldnn() if once() and _suits(x, layers) else channels_last(x)
 
 
 def plain(x: Tensor) -> Tensor:
     """The same numbers as any operation takes them."""
-    return _Plain.apply(x) if x.is_mkldnn else x  # type: ignore[no-any-return]
+    return x.to_dense() if x.is_mkldnn else x
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -48,21 +50,30 @@ def channels_last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten().view(n, h, w, c).permute(0, 3, 1, 2)
 
 
-def _blocks(x: Tensor) -> bool:
+def _suits(x: Tensor, layers: Sequence[nn.Module]) -> bool:
     usable = _X86 and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    fit = x.is_cpu and x.dtype is torch.float32 and len(x) > 0 and not torch.is_autocast_enabled("cpu")
-    return usable and fit and once()
+    if not usable or torch.is_autocast_enabled("cpu"):
+        return False
+    if not x.is_cpu or x.dtype is not torch.float32 or not len(x):
+        return False
+    return all(map(_in_blocks, layers)) and _bound(x, layers) < _LARGEST
 
 
-class _Plain(torch.autograd.Function):
-    """``to_dense`` that says what would else be torch's error about a derivative of an operation nobody called."""
+def _in_blocks(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution of whole blocks that nobody looks into."""
+    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or len(layer.weight) % BLOCK:
+        return False
+    return not any(getattr(layer, f"_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre"))
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.to_dense()
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        if torch.is_grad_enabled():
-            raise DifferentiatedTwice("a network that lies in oneDNN's layout has no second derivative")
-        return gradient.contiguous().to_mkldnn()
+def _bound(x: Tensor, layers: Sequence[nn.Module]) -> float:
+    """The logarithm of what no number on the way can exceed; not a number if weights or images hold such a one.
+
+    oneDNN's ReLU and maxima lose what is not a number, and with it all sign that a client has diverged. With s the
+    norm of all n weights and images, no image's number exceeds s, and no sum of weights' sizes s sqrt(n). If that is S,
+    a layer makes at most S a + S of numbers up to a, which is less than (S + 1) (a + 1) - 1.
+    """
+    parts = [x, *(part for layer in layers for part in layer.parameters())]
+    every = torch.cat([part.detach().flatten() for part in parts])
+    norm = float(torch.linalg.vector_norm(every))
+    return math.log(norm + 1) + len(layers) * math.log(norm * math.sqrt(len(every)) + 1)
