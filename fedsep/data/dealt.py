@@ -56,7 +56,7 @@ class Dealt:
         if self.index is None:  # narrow takes a fraction of a slice's time
             return self._samples(self.x.narrow(0, first, last - first), self.y.narrow(0, first, last - first))
         rows = self.index[first:last]
-        return self._samples(self.x[rows], self.y[rows])
+        return self._samples(self.x.index_select(0, rows), self.y.index_select(0, rows))
 
     def all(self) -> Samples:
         """Every sample of the set, also those that no client was dealt."""
