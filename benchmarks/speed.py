@@ -261,12 +261,12 @@ def _grown(part: str) -> Iterator[tuple[int, Workload]]:
             yield hidden, replace(W3, model=partial(models.mlp, hidden=[hidden]))
 
 
-def page_table(part: str, record: Path = Path("records/speed.json")) -> str:
-    """A part of the record as a table."""
+def page_table(part: str, record: Path = Path("records/speed.json"), only: str = "") -> str:
+    """A part of the record as a table, or one workload's rows of it."""
     found = json.loads(record.read_text()) if record.is_file() else {}
     if part not in found:
         return "Not measured yet."
-    rows = found[part]
+    rows = [row for row in found[part] if only in row.get("workload", only)]
     if part in ("engines", "bfloat16"):
         loops = [loop for loop in LOOPS if any(loop in row for row in rows)]
         head = ["workload", "engine", "rounds a second", *(word for loop in loops for word in LOOPS[loop])]

@@ -324,6 +324,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "aims of speed": aims.page_table,
     "faults": faults.page_table,
     **{f"speed by {part}": lambda part=part: speed.page_table(part) for part in speed.PARTS},
+    "speed on an EPYC": lambda: speed.page_table("engines", aims.EPYC, "W3"),
     "speed in bfloat16": lambda: speed.page_table("bfloat16", aims.BFLOAT16),
     "speed in bfloat16 with AMX": lambda: speed.page_table("bfloat16", aims.AMX),
     "speed on a GPU": lambda: speed.page_table("engines", Path("records/speed_gpu.json")),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.func import grad_and_value
+from torch.overrides import _get_current_function_mode_stack  # pyright: ignore[reportPrivateUsage]
+from torch.utils._device import DeviceContext
 
 from fedsep.core import Params
 from fedsep.memo import transforming
@@ -62,7 +64,7 @@ def value_and_gradient(function: Callable[[Params], Tensor], y: Params) -> tuple
     token = _trial.set(trial)
     try:
         return _differentiated(function, y)
-    except RuntimeError:
+    except Exception:
         if not trial.relied:
             raise
     finally:
@@ -80,5 +82,9 @@ def _differentiated(function: Callable[[Params], Tensor], y: Params) -> tuple[Te
 
 def _observed() -> bool:
     """Whether somebody sees every function or kernel on its way, such as a counter of multiply-adds."""
-    seers = torch._C._len_torch_function_stack() + torch._C._len_torch_dispatch_stack()  # type: ignore[attr-defined]
-    return seers > 0
+    if torch._C._len_torch_dispatch_stack():  # type: ignore[attr-defined]
+        return True
+    if not torch._C._len_torch_function_stack():  # type: ignore[attr-defined]
+        return False
+    # A default device, which only says where tensors are made, is one of those who see.
+    return any(not isinstance(seer, DeviceContext) for seer in _get_current_function_mode_stack())

@@ -205,7 +205,7 @@ def _run(work: _Work, point: Point) -> Run:
         return Run(work.path, _close(work, point, "interrupted" if late else "done", late, params), work.rows, params)
     except KeyboardInterrupt as interruption:
         gone = missing(interruption)
-        also = f"; {gone}" if gone else ""
+        also = f" (torchrun ended this process); {gone}" if gone else ""
         _close(work, point, "interrupted", f"interrupted from outside{also}")
         said = f"interrupted after round {point.round}{also}; {_where(work)}"
         raise Interrupted(said, work.path, point.round) from None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsep.gradients import once
 
 BLOCK = 16
-"""Channels that oneDNN puts together: layers of other numbers are filled up, and slower than with channels last."""
+"""Channels that oneDNN puts together: layers of other numbers are filled up, which costs what it saves, or more."""
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "x64")
 _LARGEST = math.log(1e38)  # a float32 is 3.4 times as large at most
@@ -28,7 +28,8 @@ def laid_out(x: Tensor, layers: Sequence[nn.Module]) -> Tensor:
 
     Args:
         x: Shape (images, channels, height, width).
-        layers: All that have weights on the way to ``plain``.
+        layers: All that have weights on the way to ``plain``, once for each use. Between them there may be pooling and
+            ReLU, and nothing that makes numbers larger.
     """
     return x.contiguous().to_mkldnn() if once() and _suits(x, layers) else channels_last(x)
 
@@ -39,7 +40,7 @@ def plain(x: Tensor) -> Tensor:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same images, on a CPU with channels innermost in memory, which halves the time of a step there.
+    """The same images, on a CPU with channels innermost in memory, which makes a step much shorter there.
 
     ``contiguous(memory_format=torch.channels_last)`` does nothing to images of one channel, whose two
     layouts are the same numbers under different strides; convolution chooses its kernel by the strides.

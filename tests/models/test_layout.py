@@ -173,11 +173,18 @@ def test_outside_of_a_local_step_nothing_is_laid_out(blocked: list[bool]):
     assert not once()
 
 
+def test_a_default_device_only_says_where_tensors_are_made(blocked: list[bool]):
+    net = Net()
+    with torch.device("cpu"):
+        value_and_gradient(net.loss, net.task.init())
+    assert blocked == [True]
+
+
 def saving(net: Net) -> Callable[[Params], Tensor]:
     """What is kept for the gradient is looked at, as where it is put elsewhere."""
 
     def loss(y: Params) -> Tensor:
-        with torch.autograd.graph.saved_tensors_hooks(lambda part: part.untyped_storage() and part, lambda part: part):
+        with torch.autograd.graph.saved_tensors_hooks(lambda part: part.detach().numpy(), torch.from_numpy):
             return net.loss(y)
 
     return loss
@@ -195,15 +202,14 @@ def test_what_asks_for_more_than_the_layout_has_is_computed_again(
     assert blocked == [True, False, False, True], "the next step has the layout again"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e15])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", ["conv1.weight", "conv2.bias", "conv4.weight"])
-def test_a_step_that_diverges_shows_it(name: str, value: float, monkeypatch: pytest.MonkeyPatch):
+def test_a_step_that_diverges_shows_it(name: str, value: float, blocked: list[bool]):
     """oneDNN's maxima and ReLU lose what is not a number: no image of such a step may reach them."""
     net = Net()
-    y = {**net.task.init(), name: net.task.init()[name].fill_(value)}
-    ours, theirs = value_and_gradient(net.loss, y), dense(monkeypatch, net.loss, y)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4, equal_nan=True)
-    assert math.isfinite(value) or not ours[0].isfinite()
+    loss, _ = value_and_gradient(net.loss, {**net.task.init(), name: net.task.init()[name].fill_(value)})
+    assert not loss.isfinite()
+    assert blocked == [False]
 
 
 def test_numbers_that_grow_too_large_on_their_way_show_it(blocked: list[bool]):
