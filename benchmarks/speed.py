@@ -266,7 +266,7 @@ def page_table(part: str, record: Path = Path("records/speed.json"), only: str =
     found = json.loads(record.read_text()) if record.is_file() else {}
     if part not in found:
         return "Not measured yet."
-    rows = [row for row in found[part] if only in row.get("workload", only)]
+    rows = [row for row in found[part] if not only or row["workload"] == only]
     if part in ("engines", "bfloat16"):
         loops = [loop for loop in LOOPS if any(loop in row for row in rows)]
         head = ["workload", "engine", "rounds a second", *(word for loop in loops for word in LOOPS[loop])]
