@@ -5,7 +5,7 @@ Read this file first, then ``fedsep.py``, which composes the five parts into Alg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -103,12 +103,38 @@ class Samples(NamedTuple):
         return self.take(slice(None))
 
 
-class Shard(NamedTuple):
-    """One client's data; the test part has the client's own class set."""
+Part = Samples | Callable[[], Samples | None] | None
+"""A part of a client's data, or the function that makes it; None: the client has none."""
 
-    train: Samples
-    validation: Samples | None = None
-    test: Samples | None = None
+
+class Shard:
+    """One client's data.
+
+    Validation and test part may be given as functions, which are called when the part is asked for: most rounds do
+    not, and where parts overlap, to gather one takes longer than a small model's local steps.
+
+    Attributes:
+        train: What the client learns from.
+    """
+
+    __slots__ = ("_test", "_validation", "train")
+
+    def __init__(self, train: Samples, validation: Part = None, test: Part = None) -> None:
+        self.train, self._validation, self._test = train, validation, test
+
+    def __iter__(self) -> Iterator[Samples | None]:
+        """Its three parts."""
+        return iter((self.train, self.validation, self.test))
+
+    @property
+    def validation(self) -> Samples | None:
+        """What was held out of the client's share."""
+        return self._validation() if callable(self._validation) else self._validation
+
+    @property
+    def test(self) -> Samples | None:
+        """What the client's model is judged on: it has the client's own class set."""
+        return self._test() if callable(self._test) else self._test
 
 
 def _unchanged(y: Params) -> Params:
@@ -386,11 +412,12 @@ class stage:
         self._name = name
 
     def __enter__(self) -> None:
-        for watch in _stage_watchers:
-            watch(self._name)
+        if _stage_watchers:
+            for watch in _stage_watchers:
+                watch(self._name)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, Exception) and not hasattr(error, "stage"):
+        if error is not None and isinstance(error, Exception) and not hasattr(error, "stage"):
             error.stage = self._name  # type: ignore[attr-defined]
 
 

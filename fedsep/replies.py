@@ -156,22 +156,23 @@ class Gate:
             change = self.algorithm.read(self.state, reply) if self._reads else None
         except Exception as cause:  # the content of the payload made the method fail
             error = cause
-        leaves = [] if change is None else tree.leaves(change.value)
-        # What is read of a dense payload is the payload: its numbers are looked at already.
-        known = {id(part) for part in payload}
-        fresh = [part for part in leaves if id(part) not in known and part.is_floating_point()]
-        scalars += sums(fresh)
-        if self.accept.norm is not None:
-            scalars += [torch.linalg.vector_norm(part) for part in leaves]
+        fresh: list[Tensor] = []
+        if change is not None:
+            if change.value is not reply.payload:  # what is read of a dense payload is the payload: it is looked at
+                known = {id(part) for part in payload}
+                fresh = [part for part in floats(change.value) if id(part) not in known]
+                scalars += sums(fresh)
+            if self.accept.norm is not None:
+                scalars += [torch.linalg.vector_norm(part) for part in tree.leaves(change.value)]
         return _Opened(reply, expected, change, error, told, payload, fresh, [*told.values(), *scalars])
 
     def _checked(self, opened: _Opened, numbers: list[float]) -> Reply:
-        reply, _, change, error, told, payload, fresh, _ = opened
-        looked = dict(zip(told, numbers, strict=False))
+        reply, _, change, error, told, parts, fresh, _ = opened
+        looked = dict(zip(told, numbers, strict=False)) if told else {}
         _require_finite_losses(reply, looked)
         first = len(told)
-        last = first + len(payload)
-        if not all_finite(payload, numbers[first:last]):
+        last = first + len(parts)
+        if not all_finite(parts, numbers[first:last]):
             raise Refused(NOT_FINITE)
         if type(reply.samples) is not int or reply.samples < 0:
             raise Refused(f"the reply's number of examples is {reply.samples!r}")
@@ -179,13 +180,13 @@ class Gate:
             raise error
         if fresh and not all_finite(fresh, numbers[last : last + len(fresh)]):
             raise Refused("the client's change, as it is read, is not finite")
-        self._require_norm(numbers[last + len(fresh) :])
-        info = {**reply.info, **looked} if looked else reply.info
-        return reply._replace(change=change, info=info)
+        if self.accept.norm is not None:
+            self._require_norm(numbers[last + len(fresh) :], self.accept.norm)
+        client, ctx, payload, samples, sent, info, _, serialised = reply
+        return Reply(client, ctx, payload, samples, sent, {**info, **looked} if looked else info, change, serialised)
 
-    def _require_norm(self, norms: list[float]) -> None:
-        most = self.accept.norm
-        if most is not None and not (norm := math.hypot(*norms)) <= most:
+    def _require_norm(self, norms: list[float], most: float) -> None:
+        if not (norm := math.hypot(*norms)) <= most:
             raise Refused(f"the client's change has norm {norm:.4g}, more than accept.norm = {most:g}")
 
     @property
@@ -230,11 +231,10 @@ def _require_info(reply: Reply) -> dict[str, Tensor]:
     later: dict[str, Tensor] = {}
     if len(reply.info) > _MOST_TOLD:  # every name becomes a column of the metrics
         raise Refused(f"the client tells {len(reply.info):,} numbers beside its reply, more than {_MOST_TOLD}")
-    for name in reply.info:
+    for name, value in reply.info.items():
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise Refused(f"the client tells a number by the name {name[:_LONGEST_NAME]!r}, which is none")
-    for name, value in reply.info.items():
-        if isinstance(value, float | int):
+        if isinstance(value, (float, int)):
             if name.endswith("loss") and not math.isfinite(value):
                 _refuse_loss(reply, name, value)
         elif isinstance(value, Tensor) and far(value) and not value.is_meta and value.ndim == 0:
@@ -289,12 +289,16 @@ def _unlike(payload: Any, pattern: Any, loose: Loose, at: str) -> str:
             return f"{at} is a {_kind(payload)}, not names with parts"
         if payload.keys() != pattern.keys():
             return f"{at} has other names than {', '.join(map(str, list(pattern)[:5]))}"
-        pairs = [(name, payload[name], part) for name, part in pattern.items()]
+        pairs = pattern.items()
     elif not isinstance(payload, list | tuple) or len(payload) != len(pattern):
         return f"{at} is a {_kind(payload)}, not a sequence of {len(pattern)}"
     else:
-        pairs = list(zip(range(len(pattern)), payload, pattern, strict=True))
-    return next(filter(None, (_unlike(part, own, loose, f"{at}.{name}") for name, part, own in pairs)), "")
+        pairs = enumerate(pattern)
+    for name, own in pairs:
+        reason = _unlike(payload[name], own, loose, f"{at}.{name}")
+        if reason:
+            return reason
+    return ""
 
 
 def _unlike_tensor(payload: Any, pattern: Tensor, loose: Loose, at: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ from fedsep.store import Store
 
 HELD_BYTES = 1 << 28
 """Replies, changes and memories that are held before the first is looked at, where a look waits for a device."""
+_FEW, _NEAR_BYTES = 16, 1 << 19
+"""Replies, and what as many models take, that are held where nothing is waited for: as much as a cache holds."""
 
 
 class Memories(NamedTuple):
@@ -148,18 +151,21 @@ def _replies(
 def _judged(outcomes: Iterator[Delivered | Failure], gate: Gate) -> Iterator[tuple[Reply | Failure, Tree]]:
     """Every client's reply as the gate gives it, and its memory, in order; None is a failure's.
 
-    Where a device computes, replies are held until there are as many as may be, and then looked at together.
+    Where a device computes, replies are held until there are as many as may be, and then looked at together. On a
+    processor so are a few small ones, since a step done for several at once is done sooner.
     """
-    most = HELD_BYTES if far(torch.empty(0)) else 0
+    model = count_bytes(gate.state)
+    if not far(torch.empty(0)):
+        few = max(1, min(_FEW, _NEAR_BYTES // max(1, model)))
+        while group := list(islice(outcomes, few)):
+            yield from _together(group, gate)
+        return
     group, held = list[Delivered | Failure](), 0
-    dense = count_bytes(gate.state) if most else 0  # what a change may take, however few bytes it came in
     for outcome in outcomes:
-        if not most:
-            yield (outcome, None) if isinstance(outcome, Failure) else (gate.passed(outcome.reply), outcome.memory)
-            continue
         group.append(outcome)
-        held += 0 if isinstance(outcome, Failure) else count_bytes((outcome.reply.payload, outcome.memory)) + dense
-        if held >= most:
+        # what a change may take, however few bytes it came in
+        held += 0 if isinstance(outcome, Failure) else count_bytes((outcome.reply.payload, outcome.memory)) + model
+        if held >= HELD_BYTES:
             yield from _together(group, gate)
             group, held = [], 0
     yield from _together(group, gate)

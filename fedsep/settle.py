@@ -56,17 +56,25 @@ def host(tensor: Tensor) -> Tensor:
 def _is_settled(node: Tree) -> bool:
     # By hand, because this is asked for every message, and pytree takes twenty times as long.
     if isinstance(node, Tensor):
-        if node.is_contiguous() and not (node.requires_grad or node.is_conj() or node.is_neg()):
-            return node.data_ptr() % ALIGNMENT == 0
-        return node.layout is not torch.strided or (dense(node) is node and node.data_ptr() % ALIGNMENT == 0)
+        return _lies(node)
     if isinstance(node, dict):
         node = node.values()
     elif not isinstance(node, (list, tuple)):
         return True
-    for part in node:  # noqa: SIM110 - all() takes twice as long
-        if type(part) not in _PLAIN and not _is_settled(part):
+    for part in node:
+        kind = type(part)
+        if kind in _PLAIN:
+            continue
+        if not (_lies(part) if kind is Tensor else _is_settled(part)):
             return False
     return True
+
+
+def _lies(tensor: Tensor) -> bool:
+    """Whether a tensor is dense, aligned and without history."""
+    if tensor.is_contiguous() and not (tensor.requires_grad or tensor.is_conj() or tensor.is_neg()):
+        return tensor.data_ptr() % ALIGNMENT == 0
+    return tensor.layout is not torch.strided or (dense(tensor) is tensor and tensor.data_ptr() % ALIGNMENT == 0)
 
 
 def _settle(leaf: T) -> T:

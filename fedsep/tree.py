@@ -28,8 +28,14 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
         ValueError: Another tree has another structure.
     """
     # Parameters by name, which most trees are, by hand: pytree takes several times as long, a dozen times a round.
-    if not _is_flat(tree) or not all(type(other) is dict and other.keys() == tree.keys() for other in others):
+    if not _is_flat(tree):
         return tree_map(function, tree, *others)
+    for other in others:
+        if type(other) is not dict or other.keys() != tree.keys():
+            return tree_map(function, tree, *others)
+    if len(others) == 1:
+        [other] = others
+        return {name: function(part, other[name]) for name, part in tree.items()}
     return {name: function(part, *[other[name] for other in others]) for name, part in tree.items()}
 
 
@@ -189,9 +195,14 @@ def nbytes(payload: Payload) -> int:
 
 def named_bytes(payload: Payload) -> dict[str, int]:
     """Bytes of a payload by its top-level names; model parameters count together as ``"model"``."""
-    if not isinstance(payload, dict) or (_is_flat(payload) and all("." in name for name in payload)):
+    if not isinstance(payload, dict):
         return {"model": nbytes(payload)}
-    return {str(name): nbytes(part) for name, part in payload.items()}
+    total = 0
+    for name, part in payload.items():
+        if type(name) is not str or "." not in name or not isinstance(part, Tensor):
+            return {str(name): nbytes(part) for name, part in payload.items()}
+        total += part.nbytes
+    return {"model": total}
 
 
 def stack(trees: Sequence[Tree]) -> Tree:

@@ -61,7 +61,8 @@ class _Small:
 
     def shard(self, client: int) -> Shard:
         whole = self.fleet.shard(client)
-        return whole._replace(train=_few(whole.train), validation=whole.validation and _few(whole.validation))
+        validation = whole.validation
+        return Shard(_few(whole.train), validation and _few(validation), lambda: whole.test)
 
 
 class _Touched(TorchDispatchMode):
@@ -107,7 +108,7 @@ def measure(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, capability
             memory, payload = result.memory, result.payload
             traffic.append(Traffic(tree.nbytes(payload), sent))
     model = algorithm.model(state)
-    others = _storages((state, memory, payload, model, fleet.shard(0)))
+    others = _storages((state, memory, payload, model, *fleet.shard(0)))
     kept = sum(size for where, size in _alive().items() if where in touched.storages and where not in others)
     activations = _activations(task, model, small.shard(0).train) * batch
     held = {"kept by the method (sketches)": kept} if kept > _NEGLIGIBLE else {}

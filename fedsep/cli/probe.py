@@ -54,7 +54,9 @@ class Part:
     def shard(self, client: int) -> Shard:
         """A client's data."""
         shard = self.fleet.shard(client)
-        return shard if self.examples is None else shard._replace(train=_few(shard.train, self.examples))
+        if self.examples is None:
+            return shard
+        return Shard(_few(shard.train, self.examples), lambda: shard.validation, lambda: shard.test)
 
 
 @dataclass(frozen=True)

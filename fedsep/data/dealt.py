@@ -67,6 +67,10 @@ class Dealt:
         count = int(self.offsets[-1])
         return self._samples(self.x[:count], self.y[:count])
 
+    def ready(self) -> Dealt:
+        """The same examples with inputs as minibatches have them: floats, normalised once and not in every round."""
+        return replace(self, x=self.all().normalised(self.x), constants=Constants(None, None))
+
     def to(self, device: torch.device) -> Dealt:
         """The same examples on a device; images stay uint8."""
         index = None if self.index is None else self.index.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +102,13 @@ class Federation:
             client: From 0.
         """
         train, validation, test = self.dealt
-        return Shard(train.part(client), validation and validation.part(client), test.part(client))
+        held = None if validation is None else partial(validation.part, client)
+        return Shard(train.part(client), held, partial(test.part, client))
+
+    def ready(self) -> Federation:
+        """The same federation with training inputs as minibatches have them; images then take four times the bytes."""
+        train, validation, test = self.dealt
+        return replace(self, dealt=(train.ready(), validation, test))
 
     def to(self, device: str | torch.device) -> Federation:
         """The same federation with its tensors on a device."""

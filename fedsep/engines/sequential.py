@@ -52,9 +52,15 @@ class SequentialSession:
 
     def jobs(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Job | Failure]:
         """The server's side of each client's part."""
+        sent, payload = None, None
         for invitation in cohort:
             job = prepare(self.algorithm, state, invitation, self.recall)
-            yield job if isinstance(job, Failure) else settled(job)
+            if isinstance(job, Failure):
+                yield job
+                continue
+            if job.payload is not sent:  # most methods send one tree to all
+                sent, payload = job.payload, settled(job.payload)
+            yield Job(settled(job.invitation), payload, settled(job.memory), job.sent)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ _AT_ONCE = 128
 """Clients in a chunk where nothing else is said; fewer where they do not fit the device's memory."""
 
 
+_READY_BYTES = 1 << 28
+"""Training inputs that are kept as floats: to make floats of those of a minibatch may take as long as a small step."""
+
+
 class _Ready(NamedTuple):
     """A client before its local steps; ``kind``: what it must have in common with others to be stacked."""
 
@@ -74,6 +78,7 @@ class _Session:
     told: set[str] = field(default_factory=set[str])
     refused: set[object] = field(default_factory=set[object])
     roomy: dict[object, int] = field(default_factory=dict[object, int])
+    shaped: tuple[Params | None, object] = (None, None)
 
     @property
     def algorithm(self) -> Any:
@@ -85,6 +90,7 @@ class _Session:
             self._tell(reason)
             yield from self.single.round(state, cohort)
             return
+        self.shaped = None, None
         at = 0
         while at < len(cohort):  # a chunk that does not fit makes those after it smaller
             jobs = list(self.single.jobs(state, cohort[at : at + self.chunk]))
@@ -192,9 +198,8 @@ class _Session:
         try:
             y, info = learned or self._one(ready)
             with stage("update"):
-                ended = settled(y), info
-                finish = self.algorithm.finish(ready.begun, ended, ready.memory, ready.shard, ready.ctx)
-            payload, memory, info = finish
+                ended = self.algorithm.finish(ready.begun, (y, info), ready.memory, ready.shard, ready.ctx)
+            payload, memory, info = ended
             result = Result(payload, memory, scalars(info), ready.shard.train.size)
             return delivered(ready.job, settled(result))
         except Exception as error:
@@ -207,9 +212,11 @@ class _Session:
 
     def _kind(self, begun: Any, shard: Shard) -> object:
         """What clients must have in common to be stacked: shapes of models and inputs, and sizes of minibatches."""
-        shapes = tuple((name, part.shape, part.dtype) for name, part in begun.start.y.items())
+        y = begun.start.y
+        if y is not self.shaped[0]:  # under many methods, all start at one point
+            self.shaped = y, tuple([(name, part.shape, part.dtype) for name, part in y.items()])
         train, pace = shard.train, getattr(self.algorithm.learner, "pace", None)
-        return shapes, train.size if pace is None else pace(shard), train.x.shape[1:]
+        return self.shaped[1], train.size if pace is None else pace(shard), train.x.shape[1:]
 
     def _tell_of_loners(self, groups: Mapping[object, Sequence[int]]) -> None:
         """Once: that most clients have nobody to be stacked with."""
@@ -261,9 +268,17 @@ class Vectorised:
         Raises:
             FedSepError: The device is not there, or the data cannot be put on it.
         """
-        there = fleet if self.device is None else _moved(fleet, self.device)
+        there = _ready(fleet if self.device is None else _moved(fleet, self.device), algorithm)
         single = Sequential(self.threads).open(algorithm, task, fleet, recall)
         return _Session(single, there, self.chunk or _AT_ONCE, self.chunk is not None)
+
+
+def _ready(fleet: Any, algorithm: Any) -> Fleet:
+    """With training inputs as floats, if they are few; what is augmented is taken as it is stored."""
+    if apart(algorithm) or getattr(algorithm.learner, "augment", None) is not None or not hasattr(fleet, "ready"):
+        return fleet
+    size = fleet.train.x.numel() * torch.get_default_dtype().itemsize
+    return fleet.ready() if size <= _READY_BYTES else fleet
 
 
 def _moved(fleet: Any, device: str) -> Fleet:

@@ -143,17 +143,16 @@ def _whole(samples: Sequence[Samples]) -> tuple[Samples, Tensor] | None:
     x, y = samples[0].x._base, samples[0].y._base
     if x is None or y is None or len(x) != len(y):
         return None
-    starts: list[int] = []
-    for each in samples:
-        at = [_start(part, whole) for part, whole in ((each.x, x), (each.y, y))]
-        if at[0] is None or at[0] != at[1]:
-            return None
-        starts.append(at[0])
+    starts = _starts([each.x for each in samples], x)
+    if starts is None or starts != _starts([each.y for each in samples], y):
+        return None
     return Samples(x, y), sent(starts, y.device)
 
 
-def _start(part: Tensor, whole: Tensor) -> int | None:
-    """The first row of a slice of a tensor's rows; None if it is not one."""
-    if part._base is not whole or part.shape[1:] != whole.shape[1:] or part.stride() != whole.stride():
-        return None
-    return (part.storage_offset() - whole.storage_offset()) // whole.stride(0)
+def _starts(parts: Sequence[Tensor], whole: Tensor) -> list[int] | None:
+    """The first row of each slice of a tensor's rows; None if one of them is not such a slice."""
+    shape, stride, first, row = whole.shape[1:], whole.stride(), whole.storage_offset(), whole.stride(0)
+    for part in parts:
+        if part._base is not whole or part.stride() != stride or part.shape[1:] != shape:
+            return None
+    return [(part.storage_offset() - first) // row for part in parts]

@@ -113,7 +113,8 @@ class SGD:
         Raises:
             FedSepError: The clients' models or minibatches do not have the same shapes.
         """
-        if len({self.pace(shard) for shard in shards}) > 1:
+        sizes = {shard.train.size: shard for shard in shards}
+        if len({self.pace(shard) for shard in sizes.values()}) > 1:
             raise FedSepError("clients have minibatches of different sizes, or different numbers of them")
         device, parts = shards[0].train.x.device, [shard.train for shard in shards]
         together = Together(starts, device)
@@ -123,9 +124,11 @@ class SGD:
         first = y = together.first()
         velocity, losses = None, list[Tensor]()
         for batch in batches:
-            loss, gradient = together.gradients(self.problem.loss, y, batch)
+            loss, gradient = together.gradients(self.problem, y, batch)
             velocity = gradient if self._plain else together.each(self.direction, gradient, y, first, velocity)
-            y = together.projected({name: y[name].sub(velocity[name], alpha=lr) for name in y})
+            own = y is not first  # from the second step on in its own memory
+            moved = {name: (part.sub_ if own else part.sub)(velocity[name], alpha=lr) for name, part in y.items()}
+            y = together.projected(moved)
             losses.append(loss)
         return together.apart(y, torch.stack(losses).mean(0))
 

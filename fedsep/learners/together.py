@@ -13,7 +13,7 @@ from torch.func import vmap
 from torch.overrides import TorchFunctionMode
 
 from fedsep import tree
-from fedsep.core import Batch, Decoded, FedSepError, Info, Params
+from fedsep.core import Batch, Decoded, FedSepError, Info, Params, Task
 from fedsep.settle import spaced
 
 
@@ -38,19 +38,18 @@ class Together:
         Raises:
             FedSepError: The models have not the same names and shapes.
         """
-        shapes = [{name: part.shape for name, part in start.y.items()} for start in self.starts]
-        if any(each != shapes[0] for each in shapes):
-            raise FedSepError("clients learn models of different shapes")
-        names = self.starts[0].y
-        return {name: torch.stack([start.y[name] for start in self.starts]).to(self.device) for name in names}
+        points = [start.y for start in self.starts]
+        shapes = {name: part.shape for name, part in points[0].items()}
+        for y in points:
+            if y is not points[0] and {name: part.shape for name, part in y.items()} != shapes:
+                raise FedSepError("clients learn models of different shapes")
+        return {name: _stacked([y[name] for y in points]).to(self.device) for name in shapes}
 
-    def gradients(self, loss: Callable[[Params, Batch], Tensor], y: Params, batch: Batch) -> tuple[Tensor, Params]:
+    def gradients(self, task: Task, y: Params, batch: Batch) -> tuple[Tensor, Params]:
         """Every client's value of its objective, shape (clients,), and its gradient."""
         leaves = {name: part.detach().requires_grad_() for name, part in y.items()}
         with torch.enable_grad():
-            with _Products():
-                values = vmap(loss)(leaves, batch)
-            values = values + self._penalties(leaves)
+            values = _losses(task, leaves, batch) + self._penalties(leaves)
             parts = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return values.detach(), dict(zip(leaves, parts, strict=True))
 
@@ -68,10 +67,10 @@ class Together:
     def apart(self, y: Params, losses: Tensor) -> list[tuple[Params, Info]]:
         """Every client's y_I, where its y_0 lay, and its mean loss."""
         back = next(iter(self.starts[0].y.values())).device
-        parts = [spaced(part.to(back)).unbind() for part in y.values()]
+        parts = zip(*[spaced(part.to(back)).unbind() for part in y.values()], strict=True)
         return [
             (dict(zip(y, own, strict=True)), {"loss": loss})
-            for *own, loss in zip(*parts, losses.to(back).unbind(), strict=True)
+            for own, loss in zip(parts, losses.to(back).unbind(), strict=True)
         ]
 
     @property
@@ -90,6 +89,23 @@ class Together:
         """Every client's own y where its y_0 lay, since what it starts under lies there, too."""
         for start, part in zip(self.starts, tree.unstack(y), strict=True):
             yield start, {name: each.to(start.y[name].device) for name, each in part.items()}
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """One tensor of all; of parts that are one and the same, a view of it, which is not to be written to."""
+    if any(part is not parts[0] for part in parts):
+        return torch.stack(list(parts))
+    return parts[0].expand(len(parts), *parts[0].shape)
+
+
+def _losses(task: Task, y: Params, batch: Batch) -> Tensor:
+    """Of each client: by the task's ``losses``, if its own class has them, else by ``vmap`` of its ``loss``."""
+    quick = vars(type(task)).get("losses")  # a class that inherits them, or passes them on, may have another loss
+    found = None if quick is None else quick(task, y, batch)
+    if found is None:
+        with _Products():
+            found = vmap(task.loss)(y, batch)
+    return found
 
 
 class _Products(TorchFunctionMode):

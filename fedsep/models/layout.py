@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsep.gradients import once
+from fedsep.tasks.hooked import hooked
 
 BLOCK = 16
 """Channels that oneDNN puts together: layers of other numbers are filled up, which costs what it saves, or more."""
@@ -64,7 +65,7 @@ def _in_blocks(layer: nn.Module) -> bool:
     """Whether a layer is a convolution of whole blocks that nobody looks into."""
     if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or len(layer.weight) % BLOCK:
         return False
-    return not any(getattr(layer, f"_{kind}_hooks") for kind in ("forward", "forward_pre", "backward", "backward_pre"))
+    return not hooked(layer)
 
 
 def _bound(x: Tensor, layers: Sequence[nn.Module]) -> float:

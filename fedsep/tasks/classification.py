@@ -40,6 +40,18 @@ class Classification:
         """Mean cross-entropy of a batch in nats, a scalar."""
         return self.criterion(self.model(params, batch.x), batch.y)
 
+    def losses(self, params: Params, batch: Batch) -> Tensor | None:
+        """``loss`` of several clients at once, shape (clients,); None where the model has no quick way to them.
+
+        Args:
+            params: A first dimension over clients.
+            batch: Likewise.
+        """
+        outputs = self.model.together(params, batch.x) if batch.y.dim() == 2 else None
+        if outputs is None:
+            return None
+        return F.cross_entropy(outputs, batch.y.to(torch.int64), reduction="none").mean(1)
+
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """``accuracy`` from 0 to 1, and ``loss``, the mean cross-entropy in nats; nan for no examples."""
         if not len(targets):

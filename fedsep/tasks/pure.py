@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsep.core import Params
+from fedsep.tasks.chain import Chain, chain, outputs
 from fedsep.tasks.check_module import check_module
 
 
@@ -35,15 +36,18 @@ class Pure:
         module: The module; its own parameters are the initial ones, and are never changed.
         slots: Where its parameters are.
         vacant: Where it has room for more.
+        chain: The module as a chain of linear layers, if it is one.
     """
 
     module: nn.Module
     slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
     vacant: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
+    chain: Chain | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", _slots(self.module))
         object.__setattr__(self, "vacant", _vacant(self.module))
+        object.__setattr__(self, "chain", chain(self.module))
 
     def __reduce__(self) -> tuple[Callable[[nn.Module], Pure], tuple[nn.Module]]:
         # A copy must find the places in its own module.
@@ -72,6 +76,18 @@ class Pure:
                 held[key] = tensor
             for held, key, _ in self.vacant:
                 held[key] = None
+
+    def together(self, params: Params, x: Tensor) -> Tensor | None:
+        """What the models of several clients give for their own inputs; None where the module is no chain.
+
+        Args:
+            params: A first dimension over clients.
+            x: Shape (clients, batch, ...).
+
+        Returns:
+            Shape (clients, outputs, batch).
+        """
+        return None if self.chain is None else outputs(self.chain, params, x)
 
 
 def pure(module: nn.Module) -> Pure:

@@ -2,16 +2,21 @@
 
 import dataclasses
 import logging
+import sys
 import weakref
 
 import pytest
 import torch
 from catalogue import CATALOGUE, HIDDEN, Row, Tiny, linear, name, network, shards
 
-from fedsep import algorithms, engines, random, tree
+from fedsep import algorithms, data, engines, models, random, tree
 from fedsep.core import Ctx, Decoded, Failure, FedSepError, Invitation, Samples, Shard
+from fedsep.data.dealt import Dealt
 from fedsep.engines.room import COPIES, kept
-from fedsep.learners import sgd
+from fedsep.learners import crop_and_flip, sgd
+from fedsep.learners.together import Together
+from fedsep.tasks.classification import Classification
+from fedsep.tasks.pure import pure
 
 
 class Fleet:
@@ -295,6 +300,132 @@ def test_stacked_steps_under_projections_and_penalties_are_those_of_each_client(
     ]
     for own, *each in zip(learner.learn_together(starts, parts, ctxs), starts, parts, ctxs, strict=True):
         near(learner.learn(*each), own)
+
+
+def images(**options):
+    """A federation of images, whose inputs are bytes, with parts of the test set that overlap."""
+    x = random.integers(random.key(0), 256, 60, 1, 4, 4).to(torch.uint8)
+    y = torch.arange(60) % 3
+    return data.arrays(x, y, x_test=x[:4], y_test=torch.tensor([0, 1, 2, 0]), clients=5, **options)
+
+
+def classifier(kind, hidden=(6,)):
+    return kind(pure(models.mlp((1, 4, 4), 3, hidden=hidden)))
+
+
+def told(monkeypatch):
+    """What is given to the quick way of a classification, and what comes of it."""
+    seen, quick = [], Classification.losses
+
+    def losses(self, params, batch):
+        seen.append(quick(self, params, batch))
+        return seen[-1]
+
+    monkeypatch.setattr(Classification, "losses", losses)
+    return seen
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}, {"clip": 0.1, "proximal": 0.3}])
+@pytest.mark.parametrize("hidden", [(), (6, 5)], ids=["logistic", "mlp"])
+def test_chains_take_their_quick_way_and_the_steps_are_those_of_sequential(hidden, options, monkeypatch):
+    seen, fleet, task = told(monkeypatch), images(), classifier(Classification, hidden)
+    prox = {"mu": options["proximal"]} if "proximal" in options else {}
+    make = algorithms.fedprox if prox else algorithms.fedavg
+    others = {name: value for name, value in options.items() if name != "proximal"}
+    method = make(task, steps=3, batch_size=5, **others, **prox)
+    got = rounds(engines.vectorised(), method, task, fleet)
+    assert len(seen) == 6
+    assert all(losses.shape == (5,) for losses in seen)  # all five clients at once
+    near(rounds(engines.sequential(), method, task, fleet), got)
+
+
+class Halved(Classification):
+    """Another loss of one's own, which inherits the quick way to the old one."""
+
+    def criterion(self, outputs, targets):
+        return super().criterion(outputs, targets) / 2
+
+
+class Passing:
+    """A task around another, which passes on what it does not say."""
+
+    def __init__(self, model):
+        self.task = Classification(model)
+
+    def __getattr__(self, name):
+        return getattr(self.task, name)
+
+    def loss(self, params, batch):
+        return self.task.loss(params, batch) / 2
+
+
+@pytest.mark.parametrize("kind", [Halved, Passing])
+def test_a_task_with_another_loss_keeps_it(kind, monkeypatch):
+    seen, fleet, task = told(monkeypatch), images(), classifier(kind)
+    method = algorithms.fedavg(task, steps=2, batch_size=5)
+    near(rounds(engines.sequential(), method, task, fleet), rounds(engines.vectorised(), method, task, fleet))
+    assert not seen
+
+
+def test_local_steps_in_bfloat16_do_not_take_the_quick_way_in_float32(monkeypatch):
+    torch.set_default_dtype(torch.float32)
+    seen, fleet, task = told(monkeypatch), images(), classifier(Classification)
+    method = algorithms.fedavg(task, steps=2, batch_size=5, precision="bfloat16")
+    rounds(engines.vectorised(), method, task, fleet)
+    assert not seen
+
+
+def batches_of(monkeypatch, method, task, fleet):
+    """The inputs of the stacked minibatches of a round, and of what kind the training set was that they came from."""
+    seen, kinds = [], []
+    gradients, ready = Together.gradients, fleet.ready
+
+    def noted(self, task, y, batch):
+        seen.append(batch.x.clone())
+        return gradients(self, task, y, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Together, "gradients", noted)
+        patch.setattr(type(fleet), "ready", lambda self: kinds.append("floats") or ready())
+        rounds(engines.vectorised(), method, task, fleet, 1)
+    return seen, kinds
+
+
+def test_training_images_are_made_floats_once_where_they_are_few_and_the_bits_are_the_same(monkeypatch):
+    fleet, task = images(), classifier(Classification)
+    method = algorithms.fedavg(task, steps=3, batch_size=5)
+    ready, kinds = batches_of(monkeypatch, method, task, fleet)
+    assert kinds == ["floats"]
+    monkeypatch.setattr(sys.modules["fedsep.engines.vectorised"], "_READY_BYTES", 8 * 60 * 16 - 1)
+    stored, kinds = batches_of(monkeypatch, method, task, fleet)
+    assert not kinds
+    assert len(ready) == 3
+    assert all(map(torch.equal, ready, stored))
+
+
+def test_images_that_are_augmented_stay_as_they_are_stored(monkeypatch):
+    fleet, task = images(), classifier(Classification)
+    method = algorithms.fedavg(task, steps=2, batch_size=5, augment=crop_and_flip(padding=1))
+    _, kinds = batches_of(monkeypatch, method, task, fleet)
+    assert not kinds
+    near(rounds(engines.sequential(), method, task, fleet), rounds(engines.vectorised(), method, task, fleet))
+
+
+def test_local_steps_do_not_write_to_what_clients_start_from():
+    learner, y = sgd(network, steps=3, batch_size=4), network.init()
+    learner.learn_together([Decoded(y)] * 2, shards(network, 1) * 2, [Ctx(0, 1.0, random.key(c)) for c in range(2)])
+    assert all(map(torch.equal, y.values(), network.init().values()))
+
+
+def test_a_round_gathers_no_test_part(monkeypatch):
+    parts = []
+    part = Dealt.part
+    monkeypatch.setattr(Dealt, "part", lambda self, client: parts.append(self.index is not None) or part(self, client))
+    fleet, task = images(), classifier(Classification)
+    for engine in (engines.sequential(), engines.vectorised()):
+        rounds(engine, algorithms.fedavg(task, steps=2, batch_size=5), task, fleet)
+    assert parts
+    assert not any(parts)  # of the test set, whose parts overlap
 
 
 def test_shards_of_other_sizes_are_refused_by_the_learner():

@@ -11,7 +11,7 @@ import torch
 from train.toys import FedAvg, Fleet, Lossy, Sparse, coin, run
 
 from fedsep import tree
-from fedsep.core import FedSepError
+from fedsep.core import FedSepError, Shard
 from fedsep.train import Checkpoint, Cohort, Evaluate, RunFailed, Stop
 
 
@@ -173,7 +173,7 @@ def test_evaluating_clients_needs_their_models():
 def test_no_client_can_be_evaluated():
     class NoTest(Fleet):
         def shard(self, client):
-            return super().shard(client)._replace(test=None)
+            return Shard(super().shard(client).train)
 
     with pytest.raises(RunFailed, match=r"round 2: no client could be evaluated .*no test examples"):
         run(FedAvg(), fleet=NoTest(), evaluate=Evaluate(every=2, clients=True))

@@ -185,8 +185,10 @@ def test_replies_of_few_bytes_are_held_with_the_changes_that_they_become(device,
     assert min(a - b for a, b in zip(groups(size), groups(1 << 28), strict=True)) == 6  # one by one, and all together
 
 
-def test_on_a_cpu_replies_are_folded_as_they_come():
-    """Without the pretended device: each is looked at before the next client begins."""
+@pytest.mark.parametrize(("models", "held"), [(0.5, 1), (1, 1), (3, 3), (1000, 16)])
+def test_on_a_cpu_replies_are_folded_as_they_come_or_a_few_small_ones_at_once(models, held, monkeypatch):
+    """Without the pretended device: as many are looked at before the next client begins as models fit a cache."""
+    monkeypatch.setattr(fedsep.round, "_NEAR_BYTES", int(models * tree.nbytes(Tiny().init())))
     order = []
 
     class Told(algorithms.fedavg(Tiny()).__class__):
@@ -202,8 +204,8 @@ def test_on_a_cpu_replies_are_folded_as_they_come():
         plain = fedavg(task)
         return Told(**{each.name: getattr(plain, each.name) for each in dataclasses.fields(plain)})
 
-    looks(engines.sequential(), made, Tiny(), 3, rounds=1)
-    assert order == ["update", "read"] * 3
+    looks(engines.sequential(), made, Tiny(), 48, rounds=1)
+    assert order == (["update"] * held + ["read"] * held) * (48 // held)
 
 
 # What is refused, and why, does not depend on when it is looked at.

@@ -8,7 +8,7 @@ import torch
 
 from fedsep import algorithms, data, models, tasks
 from fedsep.calibrating import batches
-from fedsep.core import FedSepError, Samples
+from fedsep.core import FedSepError, Samples, Shard
 from fedsep.gates import gate_scores
 from fedsep.models.calibration import calibrated
 from fedsep.serving import of_fleet
@@ -224,7 +224,7 @@ def test_gates_that_are_fitted_to_one_validation_example_are_refused(federation)
         def shard(self, client):
             shard = super().shard(client)
             one = shard.validation._replace(x=shard.validation.x[:1], y=shard.validation.y[:1])
-            return shard._replace(validation=one if client == 3 else shard.validation)
+            return Shard(shard.train, one if client == 3 else shard.validation, shard.test)
 
     fleet = One(**{field.name: getattr(federation, field.name) for field in dataclasses.fields(federation)})
     for norm in ("static", "group"):

@@ -1,0 +1,12 @@
+"""Whether a layer does more than its class says."""
+
+from __future__ import annotations
+
+from torch import nn
+
+_KINDS = ("forward", "forward_pre", "backward", "backward_pre")
+
+
+def hooked(layer: nn.Module) -> bool:
+    """Whether somebody looks into the layer, or changes what goes in or comes out, or how it is computed."""
+    return "forward" in vars(layer) or any(getattr(layer, f"_{kind}_hooks") for kind in _KINDS)

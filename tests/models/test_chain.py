@@ -1,0 +1,98 @@
+"""Modules that are chains of linear layers: several models at once by products of matrices."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, vmap
+
+from fedsep import models, random
+from fedsep.tasks.pure import pure
+
+SHAPE, OUTPUTS, CLIENTS, BATCH = (2, 3), 4, 3, 5
+
+
+def tied():
+    layer = nn.Linear(6, 6)
+    return nn.Sequential(nn.Flatten(), layer, nn.Tanh(), layer, nn.Linear(6, OUTPUTS))
+
+
+CHAINS = {
+    "logistic": lambda: models.logistic(SHAPE, OUTPUTS),
+    "linear, no bias": lambda: models.linear(SHAPE, OUTPUTS, bias=False),
+    "mlp": lambda: models.mlp(SHAPE, OUTPUTS, hidden=[7, 5]),
+    "of numbers": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(6, 5), nn.Sigmoid(), nn.Identity(), nn.Linear(5, OUTPUTS), nn.ReLU()
+    ),
+    "tied": tied,
+}
+
+
+def stacked(module):
+    """Other weights for every client, and what each of them makes of its own inputs, by torch's own means."""
+    params = {
+        name: random.normal(random.key(number), CLIENTS, *part.shape)
+        for number, (name, part) in enumerate(module.named_parameters())
+    }
+    x = random.normal(random.key(99), CLIENTS, BATCH, *SHAPE)
+    return params, x, vmap(lambda own, x: functional_call(module, own, (x,)))(params, x)
+
+
+@pytest.mark.parametrize("make", CHAINS.values(), ids=CHAINS)
+def test_a_chain_gives_what_each_of_its_models_gives(make):
+    params, x, expected = stacked(make())
+    torch.testing.assert_close(pure(make()).together(params, x), expected.mT, rtol=1e-12, atol=1e-12)
+
+
+def test_a_single_layer_is_a_chain_of_inputs_that_are_flat():
+    module, x = nn.Linear(6, OUTPUTS), random.normal(random.key(0), CLIENTS, BATCH, 6)
+    params = {"weight": random.normal(random.key(1), CLIENTS, OUTPUTS, 6), "bias": torch.zeros(CLIENTS, OUTPUTS)}
+    torch.testing.assert_close(pure(module).together(params, x), params["weight"] @ x.mT)
+    assert pure(module).together(params, x[:, :, None]) is None
+
+
+class Own(nn.Linear):
+    """Another layer."""
+
+    def forward(self, x):
+        return super().forward(x) ** 2
+
+
+def frozen():
+    module = models.mlp(SHAPE, OUTPUTS)
+    module.layer1.bias.requires_grad_(False)
+    return module
+
+
+def replaced():
+    module = models.logistic(SHAPE, OUTPUTS)
+    module.linear.forward = lambda x: x[:, :OUTPUTS]
+    return module
+
+
+NONE = {
+    "another class of layers": lambda: nn.Sequential(nn.Flatten(), Own(6, OUTPUTS)),
+    "another class of chains": lambda: type("Mine", (nn.Sequential,), {})(nn.Flatten(), nn.Linear(6, OUTPUTS)),
+    "a layer across numbers": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, OUTPUTS), nn.Softmax(1)),
+    "flattened late": lambda: nn.Sequential(nn.Linear(3, 3), nn.Flatten(), nn.Linear(6, OUTPUTS)),
+    "flattened otherwise": lambda: nn.Sequential(nn.Flatten(0), nn.Linear(6, OUTPUTS)),
+    "parameters that are not learned": frozen,
+    "a forward of its own": replaced,
+}
+
+
+@pytest.mark.parametrize("make", NONE.values(), ids=NONE)
+def test_what_is_no_chain_has_no_quick_way(make):
+    module = make()
+    params, x = dict(module.named_parameters()), random.normal(random.key(0), CLIENTS, BATCH, *SHAPE)
+    assert pure(module).together({name: part.expand(CLIENTS, *part.shape) for name, part in params.items()}, x) is None
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"])
+@pytest.mark.parametrize("where", ["", "linear"])
+def test_layers_with_hooks_are_asked_themselves(hook, where):
+    module = models.logistic(SHAPE, OUTPUTS)
+    task, (params, x, _) = pure(module), stacked(module)
+    handle = getattr(module.get_submodule(where), hook)(lambda *_: None)
+    assert task.together(params, x) is None
+    handle.remove()
+    assert task.together(params, x) is not None
