@@ -24,6 +24,9 @@ CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3 
 # The tests and the workers use processes; threads inside them would only compete for the same cores.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# Where Python may keep no byte code, each of the hundreds of commands that tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run test slow gpu flower laws lint format docs bench install dev clean distclean
 
 help: ## this list

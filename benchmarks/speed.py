@@ -183,12 +183,16 @@ def as_rank(workload: Workload, rounds: int, processes: int) -> None:
 
 
 def starts(repeats: int) -> Iterator[dict[str, Any]]:
-    """Seconds from the command to the opening of round 1; the first command warms the caches and is not counted."""
+    """Seconds from the command to the opening of round 1; the first command warms the caches and is not counted.
+
+    One of them is Python's of byte code: it is kept, as it is unless the environment forbids it.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for repeat in range(repeats + 1):
         with tempfile.TemporaryDirectory() as folder:
             words = ["-m", "fedsep", "run", "recipes/mnist_cnn/fedavg.yaml", "--set", "rounds=1", "--out", folder]
             began = time.time()
-            subprocess.run([sys.executable, *words, "--quiet"], check=True, capture_output=True)
+            subprocess.run([sys.executable, *words, "--quiet"], check=True, capture_output=True, env=kept)
             [metrics] = Path(folder).glob("*/*/metrics.jsonl")
             [ledger] = Path(folder).glob("*/*/ledger.jsonl")
             if repeat:  # the ledger is written when the round is over, and the last model evaluated
