@@ -126,6 +126,10 @@ class Shard:
         """Its three parts."""
         return iter((self.train, self.validation, self.test))
 
+    def with_train(self, train: Samples) -> Shard:
+        """The same client, which learns from other examples."""
+        return Shard(train, self._validation, self._test)
+
     @property
     def validation(self) -> Samples | None:
         """What was held out of the client's share."""

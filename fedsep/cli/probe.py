@@ -54,9 +54,7 @@ class Part:
     def shard(self, client: int) -> Shard:
         """A client's data."""
         shard = self.fleet.shard(client)
-        if self.examples is None:
-            return shard
-        return Shard(_few(shard.train, self.examples), lambda: shard.validation, lambda: shard.test)
+        return shard if self.examples is None else shard.with_train(_few(shard.train, self.examples))
 
 
 @dataclass(frozen=True)

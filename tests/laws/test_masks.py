@@ -447,7 +447,7 @@ def small():
 
 def test_an_activation_score_is_the_mean_size_of_what_the_next_layer_reads():
     task, key = small(), random.key(3)
-    own = parts()[0]._replace(train=parts()[0].train._replace(x=random.normal(key, 8, 1, 8, 8)))
+    own = parts()[0].with_train(parts()[0].train._replace(x=random.normal(key, 8, 1, 8, 8)))
     table, params = units(task.model.module, (1, 8, 8)), task.init()
     first = F.max_pool2d(F.relu(F.conv2d(own.train.x, params["convs.0.weight"], params["convs.0.bias"], padding=1)), 2)
     second = F.relu(F.conv2d(first, params["convs.1.weight"], params["convs.1.bias"], padding=1))
@@ -461,7 +461,7 @@ def test_activation_and_taylor_scores_of_transposed_convolutions():
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ConvTranspose2d(4, 6, 3, bias=False),
                                  torch.nn.Flatten(), torch.nn.Linear(6 * 64, 3))  # fmt: skip
     task = tasks.classification(module, shape=(1, 8, 8))
-    own = parts()[0]._replace(train=parts()[0].train._replace(x=random.normal(random.key(3), 8, 1, 8, 8)))
+    own = parts()[0].with_train(parts()[0].train._replace(x=random.normal(random.key(3), 8, 1, 8, 8)))
     table, params = units(module, (1, 8, 8)), task.init()
     conv, up = table.sizes
     first = F.conv2d(own.train.x, params["0.weight"], params["0.bias"])
@@ -488,7 +488,7 @@ def test_an_embedding_reads_no_units():
             return F.linear(x, self.table.weight) if self.tied else self.head(x)
 
     tokens = torch.arange(32.0).reshape(8, 4) % 11
-    own = parts()[0]._replace(train=Samples(tokens, torch.arange(8) % 3))
+    own = parts()[0].with_train(Samples(tokens, torch.arange(8) % 3))
     free, tied = (tasks.classification(Words(each)) for each in (False, True))
     params = free.init()
     score = activation(free, units(free.model.module, tokens[:3]))(params, own, context(0), None)["scale"]
@@ -501,7 +501,7 @@ def test_a_linear_layer_reads_the_last_dimension_and_others_the_second():
     x = torch.arange(24.0).reshape(2, 4, 3) - 5
     table = Units({"g": 3}, {"0.weight": (None, Axis("g"))})
     model = Pure(torch.nn.Sequential(torch.nn.Linear(3, 1)))
-    own = parts()[0]._replace(train=Samples(x, torch.zeros(2, dtype=torch.int64)))
+    own = parts()[0].with_train(Samples(x, torch.zeros(2, dtype=torch.int64)))
     score = Activation(model, table)(model.init(), own, context(0), None)["g"]
     torch.testing.assert_close(score, x.abs().mean((0, 1)))
     model = Pure(torch.nn.Sequential(torch.nn.Conv1d(4, 1, 1)))
@@ -512,7 +512,7 @@ def test_a_linear_layer_reads_the_last_dimension_and_others_the_second():
 @pytest.mark.parametrize("make", [taylor, activation])
 def test_on_the_held_sub_model_held_units_are_scored_alone(make):
     task, own = small(), parts()[0]
-    own = own._replace(train=own.train._replace(x=random.normal(random.key(3), 8, 1, 8, 8)))
+    own = own.with_train(own.train._replace(x=random.normal(random.key(3), 8, 1, 8, 8)))
     table, params = units(task.model.module, (1, 8, 8)), task.init()
     keep = {"convs.0": torch.tensor([1, 3]), "convs.1": torch.tensor([0, 2, 5])}
     part = make(task, table)(table.cut(params, keep), own, context(0), keep)

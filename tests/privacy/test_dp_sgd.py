@@ -97,7 +97,7 @@ class Unequal(Fleet):
         base = super().shard(client)
         more = client % 4
         x, y = (torch.cat([part, part[:more]]) for part in base.train[:2])
-        return base._replace(train=Samples(x, y))
+        return base.with_train(Samples(x, y))
 
 
 def test_epsilon_is_that_of_the_dearest_client(tmp_path):
