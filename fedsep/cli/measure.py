@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedsep import random, tree
 from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Payload, Samples, Shard, Task
-from fedsep.engines.client import Result, delivered, prepare, run
+from fedsep.engines.client import Result, Sending, delivered, run
 from fedsep.engines.engine import Fleet
 from fedsep.pairs import brief, sketchless
 
@@ -120,7 +120,7 @@ def measure(algorithm: Algorithm[Any, Any], task: Task, fleet: Fleet, capability
 
 def _round(algorithm: Algorithm[Any, Any], fleet: Fleet, state: Any, memory: Any, ctx: Ctx) -> tuple[int, Result, Any]:
     """A round of one client: the bytes it was sent, what it gave, and the server's state after it."""
-    job = prepare(algorithm, state, Invitation(0, ctx), lambda client, seen: memory)
+    job = Sending(algorithm, state, lambda client, seen: memory).job(Invitation(0, ctx))
     result = job if isinstance(job, Failure) else run(algorithm, job, fleet)
     if isinstance(job, Failure) or isinstance(result, Failure):
         failed = job if isinstance(job, Failure) else result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +30,7 @@ from fedsep.engines.engine import Delivered, Fleet, Local, Recall
 from fedsep.engines.lost import lost
 from fedsep.learners.own_classes import among
 from fedsep.looking import far, look
+from fedsep.settle import settled
 
 PREDICT_ROWS = 500
 """Rows of one forward pass in evaluation: fixed, so that the bits do not depend on the engine."""
@@ -57,17 +60,43 @@ class Result(NamedTuple):
     samples: int
 
 
-def prepare(algorithm: Algorithm[Any, Any], state: Any, invitation: Invitation, recall: Recall) -> Job | Failure:
-    """The server's side of a client's part: what it is sent, and the memory it comes with."""
-    try:
-        with stage("broadcast"):
-            invitation = Invitation(invitation.client, sealed(algorithm, state, invitation.ctx))
-            payload = algorithm.broadcast(state, invitation.ctx)
-            sent = tree.named_bytes(payload)
-        with stage("memory"):
-            return Job(invitation, payload, recall(invitation.client, invitation.ctx.seen), sent)
-    except Exception as error:
-        return failure(invitation, error)
+_NONE = object()  # no payload is this one
+
+
+@dataclass
+class Sending:
+    """The server's side of the clients' parts in a round: what they are sent, and the memories they come with.
+
+    Many methods send one tree to all: it is settled, and its bytes are counted, once.
+
+    Attributes:
+        algorithm: The method.
+        state: The server's, before the round.
+        recall: Gives a client's memory.
+        settle: Makes a tree settled; where it goes to another process, that is done there.
+    """
+
+    algorithm: Algorithm[Any, Any]
+    state: Any
+    recall: Recall
+    settle: Callable[[Tree], Tree] = settled
+    _last: tuple[Payload, Payload, dict[str, int]] = (_NONE, None, {})
+
+    def job(self, invitation: Invitation) -> Job | Failure:
+        """What a client needs for its part."""
+        try:
+            with stage("broadcast"):
+                invitation = Invitation(invitation.client, sealed(self.algorithm, self.state, invitation.ctx))
+                payload = self.algorithm.broadcast(self.state, invitation.ctx)
+                if payload is not self._last[0]:
+                    self._last = payload, self.settle(payload), tree.named_bytes(payload)
+            with stage("memory"):
+                memory = self.settle(self.recall(invitation.client, invitation.ctx.seen))
+            if invitation.ctx.report is not None:  # the rest of it are numbers
+                invitation = self.settle(invitation)
+            return Job(invitation, self._last[1], memory, self._last[2])
+        except Exception as error:
+            return failure(invitation, error)
 
 
 def run(algorithm: Algorithm[Any, Any], job: Job, fleet: Fleet) -> Result | Failure:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedsep.core import Algorithm, Failure, Invitation, Params, Task
-from fedsep.engines.client import Job, delivered, predict, prepare, run, run_local
+from fedsep.engines.client import Job, Sending, delivered, predict, run, run_local
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
 from fedsep.ranges import Count, checked
 from fedsep.settle import settled
@@ -52,15 +52,7 @@ class SequentialSession:
 
     def jobs(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Job | Failure]:
         """The server's side of each client's part."""
-        sent, payload = None, None
-        for invitation in cohort:
-            job = prepare(self.algorithm, state, invitation, self.recall)
-            if isinstance(job, Failure):
-                yield job
-                continue
-            if job.payload is not sent:  # most methods send one tree to all
-                sent, payload = job.payload, settled(job.payload)
-            yield Job(settled(job.invitation), payload, settled(job.memory), job.sent)
+        return map(Sending(self.algorithm, state, self.recall).job, cohort)
 
 
 @dataclass(frozen=True)

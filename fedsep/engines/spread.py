@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedsep import random
 from fedsep.core import Algorithm, Ctx, Failure, FedSepError, Invitation, Params, Task
-from fedsep.engines.client import PREDICT_ROWS, Job, Result, delivered, plain, predict, prepare, run, run_local
+from fedsep.engines.client import PREDICT_ROWS, Job, Result, Sending, delivered, plain, predict, run, run_local
 from fedsep.engines.engine import Delivered, Fleet, Local, Recall, Split
 from fedsep.engines.lost import Lost
 from fedsep.engines.work import AHEAD
@@ -138,10 +138,11 @@ class SpreadSession:
         """Every job with its outcome, in the order of the cohort; costly ones are begun first."""
         order = costly_first(cohort, self.fleet, AHEAD * self.processes)
         jobs: dict[int, Job | Failure] = {}
+        sending = Sending(self.algorithm, state, self.recall, settle=lambda tree: tree)
 
         def calls() -> Iterator[tuple[Any, ...] | None]:
             for place in order:
-                job = prepare(self.algorithm, state, cohort[place], self.recall)
+                job = sending.job(cohort[place])
                 if isinstance(job, Failure):
                     jobs[place] = job
                     yield None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsep.core import ASTRAY, Algorithm, Failure, Invitation, Params, Reply, Task, Tree
-from fedsep.engines.client import Job, predict, prepare
+from fedsep.engines.client import Job, Sending, predict
 from fedsep.engines.engine import Delivered, Fleet, Local, Split
 from fedsep.flower.answers import absent, failure, is_metrics, is_reply, latecomers, own_blocks, part_of, share
 from fedsep.flower.evaluating import columns, needs_statistics, with_moments
@@ -137,7 +137,7 @@ class FlowerSession:
     def _asked(self, kind: str, state: Any, cohort: Sequence[Invitation]) -> Iterator[_Asked]:
         """Every client's job, in the order of the cohort, with what came of it."""
         self.roster.ready()
-        jobs = [_settled(prepare(self.algorithm, state, seat, _nothing)) for seat in cohort]
+        jobs = list(map(Sending(self.algorithm, state, _nothing).job, cohort))
         seats = self._by_node(jobs)
         letters = {node: self._letter(kind, cohort[0].ctx.round, own) for node, own in seats.items()}
         about = {node: [job.invitation for job in own] for node, own in seats.items()}
@@ -201,10 +201,6 @@ class FlowerSession:
     def _send(self, kind: str, letters: Mapping[int, Any], about: Mapping[int, Any] = _NOTHING) -> dict[int, Sent]:
         run = self.roster.announcement.get("run")
         return self.roster.post.send(kind, {node: {"run": run, **each} for node, each in letters.items()}, about)
-
-
-def _settled(job: Job | Failure) -> Job | Failure:
-    return job if isinstance(job, Failure) else settled(job)
 
 
 def _nothing(client: int, seen: int) -> None:
