@@ -103,14 +103,14 @@ class Samples(NamedTuple):
         return self.take(slice(None))
 
 
-Part = Samples | Callable[[], Samples | None] | None
-"""A part of a client's data, or the function that makes it; None: the client has none."""
+LazySamples = Samples | Callable[[], Samples | None] | None
+"""A part of a client's data, or the function that gives it; None: the client has none."""
 
 
 class Shard:
     """One client's data.
 
-    Validation and test part may be given as functions, which are called when the part is asked for: most rounds do
+    Validation and test part may be given as functions, which are called whenever the part is asked for: most rounds do
     not, and where parts overlap, to gather one takes longer than a small model's local steps.
 
     Attributes:
@@ -119,8 +119,11 @@ class Shard:
 
     __slots__ = ("_test", "_validation", "train")
 
-    def __init__(self, train: Samples, validation: Part = None, test: Part = None) -> None:
+    def __init__(self, train: Samples, validation: LazySamples = None, test: LazySamples = None) -> None:
         self.train, self._validation, self._test = train, validation, test
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.train.size:,} training examples)"
 
     def __iter__(self) -> Iterator[Samples | None]:
         """Its three parts."""
@@ -416,12 +419,11 @@ class stage:
         self._name = name
 
     def __enter__(self) -> None:
-        if _stage_watchers:
-            for watch in _stage_watchers:
-                watch(self._name)
+        for watch in _stage_watchers:
+            watch(self._name)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None and isinstance(error, Exception) and not hasattr(error, "stage"):
+        if isinstance(error, Exception) and not hasattr(error, "stage"):
             error.stage = self._name  # type: ignore[attr-defined]
 
 

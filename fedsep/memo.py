@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -63,9 +63,18 @@ class Memo:
 
     def nbytes(self) -> int:
         """Bytes of what is remembered; of a view on a device, all that it keeps alive."""
-        parts = (part for call in self._calls for part in tree.leaves([call.leaves, call.result]))
+        parts = (part for call in self._calls for part in _tensors([call.leaves, call.result]))
         blocks = {block.data_ptr(): block.nbytes() for block in (part.untyped_storage() for part in parts)}
         return sum(blocks.values())
+
+
+def _tensors(values: Tree) -> Iterator[Tensor]:
+    """Those of a tree, also in what is made of fields."""
+    for leaf in tree.leaves(values):
+        if isinstance(leaf, Tensor):
+            yield leaf
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _tensors([getattr(leaf, each.name) for each in fields(leaf)])
 
 
 def transforming() -> bool:

@@ -160,7 +160,9 @@ class Gate:
         if change is not None:
             if change.value is not reply.payload:  # what is read of a dense payload is the payload: it is looked at
                 known = {id(part) for part in payload}
-                fresh = [part for part in floats(change.value) if id(part) not in known]
+                fresh = [
+                    part for part in tree.leaves(change.value) if id(part) not in known and part.is_floating_point()
+                ]
                 scalars += sums(fresh)
             if self.accept.norm is not None:
                 scalars += [torch.linalg.vector_norm(part) for part in tree.leaves(change.value)]
@@ -182,8 +184,7 @@ class Gate:
             raise Refused("the client's change, as it is read, is not finite")
         if self.accept.norm is not None:
             self._require_norm(numbers[last + len(fresh) :], self.accept.norm)
-        client, ctx, payload, samples, sent, info, _, serialised = reply
-        return Reply(client, ctx, payload, samples, sent, {**info, **looked} if looked else info, change, serialised)
+        return reply._replace(change=change, info={**reply.info, **looked} if looked else reply.info)
 
     def _require_norm(self, norms: list[float], most: float) -> None:
         if not (norm := math.hypot(*norms)) <= most:

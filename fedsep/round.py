@@ -1,4 +1,4 @@
-"""One round: replies are checked and folded as they come, then kept together or not at all."""
+"""One round: replies are checked and folded as they come, a few at a time, then kept together or not at all."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from fedsep.store import Store
 
 HELD_BYTES = 1 << 28
 """Replies, changes and memories that are held before the first is looked at, where a look waits for a device."""
-_FEW, _NEAR_BYTES = 16, 1 << 19
-"""Replies, and what as many models take, that are held where nothing is waited for: as much as a cache holds."""
+_FEW = 16
+"""Replies that are held where nothing is waited for."""
+_NEAR_BYTES = 1 << 19
+"""What as many of them, or as many states of the server, may take: less than a core's cache."""
 
 
 class Memories(NamedTuple):
@@ -152,23 +154,28 @@ def _judged(outcomes: Iterator[Delivered | Failure], gate: Gate) -> Iterator[tup
     """Every client's reply as the gate gives it, and its memory, in order; None is a failure's.
 
     Where a device computes, replies are held until there are as many as may be, and then looked at together. On a
-    processor so are a few small ones, since a step done for several at once is done sooner.
+    processor so are a few small ones, since a step done for several at once is done sooner; how many, the first tells.
     """
-    model = count_bytes(gate.state)
+    state = count_bytes(gate.state)  # what a change may take, however few bytes it came in
     if not far(torch.empty(0)):
-        few = max(1, min(_FEW, _NEAR_BYTES // max(1, model)))
+        few = 1
         while group := list(islice(outcomes, few)):
             yield from _together(group, gate)
+            few = max(1, min(_FEW, _NEAR_BYTES // max(1, state, _bytes(group[0]))))
         return
     group, held = list[Delivered | Failure](), 0
     for outcome in outcomes:
         group.append(outcome)
-        # what a change may take, however few bytes it came in
-        held += 0 if isinstance(outcome, Failure) else count_bytes((outcome.reply.payload, outcome.memory)) + model
+        held += _bytes(outcome) + state
         if held >= HELD_BYTES:
             yield from _together(group, gate)
             group, held = [], 0
     yield from _together(group, gate)
+
+
+def _bytes(outcome: Delivered | Failure) -> int:
+    """Of a reply and its client's memory."""
+    return 0 if isinstance(outcome, Failure) else count_bytes((outcome.reply.payload, outcome.memory))
 
 
 def _together(group: Sequence[Delivered | Failure], gate: Gate) -> Iterator[tuple[Reply | Failure, Tree]]:

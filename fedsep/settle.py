@@ -43,7 +43,7 @@ def spaced(stacked: Tensor) -> Tensor:
     own, item = stacked[0].numel() if len(stacked) else 0, stacked.element_size()
     gap = -own % (ALIGNMENT // item) if stacked.is_contiguous() else 0
     if not gap:
-        return stacked  # aligned already, or for ``settled`` to look at one by one
+        return stacked  # aligned already, or of another order
     strides = (own + gap, *stacked.stride()[1:])
     return torch.empty_strided(stacked.shape, strides, dtype=stacked.dtype, device=stacked.device).copy_(stacked)
 

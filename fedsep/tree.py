@@ -33,9 +33,6 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     for other in others:
         if type(other) is not dict or other.keys() != tree.keys():
             return tree_map(function, tree, *others)
-    if len(others) == 1:
-        [other] = others
-        return {name: function(part, other[name]) for name, part in tree.items()}
     return {name: function(part, *[other[name] for other in others]) for name, part in tree.items()}
 
 
@@ -199,7 +196,7 @@ def named_bytes(payload: Payload) -> dict[str, int]:
         return {"model": nbytes(payload)}
     total = 0
     for name, part in payload.items():
-        if type(name) is not str or "." not in name or not isinstance(part, Tensor):
+        if type(payload) is not dict or "." not in name or not isinstance(part, Tensor):
             return {str(name): nbytes(part) for name, part in payload.items()}
         total += part.nbytes
     return {"model": total}

@@ -92,7 +92,7 @@ class Sending:
                     self._last = payload, self.settle(payload), tree.named_bytes(payload)
             with stage("memory"):
                 memory = self.settle(self.recall(invitation.client, invitation.ctx.seen))
-            if invitation.ctx.report is not None:  # the rest of it are numbers
+            if invitation.ctx.report is not None:  # the rest are whole numbers, whose sums are no other anywhere
                 invitation = self.settle(invitation)
             return Job(invitation, self._last[1], memory, self._last[2])
         except Exception as error:

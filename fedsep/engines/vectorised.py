@@ -50,7 +50,7 @@ _AT_ONCE = 128
 
 
 _READY_BYTES = 1 << 28
-"""Training inputs that are kept as floats: to make floats of those of a minibatch may take as long as a small step."""
+"""Training images that are kept as floats: to make floats of a minibatch's may take as long as a small step."""
 
 
 class _Ready(NamedTuple):
@@ -90,12 +90,12 @@ class _Session:
             self._tell(reason)
             yield from self.single.round(state, cohort)
             return
-        self.shaped = None, None
         at = 0
         while at < len(cohort):  # a chunk that does not fit makes those after it smaller
             jobs = list(self.single.jobs(state, cohort[at : at + self.chunk]))
             at += len(jobs)
             yield from self._together(jobs)
+        self.shaped = None, None
 
     def local(self, state: Any, cohort: Sequence[Invitation]) -> Iterator[Local | Failure]:
         return self.single.local(state, cohort)
@@ -147,10 +147,11 @@ class _Session:
             return self._in_parts(group, fits)
         try:
             return self._stacked(group)
-        except (FedSepError, RuntimeError) as error:
+        except Exception as error:  # one client's data may do it, which is to fail alone
             if not _no_memory(error):
                 self.refused.add(group[0].kind)
-                self._tell(f"its clients' steps cannot be stacked ({str(error).splitlines()[0]})")
+                why = [*str(error).splitlines(), type(error).__name__][0]
+                self._tell(f"its clients' steps cannot be stacked ({why})")
                 return [None] * len(group)
         # Outside of the handler: the error's frames would keep the memory in which fewer are tried.
         if self.fixed or len(group) == 1:
@@ -274,11 +275,15 @@ class Vectorised:
 
 
 def _ready(fleet: Any, algorithm: Any) -> Fleet:
-    """With training inputs as floats, if they are few; what is augmented is taken as it is stored."""
-    if apart(algorithm) or getattr(algorithm.learner, "augment", None) is not None or not hasattr(fleet, "ready"):
+    """With training images as floats, if they are few; what is augmented is taken as it is stored."""
+    from fedsep.data.federation import Federation
+
+    if type(fleet) is not Federation:  # one of another kind may do something to what is stored
         return fleet
-    size = fleet.train.x.numel() * torch.get_default_dtype().itemsize
-    return fleet.ready() if size <= _READY_BYTES else fleet
+    stored = fleet.dealt[0].x
+    few = stored.numel() * torch.get_default_dtype().itemsize <= _READY_BYTES
+    plain = not apart(algorithm) and getattr(algorithm.learner, "augment", None) is None
+    return fleet.ready() if few and plain and not stored.is_floating_point() else fleet
 
 
 def _moved(fleet: Any, device: str) -> Fleet:
@@ -299,7 +304,9 @@ def vectorised(*, chunk: Count | None = None, device: str | None = None, threads
 
     Models and minibatches of clients whose shapes agree are stacked (with ``steps``, clients with different numbers of
     examples agree as long as their minibatches are full), and one backward pass through the sum of their
-    losses (``torch.func.vmap`` of the loss) gives the gradient of each. Results are those of ``sequential`` but for
+    losses (by products of matrices where a classifier is a chain of linear layers, else by ``torch.func.vmap`` of the
+    loss) gives the gradient of each. Training images are kept as floats, too, where these take at most 256 MiB, unless
+    they are augmented. Results are those of ``sequential`` but for
     rounding: matrix products and convolutions of stacked tensors add up in another order. What cannot be stacked (a
     method without axes, a learner without ``learn_together``, such as those of sub-models, of own classes and of
     distillation, a module that vmap does not take) runs one by one where the server is, and the log says which and why.

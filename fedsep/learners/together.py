@@ -43,7 +43,7 @@ class Together:
         for y in points:
             if y is not points[0] and {name: part.shape for name, part in y.items()} != shapes:
                 raise FedSepError("clients learn models of different shapes")
-        return {name: _stacked([y[name] for y in points]).to(self.device) for name in shapes}
+        return {name: _stacked([y[name] for y in points], self.device) for name in shapes}
 
     def gradients(self, task: Task, y: Params, batch: Batch) -> tuple[Tensor, Params]:
         """Every client's value of its objective, shape (clients,), and its gradient."""
@@ -91,17 +91,20 @@ class Together:
             yield start, {name: each.to(start.y[name].device) for name, each in part.items()}
 
 
-def _stacked(parts: Sequence[Tensor]) -> Tensor:
+def _stacked(parts: Sequence[Tensor], device: torch.device) -> Tensor:
     """One tensor of all; of parts that are one and the same, a view of it, which is not to be written to."""
     if any(part is not parts[0] for part in parts):
-        return torch.stack(list(parts))
-    return parts[0].expand(len(parts), *parts[0].shape)
+        return torch.stack(list(parts)).to(device)
+    return parts[0].to(device).contiguous().expand(len(parts), *parts[0].shape)
 
 
 def _losses(task: Task, y: Params, batch: Batch) -> Tensor:
-    """Of each client: by the task's ``losses``, if its own class has them, else by ``vmap`` of its ``loss``."""
-    quick = vars(type(task)).get("losses")  # a class that inherits them, or passes them on, may have another loss
-    found = None if quick is None else quick(task, y, batch)
+    """Of each client: by the task's ``losses_together``, if its own class has them, else by ``vmap`` of its ``loss``.
+
+    A class that inherits them, or passes them on, may have another loss, and so may an object that was given one.
+    """
+    quick = vars(type(task)).get("losses_together")
+    found = None if quick is None or "loss" in getattr(task, "__dict__", ()) else quick(task, y, batch)
     if found is None:
         with _Products():
             found = vmap(task.loss)(y, batch)

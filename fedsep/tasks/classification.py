@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from fedsep.core import Batch, Params
 from fedsep.tasks.pure import Pure, pure
 
+_IGNORED = -100  # torch's own: such a target counts neither in the sum nor in the mean
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -40,17 +42,20 @@ class Classification:
         """Mean cross-entropy of a batch in nats, a scalar."""
         return self.criterion(self.model(params, batch.x), batch.y)
 
-    def losses(self, params: Params, batch: Batch) -> Tensor | None:
+    def losses_together(self, params: Params, batch: Batch) -> Tensor | None:
         """``loss`` of several clients at once, shape (clients,); None where the model has no quick way to them.
 
         Args:
             params: A first dimension over clients.
             batch: Likewise.
         """
-        outputs = self.model.together(params, batch.x) if batch.y.dim() == 2 else None
+        quick = type(self.model) is Pure and batch.y.dim() == 2
+        outputs = self.model.together(params, batch.x) if quick else None
         if outputs is None:
             return None
-        return F.cross_entropy(outputs, batch.y.to(torch.int64), reduction="none").mean(1)
+        targets = batch.y.to(torch.int64)
+        counted = (targets != _IGNORED).sum(1)
+        return F.cross_entropy(outputs, targets, reduction="none").sum(1) / counted
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """``accuracy`` from 0 to 1, and ``loss``, the mean cross-entropy in nats; nan for no examples."""

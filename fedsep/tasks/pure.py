@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsep.core import Params
-from fedsep.tasks.chain import Chain, chain, outputs
+from fedsep.tasks.chain import Chain, chain_of
 from fedsep.tasks.check_module import check_module
 
 
@@ -47,7 +47,7 @@ class Pure:
     def __post_init__(self) -> None:
         object.__setattr__(self, "slots", _slots(self.module))
         object.__setattr__(self, "vacant", _vacant(self.module))
-        object.__setattr__(self, "chain", chain(self.module))
+        object.__setattr__(self, "chain", chain_of(self.module))
 
     def __reduce__(self) -> tuple[Callable[[nn.Module], Pure], tuple[nn.Module]]:
         # A copy must find the places in its own module.
@@ -87,7 +87,7 @@ class Pure:
         Returns:
             Shape (clients, outputs, batch).
         """
-        return None if self.chain is None else outputs(self.chain, params, x)
+        return None if self.chain is None else self.chain.outputs(params, x)
 
 
 def pure(module: nn.Module) -> Pure:

@@ -315,13 +315,13 @@ def classifier(kind, hidden=(6,)):
 
 def told(monkeypatch):
     """What is given to the quick way of a classification, and what comes of it."""
-    seen, quick = [], Classification.losses
+    seen, quick = [], Classification.losses_together
 
     def losses(self, params, batch):
         seen.append(quick(self, params, batch))
         return seen[-1]
 
-    monkeypatch.setattr(Classification, "losses", losses)
+    monkeypatch.setattr(Classification, "losses_together", losses)
     return seen
 
 
@@ -359,7 +359,13 @@ class Passing:
         return self.task.loss(params, batch) / 2
 
 
-@pytest.mark.parametrize("kind", [Halved, Passing])
+def own_loss(model):
+    task = Classification(model)
+    object.__setattr__(task, "loss", lambda params, batch: Classification.loss(task, params, batch) / 2)
+    return task
+
+
+@pytest.mark.parametrize("kind", [Halved, Passing, own_loss])
 def test_a_task_with_another_loss_keeps_it(kind, monkeypatch):
     seen, fleet, task = told(monkeypatch), images(), classifier(kind)
     method = algorithms.fedavg(task, steps=2, batch_size=5)
@@ -411,10 +417,66 @@ def test_images_that_are_augmented_stay_as_they_are_stored(monkeypatch):
     near(rounds(engines.sequential(), method, task, fleet), rounds(engines.vectorised(), method, task, fleet))
 
 
-def test_local_steps_do_not_write_to_what_clients_start_from():
-    learner, y = sgd(network, steps=3, batch_size=4), network.init()
-    learner.learn_together([Decoded(y)] * 2, shards(network, 1) * 2, [Ctx(0, 1.0, random.key(c)) for c in range(2)])
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.5}, {"proximal": 0.3, "clip": 0.1}])
+@pytest.mark.parametrize("alike", [True, False])
+def test_local_steps_do_not_write_to_what_clients_start_from(alike, options):
+    learner, y = sgd(network, steps=3, batch_size=4, **options), network.init()
+    other = y if alike else tree.scale(y, 2.0)
+    starts = [Decoded(y), Decoded(other)]
+    learner.learn_together(starts, shards(network, 1) * 2, [Ctx(0, 1.0, random.key(c)) for c in range(2)])
     assert all(map(torch.equal, y.values(), network.init().values()))
+    assert alike or all(map(torch.equal, other.values(), tree.scale(network.init(), 2.0).values()))
+
+
+def test_what_is_learned_from_a_start_that_is_transposed_is_settled():
+    y = {name: part.mT.contiguous().mT if part.ndim == 2 else part for name, part in network.init().items()}
+    ctxs = [Ctx(0, 1.0, random.key(client)) for client in range(3)]
+    for own, _ in sgd(network, steps=1, batch_size=4).learn_together([Decoded(y)] * 3, shards(network, 1) * 3, ctxs):
+        assert all(part.is_contiguous() and part.data_ptr() % 64 == 0 for part in own.values())
+
+
+def test_a_client_whose_labels_no_model_knows_fails_alone():
+    fleet, task = images(), classifier(Classification)
+    fleet.train.y[:1] = 7
+    method = algorithms.fedavg(task, steps=2, batch_size=None)
+    session = engines.vectorised().open(method, task, fleet, lambda *_: None)
+    cohort = [Invitation(client, Ctx(0, 1.0, random.key(client))) for client in range(5)]
+    outcomes = list(session.round(method.init(task.init()), cohort))
+    session.close()
+    assert [isinstance(outcome, Failure) for outcome in outcomes] == [True, False, False, False, False]
+    assert outcomes[0].stage == "learn"
+
+
+def test_targets_that_torch_ignores_are_ignored():
+    fleet, task = images(), classifier(Classification)
+    fleet.train.y[::4] = -100
+    method = algorithms.fedavg(task, steps=2, batch_size=None)
+    near(rounds(engines.sequential(), method, task, fleet), rounds(engines.vectorised(), method, task, fleet))
+
+
+def test_training_images_that_no_client_has_count_where_floats_are_kept():
+    few = images(partition=data.sizes([4] * 5))
+    assert len(few.train.x) == 20
+    assert len(few.dealt[0].x) == 60
+    engine = sys.modules["fedsep.engines.vectorised"]
+    method = algorithms.fedavg(classifier(Classification), steps=1)
+    assert engine._ready(few, method).train.x.dtype == torch.float64
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_READY_BYTES", 8 * 20 * 16)
+        assert engine._ready(few, method) is few
+
+
+def test_a_federation_of_another_kind_is_left_as_it_is():
+    class Inverse(data.Federation):
+        def shard(self, client):
+            shard = super().shard(client)
+            return shard.with_train(shard.train._replace(x=255 - shard.train.x))
+
+    base = images()
+    fleet = Inverse(**{each.name: getattr(base, each.name) for each in dataclasses.fields(base)})
+    task = classifier(Classification)
+    method = algorithms.fedavg(task, steps=2, batch_size=5)
+    near(rounds(engines.sequential(), method, task, fleet), rounds(engines.vectorised(), method, task, fleet))
 
 
 def test_a_round_gathers_no_test_part(monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.nn.utils import parametrizations, prune
 
 from fedsep import models, random
 from fedsep.tasks.pure import pure
@@ -69,7 +70,22 @@ def replaced():
     return module
 
 
+def held(name, prepare=lambda layer: layer):
+    """Something that torch makes anew, or that is not learned, in place of a parameter."""
+    module = models.logistic(SHAPE, OUTPUTS)
+    layer = prepare(module.linear)
+    if name:
+        part = getattr(layer, name).detach()
+        delattr(layer, name)
+        layer.register_buffer(name, part)
+    return module
+
+
 NONE = {
+    "a bias that is a buffer": lambda: held("bias"),
+    "a weight that is a buffer": lambda: held("weight"),
+    "a pruned weight": lambda: held("", lambda layer: prune.l1_unstructured(layer, "weight", 0.5)),
+    "a parametrised weight": lambda: held("", parametrizations.weight_norm),
     "another class of layers": lambda: nn.Sequential(nn.Flatten(), Own(6, OUTPUTS)),
     "another class of chains": lambda: type("Mine", (nn.Sequential,), {})(nn.Flatten(), nn.Linear(6, OUTPUTS)),
     "a layer across numbers": lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, OUTPUTS), nn.Softmax(1)),
@@ -93,6 +109,9 @@ def test_layers_with_hooks_are_asked_themselves(hook, where):
     module = models.logistic(SHAPE, OUTPUTS)
     task, (params, x, _) = pure(module), stacked(module)
     handle = getattr(module.get_submodule(where), hook)(lambda *_: None)
+    assert task.together(params, x) is None
+    handle.remove()
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
     assert task.together(params, x) is None
     handle.remove()
     assert task.together(params, x) is not None

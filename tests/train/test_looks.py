@@ -204,8 +204,8 @@ def test_on_a_cpu_replies_are_folded_as_they_come_or_a_few_small_ones_at_once(mo
         plain = fedavg(task)
         return Told(**{each.name: getattr(plain, each.name) for each in dataclasses.fields(plain)})
 
-    looks(engines.sequential(), made, Tiny(), 48, rounds=1)
-    assert order == (["update"] * held + ["read"] * held) * (48 // held)
+    looks(engines.sequential(), made, Tiny(), 49, rounds=1)
+    assert order == ["update", "read"] + (["update"] * held + ["read"] * held) * (48 // held)
 
 
 # What is refused, and why, does not depend on when it is looked at.
