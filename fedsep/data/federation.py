@@ -48,7 +48,7 @@ class Federation:
     """The data of all clients and of the server.
 
     Training samples are copied once, client after client, so that a client's shard is a view; images stay uint8
-    until a minibatch is taken. Processes forked from this one share the memory.
+    until a minibatch is taken, or ``ready`` is asked for. Processes forked from this one share the memory.
 
     Attributes:
         name: Name of the data set.

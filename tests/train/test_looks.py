@@ -23,6 +23,7 @@ import fedsep.replies
 import fedsep.round
 from fedsep import algorithms, engines, random, tree
 from fedsep.core import Ctx, Failure, Invitation, Reply
+from fedsep.engines.engine import Delivered
 from fedsep.looking import finite, look
 from fedsep.replies import LOSS, NOT_FINITE, Gate
 from fedsep.round import Accepted, Memories, play
@@ -206,6 +207,30 @@ def test_on_a_cpu_replies_are_folded_as_they_come_or_a_few_small_ones_at_once(mo
 
     looks(engines.sequential(), made, Tiny(), 49, rounds=1)
     assert order == ["update", "read"] + (["update"] * held + ["read"] * held) * (48 // held)
+
+
+class Open:
+    """A gate that lets everything through."""
+
+    state = torch.zeros(2)
+
+    def judged(self, replies):
+        return replies
+
+
+@pytest.mark.parametrize(("numbers", "held"), [(10, 16), (10_000, 6), (1_000_000, 1)])
+@pytest.mark.parametrize("where", ["payload", "memory"])
+def test_how_many_small_replies_are_held_follows_from_what_they_and_their_memories_take(where, numbers, held):
+    large, small, begun = torch.zeros(numbers, dtype=torch.float64), torch.zeros(1), []
+    payload, memory = (large, small) if where == "payload" else (small, large)
+
+    def outcomes():
+        for client in range(40):
+            begun.append(client)
+            yield Delivered(Reply(client, Ctx(0, 1.0, random.key(client)), payload), memory)
+
+    groups = Counter(len(begun) for _ in fedsep.round._judged(outcomes(), Open()))
+    assert list(groups.values())[:2] == [1, held]  # the first is alone
 
 
 # What is refused, and why, does not depend on when it is looked at.
