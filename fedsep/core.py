@@ -382,8 +382,9 @@ class Server(Protocol[S]):
 class Task(Protocol):
     """The local problem: what is minimised and what is measured.
 
-    A class whose loss is quick to compute for many clients at once may say so by ``losses_together(params, batch)``:
-    both have a first dimension over clients, and it gives each client's loss, or None, and then ``loss`` is asked.
+    A class whose gradients are quick to compute for many clients at once may say so by ``gradients_together(params,
+    batch)``: both have a first dimension over clients, and it gives each client's loss, shape (clients,), and the
+    gradients, or None, and then ``loss`` is asked.
     """
 
     def init(self) -> Params:

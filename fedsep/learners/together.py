@@ -47,9 +47,14 @@ class Together:
 
     def gradients(self, task: Task, y: Params, batch: Batch) -> tuple[Tensor, Params]:
         """Every client's value of its objective, shape (clients,), and its gradient."""
+        found = None if self._penalised else _quick(task, y, batch)
+        if found is not None:
+            return found
         leaves = {name: part.detach().requires_grad_() for name, part in y.items()}
         with torch.enable_grad():
-            values = _losses(task, leaves, batch) + self._penalties(leaves)
+            with _Products():
+                values = vmap(task.loss)(leaves, batch)
+            values = values + self._penalties(leaves)
             parts = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         return values.detach(), dict(zip(leaves, parts, strict=True))
 
@@ -77,9 +82,13 @@ class Together:
     def _projects(self) -> bool:
         return any(start.project is not Decoded._field_defaults["project"] for start in self.starts)
 
+    @property
+    def _penalised(self) -> bool:
+        return any(start.penalty is not None for start in self.starts)
+
     def _penalties(self, y: Params) -> Tensor | float:
         """Of each client; 0 where none has any. They are functions of their own, and so asked one by one."""
-        if all(start.penalty is None for start in self.starts):
+        if not self._penalised:
             return 0.0
         zero = next(iter(y.values())).new_zeros(())
         own = [zero if start.penalty is None else start.penalty(part) for start, part in self._at_home(y)]
@@ -98,17 +107,13 @@ def _stacked(parts: Sequence[Tensor], device: torch.device) -> Tensor:
     return parts[0].to(device).contiguous().expand(len(parts), *parts[0].shape)
 
 
-def _losses(task: Task, y: Params, batch: Batch) -> Tensor:
-    """Of each client: by the task's ``losses_together``, if its own class has them, else by ``vmap`` of its ``loss``.
+def _quick(task: Task, y: Params, batch: Batch) -> tuple[Tensor, Params] | None:
+    """Of each client, by the task's ``gradients_together``, if its own class has them, and they can be had.
 
     A class that inherits them, or passes them on, may have another loss, and so may an object that was given one.
     """
-    quick = vars(type(task)).get("losses_together")
-    found = None if quick is None or "loss" in getattr(task, "__dict__", ()) else quick(task, y, batch)
-    if found is None:
-        with _Products():
-            found = vmap(task.loss)(y, batch)
-    return found
+    own = vars(type(task)).get("gradients_together")
+    return None if own is None or "loss" in getattr(task, "__dict__", ()) else own(task, y, batch)
 
 
 class _Products(TorchFunctionMode):

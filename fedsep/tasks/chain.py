@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 from fedsep.core import Params
 from fedsep.tasks.hooked import hooked
 
-_OF_NUMBERS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Identity)
+_DERIVATIVES: dict[type[nn.Module], Callable[[Tensor], Tensor | float]] = {
+    nn.ReLU: lambda made: (made > 0).to(made.dtype),
+    nn.Tanh: lambda made: 1 - made * made,
+    nn.Sigmoid: lambda made: made * (1 - made),
+    nn.Identity: lambda made: 1.0,
+}
+"""Functions of single numbers, and their derivatives by what they gave."""
 
 
 class Link(NamedTuple):
@@ -22,38 +29,63 @@ class Link(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """What a module computes, link by link; ``flat``: whether inputs are flattened first."""
+    """What a module computes, link by link; ``flat``: whether inputs are flattened first.
+
+    A layer is one product, and its gradient another, of tensors in the order in which they lie. Where models are small,
+    ``torch.func.vmap``, which takes any module, does several times as much beside the products, and autograd as much.
+    """
 
     module: nn.Module
     flat: bool
     links: tuple[Link, ...]
 
-    def outputs(self, params: Params, x: Tensor) -> Tensor | None:
-        """What every model gives for its own inputs, or None if they are not what the chain can take.
-
-        A layer is one product, and its gradient another, of tensors in the order in which they lie.
-        ``torch.func.vmap``, which takes any module, does several times as much beside the products where models are
-        small.
+    def walk(self, params: Params, x: Tensor) -> list[Tensor] | None:
+        """What every model makes of its own inputs after each link, or None if they are not what the chain can take.
 
         Args:
             params: A first dimension over models.
             x: Shape (models, batch, ...).
 
         Returns:
-            Shape (models, outputs, batch).
+            Inputs and what each link gives, shapes (models, numbers, batch).
         """
         x = x.flatten(2) if self.flat else x
         if x.dim() != 3 or any(map(hooked, (self.module, *self.module.children()))):
             return None
-        given = x.mT
+        made = [x.mT]
         for layer, weight, bias in self.links:
             if weight is None:
-                given = layer(given)
+                made.append(layer(made[-1].clone()))  # of a copy, as it may write there
             elif bias is None:
-                given = params[weight] @ given
+                made.append(params[weight] @ made[-1])
             else:
-                given = torch.baddbmm(params[bias][:, :, None], params[weight], given)
-        return given
+                made.append(torch.baddbmm(params[bias][:, :, None], params[weight], made[-1]))
+        return made
+
+    def back(self, params: Params, made: list[Tensor], change: Tensor) -> Params:
+        """Every model's gradient.
+
+        Args:
+            params: As they were walked with.
+            made: What came of it.
+            change: The derivative by what the last link gave, shape (models, outputs, batch).
+        """
+        found: Params = {}
+
+        def add(name: str, part: Tensor) -> None:
+            found[name] = found[name] + part if name in found else part  # tied layers add up
+
+        for number in reversed(range(len(self.links))):
+            layer, weight, bias = self.links[number]
+            if weight is None:
+                change = change * _DERIVATIVES[type(layer)](made[number + 1])
+                continue
+            add(weight, change @ made[number].mT)
+            if bias is not None:
+                add(bias, change.sum(2))
+            if number:
+                change = params[weight].mT @ change
+        return {name: found[name] for name in params}
 
 
 def chain_of(module: nn.Module) -> Chain | None:
@@ -73,7 +105,7 @@ def chain_of(module: nn.Module) -> Chain | None:
 
 
 def _link(layer: nn.Module, names: dict[int, str]) -> Link | None:
-    if type(layer) in _OF_NUMBERS:
+    if type(layer) in _DERIVATIVES:
         return Link(layer)
     if type(layer) is not nn.Linear:
         return None

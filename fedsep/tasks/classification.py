@@ -42,20 +42,19 @@ class Classification:
         """Mean cross-entropy of a batch in nats, a scalar."""
         return self.criterion(self.model(params, batch.x), batch.y)
 
-    def losses_together(self, params: Params, batch: Batch) -> Tensor | None:
-        """``loss`` of several clients at once, shape (clients,); None where the model has no quick way to them.
+    def gradients_together(self, params: Params, batch: Batch) -> tuple[Tensor, Params] | None:
+        """``loss`` of several clients at once, and its gradients; None where the model has no quick way to them.
 
         Args:
             params: A first dimension over clients.
             batch: Likewise.
         """
-        quick = type(self.model) is Pure and batch.y.dim() == 2
-        outputs = self.model.together(params, batch.x) if quick else None
-        if outputs is None:
+        chain = self.model.chain if type(self.model) is Pure and batch.y.dim() == 2 else None
+        made = None if chain is None else chain.walk(params, batch.x)
+        if chain is None or made is None:
             return None
-        targets = batch.y.to(torch.int64)
-        counted = (targets != _IGNORED).sum(1)
-        return F.cross_entropy(outputs, targets, reduction="none").sum(1) / counted
+        losses, change = _cross_entropy(made[-1], batch.y.to(torch.int64))
+        return losses, chain.back(params, made, change)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """``accuracy`` from 0 to 1, and ``loss``, the mean cross-entropy in nats; nan for no examples."""
@@ -79,6 +78,21 @@ class Classification:
             f"the model gives {given} outputs, and the data has {highest + 1} classes (labels up to {highest}): "
             f"build the model with {highest + 1} outputs"
         ]
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of each client's batch, and its derivative by the outputs.
+
+    Args:
+        outputs: Shape (clients, classes, batch).
+        targets: Shape (clients, batch).
+    """
+    counts = (targets != _IGNORED).to(outputs.dtype)
+    share = (counts / counts.sum(1, keepdim=True))[:, None]
+    logs, place = torch.log_softmax(outputs, 1), targets.where(targets != _IGNORED, 0)[:, None]
+    losses = -(logs.gather(1, place) * share).sum((1, 2))
+    change = logs.exp_().mul_(share).scatter_add_(1, place, -share)  # (softmax - one-hot) / batch
+    return losses, change
 
 
 def _score_mistakes(outputs: Tensor) -> list[str]:

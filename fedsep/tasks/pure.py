@@ -77,18 +77,6 @@ class Pure:
             for held, key, _ in self.vacant:
                 held[key] = None
 
-    def together(self, params: Params, x: Tensor) -> Tensor | None:
-        """What the models of several clients give for their own inputs; None where the module is no chain.
-
-        Args:
-            params: A first dimension over clients.
-            x: Shape (clients, batch, ...).
-
-        Returns:
-            Shape (clients, outputs, batch).
-        """
-        return None if self.chain is None else self.chain.outputs(params, x)
-
 
 def pure(module: nn.Module) -> Pure:
     """``module`` as a pure function of its parameters.

@@ -31,24 +31,42 @@ CHAINS = {
 def stacked(module):
     """Other weights for every client, and what each of them makes of its own inputs, by torch's own means."""
     params = {
-        name: random.normal(random.key(number), CLIENTS, *part.shape)
+        name: random.normal(random.key(number), CLIENTS, *part.shape).requires_grad_()
         for number, (name, part) in enumerate(module.named_parameters())
     }
     x = random.normal(random.key(99), CLIENTS, BATCH, *SHAPE)
     return params, x, vmap(lambda own, x: functional_call(module, own, (x,)))(params, x)
 
 
+def near(got, expected):
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("make", CHAINS.values(), ids=CHAINS)
-def test_a_chain_gives_what_each_of_its_models_gives(make):
+def test_a_chain_gives_what_each_of_its_models_gives_and_their_gradients(make):
     params, x, expected = stacked(make())
-    torch.testing.assert_close(pure(make()).together(params, x), expected.mT, rtol=1e-12, atol=1e-12)
+    change = random.normal(random.key(50), *expected.shape)
+    gradients = torch.autograd.grad(expected, list(params.values()), change)
+    own, chain = {name: part.detach() for name, part in params.items()}, pure(make()).chain
+    made = chain.walk(own, x)
+    near(made[-1], expected.detach().mT)
+    near(chain.back(own, made, change.mT), dict(zip(params, gradients, strict=True)))
+
+
+def test_layers_that_write_to_their_inputs_take_nothing_from_the_gradient():
+    make = lambda inplace: nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.Sigmoid(), nn.ReLU(inplace), nn.Linear(5, 2))  # noqa: E731
+    params, x, expected = stacked(make(False))
+    own, chain = {name: part.detach() for name, part in params.items()}, pure(make(True)).chain
+    gradients = torch.autograd.grad(expected.sum(), list(params.values()))
+    made = chain.walk(own, x)
+    near(chain.back(own, made, torch.ones(CLIENTS, 2, BATCH)), dict(zip(params, gradients, strict=True)))
 
 
 def test_a_single_layer_is_a_chain_of_inputs_that_are_flat():
     module, x = nn.Linear(6, OUTPUTS), random.normal(random.key(0), CLIENTS, BATCH, 6)
     params = {"weight": random.normal(random.key(1), CLIENTS, OUTPUTS, 6), "bias": torch.zeros(CLIENTS, OUTPUTS)}
-    torch.testing.assert_close(pure(module).together(params, x), params["weight"] @ x.mT)
-    assert pure(module).together(params, x[:, :, None]) is None
+    near(pure(module).chain.walk(params, x)[-1], params["weight"] @ x.mT)
+    assert pure(module).chain.walk(params, x[:, :, None]) is None
 
 
 class Own(nn.Linear):
@@ -61,12 +79,6 @@ class Own(nn.Linear):
 def frozen():
     module = models.mlp(SHAPE, OUTPUTS)
     module.layer1.bias.requires_grad_(False)
-    return module
-
-
-def replaced():
-    module = models.logistic(SHAPE, OUTPUTS)
-    module.linear.forward = lambda x: x[:, :OUTPUTS]
     return module
 
 
@@ -92,26 +104,25 @@ NONE = {
     "flattened late": lambda: nn.Sequential(nn.Linear(3, 3), nn.Flatten(), nn.Linear(6, OUTPUTS)),
     "flattened otherwise": lambda: nn.Sequential(nn.Flatten(0), nn.Linear(6, OUTPUTS)),
     "parameters that are not learned": frozen,
-    "a forward of its own": replaced,
 }
 
 
 @pytest.mark.parametrize("make", NONE.values(), ids=NONE)
 def test_what_is_no_chain_has_no_quick_way(make):
-    module = make()
-    params, x = dict(module.named_parameters()), random.normal(random.key(0), CLIENTS, BATCH, *SHAPE)
-    assert pure(module).together({name: part.expand(CLIENTS, *part.shape) for name, part in params.items()}, x) is None
+    assert pure(make()).chain is None
 
 
 @pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook"])
 @pytest.mark.parametrize("where", ["", "linear"])
 def test_layers_with_hooks_are_asked_themselves(hook, where):
     module = models.logistic(SHAPE, OUTPUTS)
-    task, (params, x, _) = pure(module), stacked(module)
+    chain, (params, x, _) = pure(module).chain, stacked(models.logistic(SHAPE, OUTPUTS))
     handle = getattr(module.get_submodule(where), hook)(lambda *_: None)
-    assert task.together(params, x) is None
+    assert chain.walk(params, x) is None
     handle.remove()
     handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
-    assert task.together(params, x) is None
+    assert chain.walk(params, x) is None
     handle.remove()
-    assert task.together(params, x) is not None
+    assert chain.walk(params, x) is not None
+    module.linear.forward = lambda x: x[:, :OUTPUTS]
+    assert chain.walk(params, x) is None
