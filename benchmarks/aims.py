@@ -54,7 +54,8 @@ def stacked() -> Iterator[Aim]:
     """W3 by the vectorised engine, with as many threads as the loop has."""
     for words, record in _both().items():
         for threads in ("1 thread", "2 threads"):
-            found = ratios("W3", f"vectorised, {threads}", of=record)
+            part = "engines" if record is EPYC else "w3"
+            found = ratios("W3", f"vectorised, {threads}", of=record, part=part)
             what = f"W3: `vectorised`, {threads} on both sides{words}"
             yield at_least(what, f"at least {BATCHED}", record, found, BATCHED)
 

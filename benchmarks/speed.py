@@ -1,10 +1,10 @@
 """Rounds per second of every engine on W1, W2 and W3, beside a plain PyTorch loop, and how they scale.
 
-- ``engines``: FedAvg in each engine, one round of the engine and one of each plain loop in turn. W1 and W2 have three:
-  one with ``models.cnn``, one with the same network in the usual order of its layers, one with it in oneDNN's layout,
-  which local steps give it. On W3 the plain loop is batched: all clients' models are one tensor, their minibatches
-  another, a step is a batched product. On a GPU the plain loop of W1 and W2 is one process that trains the cohort's
-  clients one after the other.
+- ``engines``: FedAvg in each engine on W1 and W2, one round of the engine and one of each of three plain loops in
+  turn: one with ``models.cnn``, one with the same network in the usual order of its layers, one with it in oneDNN's
+  layout, which local steps give it. On a GPU the plain loop is one process that trains one client after the other.
+- ``w3``: the same on W3, whose plain loop is batched: all clients' models are one tensor, their minibatches another, a
+  step is a batched product.
 - ``clients``, ``width``, ``processes``: seconds a round of W3's kind as the cohort grows from 10 to 10,000 clients, of
   one hidden layer as it widens, and of W2 by the number of worker processes.
 - ``start``: seconds from the command to the opening of round 1, imports included: recipes/mnist_cnn/fedavg.yaml, which
@@ -12,9 +12,12 @@
 
 - ``bfloat16``, when it is asked for: W1 and W2 in ``workers`` with local steps in bfloat16.
 
+With ``--keep`` parts that are not asked for stay as they are in the record; each part has an environment of its own.
+
 Usage: python -m benchmarks.speed [--rounds 30] [--processes 2] [--out records/speed.json] [PART ...]
+       python -m benchmarks.speed --keep --out records/speed.json w3
        python -m benchmarks.speed --rounds 10 --out records/speed_bfloat16.json bfloat16
-       python -m benchmarks.speed --device cuda --out records/speed_gpu.json engines clients width
+       python -m benchmarks.speed --device cuda --out records/speed_gpu.json engines w3 clients width
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -52,7 +55,7 @@ LOOPS = {
     "usual": ("plain loop, usual order of layers", "of that loop's"),
     "blocks": ("plain loop, oneDNN's layout", "of that loop's"),
 }
-PARTS = ("engines", "clients", "width", "processes", "start")
+PARTS = ("engines", "w3", "clients", "width", "processes", "start")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "-m", "benchmarks.speed")
 
 
@@ -111,9 +114,9 @@ def method(workload: Workload, fleet: data.Federation, precision: Precision = "f
     return algorithms.fedavg(task, lr=0.1, steps=steps, batch_size=batch_size, precision=precision), task
 
 
-def by_engine(rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
+def by_engine(workloads: Sequence[Workload], rounds: int, processes: int, device: str) -> Iterator[dict[str, Any]]:
     """Every engine beside the plain loops, in turn."""
-    for workload in (W1, W2, W3):
+    for workload in workloads:
         fleet = workload.federation().to(device)
         for name, engine in cast(processes, device).items():
             threads = processes if workload is W3 and "threads" in name else 1
@@ -265,13 +268,13 @@ def _grown(part: str) -> Iterator[tuple[int, Workload]]:
             yield hidden, replace(W3, model=partial(models.mlp, hidden=[hidden]))
 
 
-def page_table(part: str, record: Path = Path("records/speed.json"), only: str = "") -> str:
-    """A part of the record as a table, or one workload's rows of it."""
+def page_table(part: str, record: Path = Path("records/speed.json"), only: Sequence[str] = ()) -> str:
+    """A part of the record as a table, or some workloads' rows of it."""
     found = json.loads(record.read_text()) if record.is_file() else {}
     if part not in found:
         return "Not measured yet."
-    rows = [row for row in found[part] if not only or row["workload"] == only]
-    if part in ("engines", "bfloat16"):
+    rows = [row for row in found[part] if not only or row["workload"] in only]
+    if part in ("engines", "w3", "bfloat16"):
         loops = [loop for loop in LOOPS if any(loop in row for row in rows)]
         head = ["workload", "engine", "rounds a second", *(word for loop in loops for word in LOOPS[loop])]
         lines = [[row["workload"], row["engine"], f"{row['rounds_per_second']:.2f}",
@@ -281,7 +284,8 @@ def page_table(part: str, record: Path = Path("records/speed.json"), only: str =
         lines = [
             [*(value for name, value in row.items() if name != "seconds"), f"{row['seconds']:.4f}"] for row in rows
         ]
-    return f"{table(head, lines)}\n\n{machine(found['environment'])}"
+    made = found.get("environments", {}).get(part, found["environment"])
+    return f"{table(head, lines)}\n\n{machine(made)}"
 
 
 def _beside(row: dict[str, Any], loop: str) -> tuple[str, str]:
@@ -297,6 +301,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--rank-of", choices=[workload.name for workload in (W1, W2, W3)], help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -306,9 +311,13 @@ def main() -> None:
     use_device(options.device)
     torch.empty(1)  # so that the record has the GPU's name
     record: dict[str, Any] = {"environment": environment("all", 0), "device": options.device}
+    if options.keep:
+        record = json.loads(options.out.read_text())
     for part in options.parts:
+        record.setdefault("environments", {})[part] = environment("all", 0)
         makers: dict[str, Callable[..., Iterator[dict[str, Any]]]]
-        makers = {"engines": by_engine, "bfloat16": in_bfloat16, "start": lambda rounds, processes, device: starts(5)}
+        makers = {"engines": partial(by_engine, (W1, W2)), "w3": partial(by_engine, (W3,)), "bfloat16": in_bfloat16,
+                  "start": lambda rounds, processes, device: starts(5)}  # fmt: skip
         rows = makers.get(part, partial(scaling, part))(options.rounds, options.processes, options.device)
         record[part] = []
         for row in rows:
