@@ -1,5 +1,7 @@
 """The memo: found by equal values, never stale, bounded, out of the way inside vmap."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -94,3 +96,19 @@ def test_inside_vmap_it_steps_aside():
     doubled = torch.vmap(lambda x: memo(lambda: compute(x), 0, x)["y"])(batch)
     assert torch.equal(doubled, 2 * batch)
     assert not memo._calls
+
+
+@dataclass(frozen=True)
+class Made:
+    """A result that is no tree."""
+
+    rows: torch.Tensor
+    gram: torch.Tensor
+
+
+def test_what_a_result_made_of_fields_takes_is_counted():
+    memo = Memo()
+    for number in range(3):
+        memo(lambda: Made(torch.zeros(4), torch.zeros(2, 2)), number, torch.zeros(1))
+    memo(lambda: None, 3, torch.zeros(1))
+    assert memo.nbytes() == 3 * (4 + 4 + 1) * 8 + 8
