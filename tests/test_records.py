@@ -1,6 +1,7 @@
 """The commands behind the results name recipes that there are, and what misses an aim is said to."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,14 @@ def test_every_record_is_made_from_a_recipe_that_is_there():
     recipes = {word for words in COMMANDS.values() for word in words if word.endswith(".yaml")}
     assert recipes
     assert [recipe for recipe in sorted(recipes) if not (root / recipe).is_file()] == []
+
+
+def test_no_record_names_a_folder_of_the_machine_that_made_it():
+    records = sorted((Path(__file__).parents[1] / "records").rglob("*.json"))
+    assert records
+    commands = [(path.name, told) for path in records for told in re.findall(r'"command": "(.*)"', path.read_text())]
+    assert commands
+    assert [(name, told) for name, told in commands if re.search(r"[ '=]/", told)] == []
 
 
 METHOD = {"method": "fedavg", "clean_accuracy": 0.98, "accuracy": 0.975, "points": -0.5, "faults": {"drop": 3},
