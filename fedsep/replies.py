@@ -94,8 +94,8 @@ class Gate:
 
     def passed(self, reply: Reply) -> Reply | Failure:
         """The reply with its change, or what is wrong with it; a client is heard once a round."""
-        opened = self._opened(reply)
-        return opened if isinstance(opened, Failure) else self._settled(opened, look(opened.scalars))
+        [found] = self.judged([reply])
+        return found
 
     def judged(self, replies: Sequence[Reply]) -> list[Reply | Failure]:
         """``passed``, of each.
@@ -169,12 +169,12 @@ class Gate:
         return _Opened(reply, expected, change, error, told, payload, fresh, [*told.values(), *scalars])
 
     def _checked(self, opened: _Opened, numbers: list[float]) -> Reply:
-        reply, _, change, error, told, parts, fresh, _ = opened
+        reply, _, change, error, told, payload, fresh, _ = opened
         looked = dict(zip(told, numbers, strict=False)) if told else {}
         _require_finite_losses(reply, looked)
         first = len(told)
-        last = first + len(parts)
-        if not all_finite(parts, numbers[first:last]):
+        last = first + len(payload)
+        if not all_finite(payload, numbers[first:last]):
             raise Refused(NOT_FINITE)
         if type(reply.samples) is not int or reply.samples < 0:
             raise Refused(f"the reply's number of examples is {reply.samples!r}")

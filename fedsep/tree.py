@@ -192,14 +192,9 @@ def nbytes(payload: Payload) -> int:
 
 def named_bytes(payload: Payload) -> dict[str, int]:
     """Bytes of a payload by its top-level names; model parameters count together as ``"model"``."""
-    if not isinstance(payload, dict):
+    if not isinstance(payload, dict) or (_is_flat(payload) and all("." in name for name in payload)):
         return {"model": nbytes(payload)}
-    total = 0
-    for name, part in payload.items():
-        if type(payload) is not dict or "." not in name or not isinstance(part, Tensor):
-            return {str(name): nbytes(part) for name, part in payload.items()}
-        total += part.nbytes
-    return {"model": total}
+    return {str(name): nbytes(part) for name, part in payload.items()}
 
 
 def stack(trees: Sequence[Tree]) -> Tree:

@@ -47,8 +47,6 @@ _log = logging.getLogger("fedsep")
 
 _AT_ONCE = 128
 """Clients in a chunk where nothing else is said; fewer where they do not fit the device's memory."""
-
-
 _READY_BYTES = 1 << 28
 """Training images that are kept as floats: to make floats of a minibatch's may take as long as a small step."""
 

@@ -31,8 +31,8 @@ class Link(NamedTuple):
 class Chain(NamedTuple):
     """What a module computes, link by link; ``flat``: whether inputs are flattened first.
 
-    A layer is one product, and its gradient another, of tensors in the order in which they lie. Where models are small,
-    ``torch.func.vmap``, which takes any module, does several times as much beside the products, and autograd as much.
+    A layer is one product, and two more back, of tensors in the order in which they lie. Where models are small,
+    ``torch.func.vmap``, which takes any module, costs nearly as much beside the products, and autograd a quarter of it.
     """
 
     module: nn.Module

@@ -49,9 +49,8 @@ class Classification:
             params: A first dimension over clients.
             batch: Likewise.
         """
-        chain = self.model.chain if type(self.model) is Pure and batch.y.dim() == 2 else None
-        made = None if chain is None else chain.walk(params, batch.x)
-        if chain is None or made is None:
+        chain = self.model.chain if type(self.model) is Pure else None
+        if chain is None or batch.y.dim() != 2 or (made := chain.walk(params, batch.x)) is None:
             return None
         losses, change = _cross_entropy(made[-1], batch.y.to(torch.int64))
         return losses, chain.back(params, made, change)
